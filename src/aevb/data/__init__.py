@@ -1,0 +1,1 @@
+"""Data: tensors, their shape and what the numbers mean."""

@@ -1,0 +1,310 @@
+"""The data sets known by name, and `load_data`, which takes such a name or a path to one's own data."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from aevb.data.arrays import Parts, Rows, choose_values, divide, hold_out, load_array, tenths
+from aevb.data.dataset import Dataset, Values
+from aevb.data.fetch import File, Store
+from aevb.data.images import load_images
+from aevb.data.readers import matlab_images, read_idx, read_mat, read_pickled_array
+from aevb.errors import DataError, suggest
+
+Counts = tuple[int, int, int]
+BINARY = Values("threshold", levels=2, divisor=1.0)
+FREY_BYTES = "2438ba4f0d2a6bd8bac43de756141eaa33c8d248dd613d464bdb1210d9b7af78"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set known by name: what it is, how to read it, what to do with it by default.
+
+    `counts` are the rows of train, validation and test; `load(store, seed)` gives them; `values` is the default meaning
+    of the numbers and `recipe` the default recipe.
+    """
+
+    name: str
+    title: str
+    description: str
+    shape: tuple[int, ...]
+    counts: Counts
+    values: Values
+    recipe: str
+    licence: str
+    citation: str
+    load: Callable[[Store, int], Parts]
+    class_names: tuple[str, ...] | None = None
+    files: tuple[File, ...] = ()
+
+
+def load_data(
+    source: str | Path,
+    *,
+    values: str | None = None,
+    data_dir: str | Path | None = None,
+    seed: int = 0,
+    download: bool = True,
+    validation: float | None = None,
+) -> Dataset:
+    """Load a data set by its name (see `SOURCES`) or from a .npy or .npz file, a folder of images or a .zip of images.
+
+    values:     what the numbers mean, if not the default: a kind of `Values`.
+    data_dir:   a folder with files that were fetched before, searched first; else the environment variable AEVB_DATA.
+    seed:       of the shuffle that makes the splits, where there are no official ones.
+    download:   whether files that are not here may be downloaded.
+    validation: a share of train to hold out, for a source that has no validation rows (frey).
+
+    Raises DataError for an unknown name, files that are missing or damaged, numbers that are not finite, or values that
+    do not fit the numbers.
+    """
+    if isinstance(source, str) and source in SOURCES:
+        return _published(SOURCES[source], Store(source, data_dir, download), values, seed, validation)
+    path = Path(source).expanduser()
+    data = _own(path, str(source), values, seed)
+    if validation is not None:
+        raise DataError(f"{source} has a validation split of its own ({len(data.validation):,} rows): leave it out")
+    return data
+
+
+def _published(source: Source, store: Store, values: str | None, seed: int, validation: float | None) -> Dataset:
+    parts = source.load(store, seed)
+    _check_counts(source, parts)
+    if validation is not None:
+        parts = hold_out(parts, validation, seed, source.name)
+    splits = parts.splits(choose_values(values, source.values, parts.train.x, source.name))
+    about = (source.description, source.citation, source.licence)
+    return Dataset(source.name, *splits, source.recipe, source.class_names, *about)
+
+
+def _check_counts(source: Source, parts: Parts) -> None:
+    counts = (len(parts.train), len(parts.validation), len(parts.test))
+    if counts != source.counts or parts.train.x.shape[1:] != source.shape:
+        raise DataError(
+            f"{source.name}: the files hold {counts} rows of {parts.train.x.shape[1:]}, not {source.counts} of"
+            f" {source.shape}: they are not the published ones"
+        )
+
+
+def _own(path: Path, given: str, values: str | None, seed: int) -> Dataset:
+    kind = path.suffix.lower()
+    if path.is_dir() or (path.is_file() and kind == ".zip"):
+        return _pictures(path, values, seed)
+    if path.is_file() and kind in (".npy", ".npz"):
+        return load_array(path, values=values, seed=seed)
+    if path.is_file():
+        raise DataError(f"{given} is a {kind or 'nameless'} file; a .npy, .npz or .zip (of images) file can be read")
+    hint = suggest(given.lower().replace("_", "-"), SOURCES)
+    raise DataError(
+        f"there is no data set, file or folder {given!r}.{hint} A path to a .npy or .npz file, to a folder of images or"
+        " to a .zip of images is possible too."
+    )
+
+
+def _pictures(path: Path, values: str | None, seed: int) -> Dataset:
+    images = load_images(path)
+    parts = divide(Rows(images.x, images.labels), tenths(len(images.x), str(path)), seed)
+    name = path.resolve().stem if path.is_file() else path.resolve().name
+    splits = parts.splits(choose_values(values, Values("levels"), images.x, str(path)))
+    return Dataset(name, *splits, "conv", images.class_names)
+
+
+# Loaders: (store, seed) -> parts
+
+
+def _digits(store: Store, seed: int) -> Parts:
+    x, y = load_digits(return_X_y=True)
+    return divide(Rows(x.astype(np.uint8).reshape(-1, 1, 8, 8), y), SOURCES["digits"].counts, seed)
+
+
+def _idx(store: Store, seed: int) -> Parts:
+    x, y, x_test, y_test = (read_idx(store.get(file)) for file in SOURCES[store.folder].files)
+    train = Rows(x[:, None], y)
+    return Parts(train[:50_000], train[50_000:], Rows(x_test[:, None], y_test))
+
+
+def _frey(store: Store, seed: int) -> Parts:
+    local = store.find("frey_faces.npy")
+    path = local or store.get(SOURCES["frey"].files[0])
+    x = read_arrays(path)["x"] if local else read_pickled_array(path)
+    got = hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest()
+    if got != FREY_BYTES:
+        raise DataError(f"{path} does not hold the Frey faces: expected sha256 {FREY_BYTES} of the pixels, got {got}")
+    return divide(Rows(x.reshape(-1, 1, 28, 20)), SOURCES["frey"].counts, seed)
+
+
+def read_omniglot(path: Path, held: int, seed: int) -> Parts:
+    """The characters of chardata.mat: `data` and `testdata`, (784, N), of which `held` of train are for validation."""
+    content = read_mat(path)
+    train, test = (Rows(matlab_images(content[key].T)) for key in ("data", "testdata"))
+    cut = divide(train, (len(train) - held, held, 0), seed)
+    return Parts(cut.train, cut.validation, test)
+
+
+def _omniglot(store: Store, seed: int) -> Parts:
+    source = SOURCES["omniglot"]
+    return read_omniglot(store.get(source.files[0]), source.counts[1], seed)
+
+
+def read_silhouettes(path: Path) -> Parts:
+    """The splits of the file; objects become 1 and the background 0 (the file has it inverted), labels start at 0."""
+    content = read_mat(path)
+    parts = [
+        Rows(1 - matlab_images(content[f"{part}_data"]), content[f"{part}_labels"].reshape(-1).astype(np.int64) - 1)
+        for part in ("train", "val", "test")
+    ]
+    return Parts(*parts)
+
+
+def _silhouettes(store: Store, seed: int) -> Parts:
+    return read_silhouettes(store.get(SOURCES["caltech-silhouettes"].files[0]))
+
+
+# What there is
+
+
+def _idx_files(mirrors: tuple[str, ...], checksums: tuple[str, ...]) -> tuple[File, ...]:
+    names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    files = (f"{name}-ubyte.gz" for name in names)
+    return tuple(File(f, tuple(m + f for m in mirrors), f"sha256:{c}") for f, c in zip(files, checksums, strict=True))
+
+
+MNIST_FILES = _idx_files(
+    ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+    (
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    ),
+)
+FASHION_FILES = _idx_files(
+    (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+    ),
+    (
+        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    ),
+)
+FREY_FILE = File(
+    "freyfaces.pkl",
+    (
+        "https://raw.githubusercontent.com/jmtomczak/vae_vampprior/bb6ff3e58036adbea448e82d7bc55593d605b52c"
+        "/datasets/Freyfaces/freyfaces.pkl",
+    ),
+    "sha256:3b69410c6a5fd6e03f09012905168be3712373a094a776f7e58fcd0670d2138a",
+)
+OMNIGLOT_FILE = File(
+    "chardata.mat",
+    ("https://raw.githubusercontent.com/yburda/iwae/master/datasets/OMNIGLOT/chardata.mat",),
+    "md5:21ecaf34373511aa7691cf2e0802aa3d",
+)
+SILHOUETTES_FILE = File(
+    "caltech101_silhouettes_28_split1.mat",
+    ("https://people.cs.umass.edu/~marlin/data/caltech101_silhouettes_28_split1.mat",),
+)
+TEN = tuple("0123456789")
+CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
+
+SOURCES: dict[str, Source] = {
+    source.name: source
+    for source in (
+        Source(
+            name="digits",
+            title="Digits",
+            description="1,797 handwritten digits of 8×8 pixels with 17 grey levels. They come with scikit-learn: no"
+            " download.",
+            shape=(1, 8, 8),
+            counts=(1197, 300, 300),
+            values=Values("dynamic", levels=17, divisor=16.0),
+            recipe="digits",
+            licence="CC BY 4.0 (UCI Machine Learning Repository)",
+            citation="E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI, 1998",
+            load=_digits,
+            class_names=TEN,
+        ),
+        Source(
+            name="mnist",
+            title="MNIST",
+            description="70,000 handwritten digits of 28×28 pixels. Validation: the last 10,000 of the train file.",
+            shape=(1, 28, 28),
+            counts=(50_000, 10_000, 10_000),
+            values=Values("grey"),
+            recipe="aevb",
+            licence="none in the files; widely given as CC BY-SA 3.0, © Y. LeCun and C. Cortes",
+            citation="LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition, 1998",
+            load=_idx,
+            class_names=TEN,
+            files=MNIST_FILES,
+        ),
+        Source(
+            name="fashion-mnist",
+            title="Fashion-MNIST",
+            description="70,000 photographs of clothes, 28×28 pixels. Validation: the last 10,000 of the train file.",
+            shape=(1, 28, 28),
+            counts=(50_000, 10_000, 10_000),
+            values=Values("grey"),
+            recipe="aevb",
+            licence="MIT, © 2017 Zalando SE",
+            citation="Xiao, Rasul, Vollgraf: Fashion-MNIST, arXiv 1708.07747, 2017",
+            load=_idx,
+            class_names=tuple(CLOTHES.split(",")),
+            files=FASHION_FILES,
+        ),
+        Source(
+            name="frey",
+            title="Frey Face",
+            description="1,965 video frames of one face, 28×20 pixels, as x/256 like the 2013 paper. Shuffled: 1,600 to"
+            " train, 365 to test, none to validate (validation=0.1 takes some from train). Frames resemble"
+            " their neighbours, so a shuffled test set is no strict test.",
+            shape=(1, 28, 20),
+            counts=(1600, 0, 365),
+            values=Values("grey", divisor=256.0),
+            recipe="aevb-frey",
+            licence="none found; research use by custom",
+            citation="B. Frey; from S. Roweis's data page, New York University",
+            load=_frey,
+            files=(FREY_FILE,),
+        ),
+        Source(
+            name="omniglot",
+            title="Omniglot 28×28",
+            description="32,415 handwritten characters of 50 alphabets, binary, as cut by Burda et al. for the IWAE."
+            " Validation: 1,345 of the train characters, shuffled.",
+            shape=(1, 28, 28),
+            counts=(23_000, 1_345, 8_070),
+            values=BINARY,
+            recipe="bernoulli",
+            licence="MIT, © 2015 Brenden Lake",
+            citation="Lake, Salakhutdinov, Tenenbaum, Science 350, 2015; this version: Burda, Grosse, Salakhutdinov,"
+            " arXiv 1509.00519",
+            load=_omniglot,
+            files=(OMNIGLOT_FILE,),
+        ),
+        Source(
+            name="caltech-silhouettes",
+            title="Caltech 101 Silhouettes",
+            description="8,671 outlines of objects, 28×28 pixels, binary, in the file's own splits; object 1,"
+            " background 0. No checksum of the file is known: only its counts are checked.",
+            shape=(1, 28, 28),
+            counts=(4_100, 2_264, 2_307),
+            values=BINARY,
+            recipe="bernoulli",
+            licence="none found",
+            citation="Marlin, Swersky, Chen, de Freitas: Inductive principles for restricted Boltzmann machine"
+            " learning, AISTATS 2010",
+            load=_silhouettes,
+            files=(SILHOUETTES_FILE,),
+        ),
+    )
+}
