@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
-from aevb.data.arrays import Parts, Rows, choose_values, divide, hold_out, load_array, tenths
+from aevb.data.arrays import Parts, Rows, choose_values, divide, hold_out, load_array, read_arrays, tenths
 from aevb.data.dataset import Dataset, Values
 from aevb.data.fetch import File, Store
 from aevb.data.images import load_images
