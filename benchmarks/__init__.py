@@ -1,0 +1,1 @@
+"""Speed of aevb beside its peers: ``python -m benchmarks`` (see README.md)."""
