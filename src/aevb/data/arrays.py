@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -117,7 +117,7 @@ def choose_values(kind: str | None, default: Values, x: Array, where: str) -> Va
     if kind not in possible:
         numbers = f"{x.dtype} numbers from {x.min():.4g} to {x.max():.4g}"
         raise DataError(f"{where}: values={kind!r} does not fit {numbers}.{suggest(kind, possible)}")
-    return replace(default, kind=cast(Kind, kind))
+    return replace(default, kind=kind)
 
 
 def interpret(x: Array, where: str) -> tuple[Array, Values, str]:

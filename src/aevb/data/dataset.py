@@ -87,7 +87,7 @@ class Values:
 
     def fitted(self, stored: Tensor) -> Values:
         """These values with the mean and the std (ddof 0) of the rows (N, *X); the std of a constant entry is 1."""
-        blocks, n = stored.split(BLOCK), len(stored)
+        blocks, n = torch.split(stored, BLOCK), len(stored)
         mean = torch.stack([block.double().sum(0) for block in blocks]).sum(0) / n
         variance = torch.stack([(block.double() - mean).square().sum(0) for block in blocks]).sum(0) / n
         constant = (stored == stored[:1]).all(0)  # not std == 0: rounding would make a constant's std 1e-17
@@ -149,7 +149,7 @@ class Split:
             return self
         generator = torch.Generator().manual_seed(seed)
         bits = torch.empty(self.stored.shape, dtype=torch.uint8)
-        for out, rows in zip(bits.split(BLOCK), self.stored.cpu().split(BLOCK), strict=True):
+        for out, rows in zip(torch.split(bits, BLOCK), torch.split(self.stored.cpu(), BLOCK), strict=True):
             out.copy_(torch.rand(rows.shape, generator=generator) < self.values.probability(rows))
         return Split(bits.to(self.stored.device), self.labels, Values("threshold", levels=2, divisor=1.0))
 

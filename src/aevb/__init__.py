@@ -1,0 +1,108 @@
+"""aevb: variational auto-encoders, named after Auto-Encoding Variational Bayes (Kingma & Welling 2013, arXiv 1312.6114).
+
+    model = aevb.VAE(prior, encoder, decoder)                 # three conditional distributions
+    for step in aevb.train(model, aevb.ELBO(), data): ...     # Algorithm 1
+    aevb.evaluate(model, data)                                # ELBO, log p(x), active units
+
+Names are imported when they are first used, so that `import aevb` is instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AevbError": "errors",
+    "DataError": "errors",
+    "RecipeError": "errors",
+    "RunError": "errors",
+    "ShapeError": "errors",
+    "TrainingDiverged": "errors",
+    "Bernoulli": "probability.families",
+    "Categorical": "probability.families",
+    "ContinuousBernoulli": "probability.families",
+    "Delta": "probability.families",
+    "DiscretizedLogistic": "probability.families",
+    "Family": "probability.families",
+    "FullNormal": "probability.families",
+    "Laplace": "probability.families",
+    "Normal": "probability.families",
+    "StudentT": "probability.families",
+    "Conditional": "models.conditional",
+    "ConvDecoder": "models.networks",
+    "ConvEncoder": "models.networks",
+    "MLP": "models.networks",
+    "StandardNormal": "models.priors",
+    "LatentModel": "models.trace",
+    "Trace": "models.trace",
+    "VAE": "models.vae",
+    "ELBO": "objectives.bounds",
+    "Objective": "objectives.bounds",
+    "Cosine": "objectives.schedules",
+    "Exponential": "objectives.schedules",
+    "Linear": "objectives.schedules",
+    "Adagrad": "training.optimizers",
+    "Adam": "training.optimizers",
+    "SGD": "training.optimizers",
+    "Learner": "training.train",
+    "Step": "training.train",
+    "Training": "training.train",
+    "train": "training.train",
+    "Evaluation": "evaluation.evaluate",
+    "evaluate": "evaluation.evaluate",
+    "log_marginal": "evaluation.marginal",
+    "Dataset": "data.dataset",
+    "Split": "data.dataset",
+    "load_data": "data.sources",
+    "Recipe": "runs.recipe",
+    "Run": "runs.store",
+    "fit": "runs.fit",
+    "load": "runs.store",
+}
+__all__ = ["__version__", *_HOME]
+
+if TYPE_CHECKING:
+    from aevb.data.dataset import Dataset, Split
+    from aevb.data.sources import load_data
+    from aevb.errors import AevbError, DataError, RecipeError, RunError, ShapeError, TrainingDiverged
+    from aevb.evaluation.evaluate import Evaluation, evaluate
+    from aevb.evaluation.marginal import log_marginal
+    from aevb.models.conditional import Conditional
+    from aevb.models.networks import MLP, ConvDecoder, ConvEncoder
+    from aevb.models.priors import StandardNormal
+    from aevb.models.trace import LatentModel, Trace
+    from aevb.models.vae import VAE
+    from aevb.objectives.bounds import ELBO, Objective
+    from aevb.objectives.schedules import Cosine, Exponential, Linear
+    from aevb.probability.families import (
+        Bernoulli,
+        Categorical,
+        ContinuousBernoulli,
+        Delta,
+        DiscretizedLogistic,
+        Family,
+        FullNormal,
+        Laplace,
+        Normal,
+        StudentT,
+    )
+    from aevb.runs.fit import fit
+    from aevb.runs.recipe import Recipe
+    from aevb.runs.store import Run, load
+    from aevb.training.optimizers import SGD, Adagrad, Adam
+    from aevb.training.train import Learner, Step, Training, train
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'aevb' has no attribute {name!r}")
+    value = getattr(import_module(f"aevb.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""How good a model is: bounds, log p(x), what its latent space holds."""

@@ -1,0 +1,67 @@
+"""p(y | c) = family(net(c)): encoder and decoder are one class."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+from torch.func import functional_call
+
+from aevb.probability.families import Family
+
+
+class Conditional(nn.Module):
+    """p(y | c) = family(net(c)), with any module as `net`.
+
+    The net is called with exactly one batch dimension, (N, *C), and whatever it returns is flattened to the
+    (N, `family.size`) numbers of the family. Several contexts (a latent and a label) are flattened and concatenated.
+
+    Shapes: contexts (*batch, *C); the distribution has batch shape (*batch) and the family's event shape.
+
+    Raises:
+        ShapeError: the net gives another number of outputs than the family needs; both numbers are named.
+    """
+
+    def __init__(self, net: nn.Module, family: Family) -> None:
+        super().__init__()
+        self.net = net
+        self.family = family
+
+    def forward(self, *context: Tensor, batch_dims: int = 1) -> Distribution:
+        c = context[0] if len(context) == 1 else concatenate(context, batch_dims)
+        if batch_dims == 1:
+            return self.family(self.net(c).flatten(1))
+        phi = self.net(c.flatten(0, batch_dims - 1)).flatten(1)
+        return self.family(phi.unflatten(0, c.shape[:batch_dims]))
+
+
+def concatenate(context: tuple[Tensor, ...], batch_dims: int) -> Tensor:
+    """Several contexts as one vector each; those with fewer batch dimensions are repeated along the missing ones."""
+    batch = max((c.shape[:batch_dims] for c in context), key=len)
+    flat = [c.flatten(min(batch_dims, c.ndim - 1)) for c in context]
+    return torch.cat([c.expand(*batch, c.shape[-1]) for c in flat], -1)
+
+
+def condition(module: nn.Module, *context: Tensor, batch_dims: int) -> Distribution:
+    """Call a conditional on contexts with several batch dimensions; any other module must broadcast over them itself."""
+    if isinstance(module, Conditional):
+        return module(*context, batch_dims=batch_dims)  # type: ignore[no-any-return]
+    return module(*context)  # type: ignore[no-any-return]
+
+
+def frozen_log_prob(module: nn.Module, z: Tensor, *context: Tensor) -> Tensor:
+    """log q(z | x) with q's parameters held constant: the gradient flows through z alone (arXiv 1703.09194).
+
+    The density is evaluated inside `functional_call`: a lazily evaluated density would read the live parameters again.
+    """
+    constants = {name: p.detach() for name, p in module.named_parameters()}
+    return functional_call(_LogProb(module), {f"module.{k}": v for k, v in constants.items()}, (z, *context))  # type: ignore[no-any-return]
+
+
+class _LogProb(nn.Module):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, z: Tensor, *context: Tensor) -> Tensor:
+        return self.module(*context).log_prob(z)  # type: ignore[no-any-return]

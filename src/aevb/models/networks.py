@@ -1,0 +1,115 @@
+"""Networks. The user's own always work: a net is any module from (N, *C) to N times `size` numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from aevb.errors import ShapeError
+from aevb.probability.families import Shape, as_shape
+
+
+class MLP(nn.Sequential):
+    """Fully connected: x → activation(W x + b) → ... → W x + b. One tanh layer is the paper's network, App. C.
+
+    Shapes: (N, *inputs) → (N, outputs).
+
+    Args:
+        inputs: event shape of what comes in, flattened to a vector.
+        outputs: how many numbers go out, the family's `size`.
+        hidden: widths of the hidden layers.
+        activation: the module between layers.
+        init: standard deviation of a normal from which every parameter starts (the paper: 0.01); PyTorch's own if None.
+    """
+
+    def __init__(
+        self,
+        inputs: Shape,
+        outputs: int,
+        hidden: Sequence[int] = (500,),
+        activation: type[nn.Module] = nn.Tanh,
+        init: float | None = None,
+    ) -> None:
+        widths = [math.prod(as_shape(inputs)), *hidden]
+        layers: list[nn.Module] = [nn.Flatten()]
+        for a, b in pairwise(widths):
+            layers += [nn.Linear(a, b), activation()]
+        super().__init__(*layers, nn.Linear(widths[-1], outputs))
+        if init is not None:
+            for p in self.parameters():
+                nn.init.normal_(p, std=init)
+
+
+class ConvEncoder(nn.Sequential):
+    """Convolutions that halve an image of any size at each stage, then a linear layer: (N, C, H, W) → (N, outputs)."""
+
+    def __init__(
+        self,
+        inputs: Shape,
+        outputs: int,
+        channels: Sequence[int] = (32, 64),
+        activation: type[nn.Module] = nn.SiLU,
+    ) -> None:
+        shape = image_shape(inputs)
+        sizes = halvings(shape, len(channels))
+        layers: list[nn.Module] = []
+        for a, b in pairwise([shape[0], *channels]):
+            layers += [nn.Conv2d(a, b, 3, stride=2, padding=1), activation()]
+        super().__init__(*layers, nn.Flatten(), nn.Linear(channels[-1] * math.prod(sizes[-1]), outputs))
+
+
+class ConvDecoder(nn.Module):
+    """The mirror image: (N, *inputs) → (N, outputs / (H W), H, W), enlarging back through the encoder's very sizes.
+
+    Args:
+        inputs: event shape of the latent.
+        outputs: the family's `size`; a multiple of H W.
+        image: (C, H, W), the shape of the data.
+    """
+
+    def __init__(
+        self,
+        inputs: Shape,
+        outputs: int,
+        image: Shape,
+        channels: Sequence[int] = (32, 64),
+        activation: type[nn.Module] = nn.SiLU,
+    ) -> None:
+        super().__init__()
+        shape = image_shape(image)
+        self.sizes = halvings(shape, len(channels))[::-1]
+        self.start = nn.Linear(math.prod(as_shape(inputs)), channels[-1] * math.prod(self.sizes[0]))
+        widths = [*reversed(channels), channels[0]]
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
+        self.end = nn.Conv2d(channels[0], outputs // math.prod(shape[1:]), 3, padding=1)
+        self.activation = activation()
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.activation(self.start(z.flatten(1))).unflatten(1, (-1, *self.sizes[0]))
+        for conv, size in zip(self.convs, self.sizes[1:], strict=True):
+            h = self.activation(conv(interpolate(h, size=size)))
+        out: Tensor = self.end(h)
+        return out
+
+
+def image_shape(shape: Shape) -> torch.Size:
+    size = as_shape(shape)
+    if len(size) != 3:
+        raise ShapeError(
+            f"A convolutional network needs images (C, H, W); the data have the shape {tuple(size)}. Use mlp."
+        )
+    return size
+
+
+def halvings(shape: Sequence[int], times: int) -> list[tuple[int, int]]:
+    """(H, W), then each halved and rounded up, `times` over."""
+    sizes = [(shape[1], shape[2])]
+    for _ in range(times):
+        h, w = sizes[-1]
+        sizes.append(((h + 1) // 2, (w + 1) // 2))
+    return sizes

@@ -1,0 +1,112 @@
+"""The trace, and what may be asked of a model: the one interface between models and everything above them.
+
+One key of dimensions for the whole library: K samples, B data points, D latent size, G groups of latents; *X and *Z are
+event shapes. All densities are in nats, with every constant kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+from torch.distributions import Distribution, Independent, kl_divergence
+
+from aevb.errors import DataError
+
+Latent = Tensor  # opaque to objectives; hierarchies make it a tuple
+Lazy = Callable[[], Tensor]
+
+
+class Trace:
+    """One pass x → z_k ~ q(z|x) → p(x|z_k), k = 1..K. A density is computed when it is first read.
+
+    Attributes:
+        x: (B, *X); z: (K, B, *Z); q: q(z|x); p: p(z).
+        log_px: (K, B), log p(x|z);  log_pz: (K, B), log p(z);  log_qz: (K, B), log q(z|x).
+        kl: (B, G), KL(q(z|x) ‖ p(z)) per group of latents, in closed form where there is one.
+        log_w: (K, B), log p(x|z) + log p(z) - log q(z|x), the log importance weight.
+    """
+
+    def __init__(
+        self, x: Tensor, z: Latent, posterior: tuple[Distribution, Distribution], log_px: Lazy, log_qz: Lazy
+    ) -> None:
+        self.x, self.z, (self.q, self.p) = x, z, posterior
+        self._log_px, self._log_qz = log_px, log_qz
+
+    @cached_property
+    def log_px(self) -> Tensor:
+        return self._log_px()
+
+    @cached_property
+    def log_qz(self) -> Tensor:
+        return self._log_qz()
+
+    @cached_property
+    def log_pz(self) -> Tensor:
+        return self.p.log_prob(self.z)
+
+    @cached_property
+    def kl(self) -> Tensor:
+        return kl_groups(self.q, self.p, self.z)
+
+    @property
+    def log_w(self) -> Tensor:
+        return self.log_px + self.log_pz - self.log_qz
+
+
+@runtime_checkable
+class LatentModel(Protocol):
+    """All that objectives, training and evaluation may ask of a model."""
+
+    def trace(self, x: Tensor, samples: int = 1, *, stick: bool = False, given: Tensor | None = None) -> Trace:
+        """x (B, *X) → a trace with K = `samples`; `stick` holds q's parameters constant inside log q(z|x)."""
+
+    def log_joint(self, x: Tensor, z: Latent, given: Tensor | None = None) -> Tensor:
+        """log p(x, z), (K, B)."""
+
+    def log_posterior(self, x: Tensor, z: Latent, given: Tensor | None = None) -> Tensor:
+        """log q(z | x), (K, B)."""
+
+    def posterior(self, x: Tensor, given: Tensor | None = None) -> Distribution:
+        """q(z | x), batch (B)."""
+
+    def sample_latent(self, n: int, given: Tensor | None = None) -> Latent:
+        """n draws z ~ p(z), (n, *Z)."""
+
+    def encode(self, x: Tensor, given: Tensor | None = None) -> Latent:
+        """The mean of q(z | x), (B, *Z): the same at every call."""
+
+    def decode(self, z: Latent, given: Tensor | None = None) -> Distribution:
+        """p(x | z), with z's batch dimensions."""
+
+
+def kl_groups(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
+    """KL(q ‖ p), (B, G): one group per latent where both factorise, else one group; Monte Carlo over K as a last resort."""
+    try:
+        if isinstance(q, Independent) and isinstance(p, Independent):
+            return kl_divergence(q.base_dist, p.base_dist).flatten(1)
+        return kl_divergence(q, p).unsqueeze(-1)
+    except NotImplementedError:
+        return (q.log_prob(z) - p.log_prob(z)).mean(0).unsqueeze(-1)
+
+
+def check_support(px: Distribution, x: Tensor) -> None:
+    """Refuse data outside of the likelihood's support, where log p(x|z) would be a number but no log-likelihood."""
+    support = px.support
+    if support is None:
+        return
+    inside = support.check(x)
+    if bool(inside.all()):
+        return
+    element = getattr(support, "base_constraint", support)
+    first = x[~element.check(x)].flatten()[0].item()
+    name = type(getattr(px, "base_dist", px)).__name__.replace("Pixels", "Bernoulli")
+    hint = (
+        "Grey levels under a Bernoulli are not a likelihood: draw or threshold binary pixels (values='dynamic' or "
+        "'threshold'), take ContinuousBernoulli or DiscretizedLogistic, or ask for it by name with relaxed=True."
+        if name == "Bernoulli" and 0 <= first <= 1
+        else "Rescale the data, or choose a likelihood that covers them (Normal covers every real number)."
+    )
+    raise DataError(f"The decoder's {name} covers {element}, but the data hold {first:.6g}. {hint}")

@@ -1,0 +1,63 @@
+"""The variational auto-encoder: a prior, an encoder, a decoder, and one Monte-Carlo pass through them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from aevb.models.conditional import condition, frozen_log_prob
+from aevb.models.trace import Latent, Trace
+
+
+class VAE(nn.Module):
+    """p(x, z) = p(z) p(x|z) with the recognition model q(z|x) (Kingma & Welling 2013, arXiv 1312.6114, §2.1).
+
+    Args:
+        prior: a module that maps nothing to the distribution p(z).
+        encoder: a module that maps x (B, *X) to the distribution q(z|x), usually a `Conditional`.
+        decoder: a module that maps z (B, *Z) to the distribution p(x|z), usually a `Conditional`. One that is no
+            `Conditional` is called with z (K, B, *Z) and must broadcast over both.
+    """
+
+    def __init__(self, prior: nn.Module, encoder: nn.Module, decoder: nn.Module) -> None:
+        super().__init__()
+        self.prior, self.encoder, self.decoder = prior, encoder, decoder
+
+    def forward(self, x: Tensor, samples: int = 1) -> Trace:
+        return self.trace(x, samples)
+
+    def trace(self, x: Tensor, samples: int = 1, *, stick: bool = False, given: Tensor | None = None) -> Trace:
+        q, p = self.posterior(x, given), self.prior(*_contexts(given))
+        z = q.rsample(torch.Size((samples,)))  # z = g_φ(ε, x), eq. 4
+
+        def log_qz() -> Tensor:
+            return frozen_log_prob(self.encoder, z, x, *_contexts(given)) if stick else q.log_prob(z)
+
+        return Trace(x, z, (q, p), lambda: self.decode(z, given).log_prob(x), log_qz)
+
+    def log_joint(self, x: Tensor, z: Latent, given: Tensor | None = None) -> Tensor:
+        """log p(x, z) = log p(x|z) + log p(z), (K, B)."""
+        return self.decode(z, given).log_prob(x) + self.prior(*_contexts(given)).log_prob(z)
+
+    def log_posterior(self, x: Tensor, z: Latent, given: Tensor | None = None) -> Tensor:
+        """log q(z | x), (K, B)."""
+        return self.posterior(x, given).log_prob(z)
+
+    def posterior(self, x: Tensor, given: Tensor | None = None) -> Distribution:
+        return self.encoder(x, *_contexts(given))  # type: ignore[no-any-return]
+
+    def sample_latent(self, n: int, given: Tensor | None = None) -> Latent:
+        p = self.prior(*_contexts(given))
+        return p.sample((n,) if given is None else ())  # type: ignore[no-any-return]
+
+    def encode(self, x: Tensor, given: Tensor | None = None) -> Latent:
+        return self.posterior(x, given).mean
+
+    def decode(self, z: Latent, given: Tensor | None = None) -> Distribution:
+        event = self.prior(*_contexts(given)).event_shape
+        return condition(self.decoder, z, *_contexts(given), batch_dims=z.ndim - len(event))
+
+
+def _contexts(given: Tensor | None) -> tuple[Tensor, ...]:
+    return () if given is None else (given,)

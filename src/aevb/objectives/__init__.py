@@ -1,0 +1,1 @@
+"""Functions of the trace: which number is ascended, with which derivative."""

@@ -1,0 +1,74 @@
+"""Bounds on log p(x), ascended by descending their negative mean: the loss is in nats per data point."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from aevb.models.trace import LatentModel, Trace
+from aevb.objectives.schedules import Schedule, Step, value
+
+Info = dict[str, Tensor]
+
+
+class Objective(Protocol):
+    """(model, x (B, *X), step) → (loss to descend, a scalar in nats per data point; what to log, detached scalars)."""
+
+    def __call__(self, model: LatentModel, x: Tensor, step: Step, /) -> tuple[Tensor, Info]: ...
+
+
+class ELBO:
+    """The evidence lower bound, with the paper's estimators A and B and their L samples (§2.3).
+
+        A (eq. 6):  L̃ᴬ(x) = 1/L Σ_l log p(x, z_l) - log q(z_l|x)
+        B (eq. 7):  L̃ᴮ(x) = 1/L Σ_l log p(x|z_l) - KL(q(z|x) ‖ p(z))
+
+    The loss is -mean_B of 1/L Σ_l log p(x|z_l) - β · KL, the KL estimated (A) or in closed form (B). For other β than 1
+    and for free bits it is no bound; the logged `elbo` always is the plain one.
+
+    Args:
+        estimator: "A", or "B" with less variance wherever the KL has a closed form.
+        samples: L.
+        beta: weight of the KL (arXiv 1804.03599), a number or a schedule; 0 is a plain autoencoder.
+        free_bits: λ, nats per group of latents that cost nothing: Σ_g max(λ, mean_B KL_g) (arXiv 1606.04934); needs "B".
+    """
+
+    def __init__(
+        self,
+        estimator: Literal["A", "B"] = "B",
+        samples: int = 1,
+        beta: float | Schedule = 1.0,
+        free_bits: float = 0.0,
+    ) -> None:
+        if estimator not in ("A", "B"):
+            raise ValueError(f"ELBO: the estimator is 'A' (eq. 6) or 'B' (eq. 7); got {estimator!r}.")
+        if samples < 1 or free_bits < 0:
+            raise ValueError(f"ELBO: samples ≥ 1 and free_bits ≥ 0; got {samples} and {free_bits}.")
+        if free_bits and estimator == "A":
+            raise ValueError("ELBO: free bits clamp the KL of each group of latents, which only estimator 'B' has.")
+        self.estimator, self.samples, self.beta, self.free_bits = estimator, samples, beta, free_bits
+
+    def __call__(self, model: LatentModel, x: Tensor, step: Step) -> tuple[Tensor, Info]:
+        t = model.trace(x, self.samples)
+        reconstruction = t.log_px.mean()
+        beta = value(self.beta, step)
+        if isinstance(beta, float | int) and beta == 0:
+            return -reconstruction, {"reconstruction": reconstruction.detach()}
+        kl = self.kl(t)
+        loss = beta * self.charged(t, kl) - reconstruction
+        return loss, {
+            "elbo": (reconstruction - kl).detach(),
+            "reconstruction": reconstruction.detach(),
+            "kl": kl.detach(),
+        }
+
+    def kl(self, t: Trace) -> Tensor:
+        """mean_B KL(q(z|x) ‖ p(z)): Monte Carlo for A, closed form for B."""
+        if self.estimator == "A":
+            return (t.log_qz - t.log_pz).mean()
+        return t.kl.sum(-1).mean()
+
+    def charged(self, t: Trace, kl: Tensor) -> Tensor:
+        """What the loss pays for: the KL, less what is free."""
+        return t.kl.mean(0).clamp(min=self.free_bits).sum() if self.free_bits else kl

@@ -1,0 +1,63 @@
+"""Numbers that change while training: functions of the step count, which may be a tensor on the training device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Step = int | Tensor
+Schedule = Callable[[Step], Any]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """From `start` to `end` in `steps` steps, constant afterwards. As β it is the linear warm-up (arXiv 1602.02282)."""
+
+    start: float
+    end: float
+    steps: int
+
+    def __call__(self, step: Step) -> Any:
+        return self.start + (self.end - self.start) * _fraction(step, self.steps)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """From `start` to `end` along half a cosine in `steps` steps, constant afterwards (arXiv 1608.03983)."""
+
+    start: float
+    end: float
+    steps: int
+
+    def __call__(self, step: Step) -> Any:
+        t = _fraction(step, self.steps)
+        wave = torch.cos(math.pi * t) if isinstance(t, Tensor) else math.cos(math.pi * t)
+        return self.end + (self.start - self.end) * 0.5 * (1 + wave)
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """`start` · `rate`^(step / `steps`): multiplied by `rate` every `steps` steps."""
+
+    start: float
+    rate: float
+    steps: int
+
+    def __call__(self, step: Step) -> Any:
+        return self.start * self.rate ** (step / self.steps)
+
+
+def value(number: float | Schedule, step: Step) -> Any:
+    """A plain number, or a schedule at `step`."""
+    return number(step) if callable(number) else number
+
+
+def _fraction(step: Step, steps: int) -> Any:
+    if isinstance(step, Tensor):
+        return (step / steps).clamp(0, 1)
+    return min(max(step / steps, 0.0), 1.0)

@@ -1,0 +1,1 @@
+"""Mathematics: families of distributions. Knows no model."""

@@ -1,0 +1,210 @@
+"""Families: φ ↦ a distribution. Posterior families and likelihoods are the same thing.
+
+A family turns a tensor φ of shape (*, size) into a distribution with batch shape (*) and event shape `shape`. Which
+of its two uses it is put to, q(z|x) or p(x|z), is not its business.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent
+
+from aevb.errors import ShapeError
+from aevb.probability import distributions as d
+
+LOG_SCALE_BOUND = 10.0  # |log σ| is kept below this: eᵠ of an unbounded φ overflows, and one NaN ends a run
+Shape = int | tuple[int, ...] | list[int]
+
+
+def as_shape(shape: Shape) -> torch.Size:
+    """20 → (20,); refuses a size below one, which no distribution over numbers can have."""
+    size = torch.Size((shape,)) if isinstance(shape, int) else torch.Size(shape)
+    if not size or min(size) < 1:
+        raise ShapeError(f"A shape needs sizes of at least 1; got {tuple(size)}. Choose a latent or data size ≥ 1.")
+    return size
+
+
+class Family(ABC):
+    """φ (*, size) ↦ distribution with batch (*) and event `shape`; `size` numbers per data point come from the network."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = as_shape(shape)
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """How many numbers the network must produce for one data point."""
+
+    @abstractmethod
+    def __call__(self, phi: Tensor) -> Distribution: ...
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}{tuple(self.shape)}"
+
+
+class Factorized(Family):
+    """Every element of the event has a distribution of its own, with `parameters` numbers each, parameter axis first."""
+
+    parameters = 1
+
+    @property
+    def size(self) -> int:
+        return self.parameters * math.prod(self.shape)
+
+    @abstractmethod
+    def elements(self, *parameters: Tensor) -> Distribution:
+        """The distributions of the elements, from their parameters, each of shape (*, *shape)."""
+
+    def __call__(self, phi: Tensor) -> Distribution:
+        check_size(self, phi)
+        parts = phi.unflatten(-1, (self.parameters, *self.shape)).unbind(-1 - len(self.shape))
+        return Independent(self.elements(*parts), len(self.shape), validate_args=False)
+
+
+def check_size(family: Family, phi: Tensor) -> None:
+    if phi.shape[-1] != family.size:
+        raise ShapeError(
+            f"{family!r} needs {family.size} numbers per data point, but the network gave {phi.shape[-1]}. "
+            f"Let its last layer have {family.size} outputs."
+        )
+
+
+def scale_from_log_variance(log_variance: Tensor) -> Tensor:
+    """σ = exp(½ log σ²), eq. 9, with |log σ| ≤ 10."""
+    return (0.5 * log_variance).clamp(-LOG_SCALE_BOUND, LOG_SCALE_BOUND).exp()
+
+
+def scale_from_log(log_scale: Tensor) -> Tensor:
+    return log_scale.clamp(-LOG_SCALE_BOUND, LOG_SCALE_BOUND).exp()
+
+
+class Normal(Factorized):
+    """N(μ, σ² I), eq. 9 and App. C.2: φ = (μ, log σ²).
+
+    Args:
+        shape: event shape.
+        link: a function applied to μ; `torch.sigmoid` for data in (0, 1), as the paper does for Frey Face.
+        scale: a fixed σ; then φ = μ alone.
+    """
+
+    def __init__(
+        self, shape: Shape, link: Callable[[Tensor], Tensor] | None = None, scale: float | None = None
+    ) -> None:
+        super().__init__(shape)
+        if scale is not None and not scale > 0:
+            raise ShapeError(f"Normal: a fixed scale must be positive; got {scale}.")
+        self.link, self.scale = link, scale
+        self.parameters = 2 if scale is None else 1
+
+    def elements(self, *parts: Tensor) -> Distribution:
+        mean = parts[0] if self.link is None else self.link(parts[0])
+        scale = scale_from_log_variance(parts[1]) if self.scale is None else torch.full_like(mean, self.scale)
+        return torch.distributions.Normal(mean, scale, validate_args=False)
+
+
+class FullNormal(Family):
+    """N(μ, L Lᵀ) with a full covariance: φ = (μ, the rows of L's lower triangle, its diagonal as logarithms)."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        if len(self.shape) != 1:
+            raise ShapeError(f"FullNormal is over vectors; got the shape {tuple(self.shape)}. Use Normal, or flatten.")
+
+    @property
+    def size(self) -> int:
+        n = self.shape[0]
+        return n + n * (n + 1) // 2
+
+    def __call__(self, phi: Tensor) -> Distribution:
+        check_size(self, phi)
+        n = self.shape[0]
+        rows, columns = torch.tril_indices(n, n, device=phi.device)
+        lower = phi.new_zeros(*phi.shape[:-1], n, n)
+        lower[..., rows, columns] = phi[..., n:]
+        diagonal = torch.diag_embed(scale_from_log(lower.diagonal(dim1=-2, dim2=-1)))
+        tril = lower.tril(-1) + diagonal
+        return torch.distributions.MultivariateNormal(phi[..., :n], scale_tril=tril, validate_args=False)
+
+
+class Bernoulli(Factorized):
+    """Bernoulli from logits φ, App. C.1: log p(x) = Σ x log y + (1 - x) log(1 - y), y = σ(φ).
+
+    `relaxed=True` admits grey levels in [0, 1]. The formula is then a cross-entropy, not a likelihood; the paper's own
+    MNIST experiments are of this kind.
+    """
+
+    def __init__(self, shape: Shape, relaxed: bool = False) -> None:
+        super().__init__(shape)
+        self.relaxed = relaxed
+
+    def elements(self, *parts: Tensor) -> Distribution:
+        return d.Pixels(parts[0], self.relaxed)
+
+
+class ContinuousBernoulli(Factorized):
+    """Continuous Bernoulli on [0, 1] (Loaiza-Ganem & Cunningham 2019, arXiv 1907.06845) from logits φ."""
+
+    def elements(self, *parts: Tensor) -> Distribution:
+        return torch.distributions.ContinuousBernoulli(logits=parts[0], validate_args=False)
+
+
+class Categorical(Factorized):
+    """A categorical over `classes` values 0, h, 2h, ... (h = `spacing`) per element: φ = logits, class axis first."""
+
+    def __init__(self, shape: Shape, classes: int, spacing: float = 1.0) -> None:
+        super().__init__(shape)
+        if classes < 2:
+            raise ShapeError(f"Categorical needs at least 2 classes; got {classes}.")
+        self.classes, self.spacing, self.parameters = classes, spacing, classes
+
+    def elements(self, *parts: Tensor) -> Distribution:
+        return d.Levels(torch.stack(parts, -1), self.spacing)
+
+
+class DiscretizedLogistic(Factorized):
+    """Logistic cut into `levels` bins on [0, 1] (arXiv 1606.04934): φ = (μ, log s)."""
+
+    parameters = 2
+
+    def __init__(self, shape: Shape, levels: int = 256) -> None:
+        super().__init__(shape)
+        self.levels = levels
+
+    def elements(self, *parts: Tensor) -> Distribution:
+        return d.DiscreteLogistic(parts[0], scale_from_log(parts[1]), self.levels)
+
+
+class Laplace(Factorized):
+    """Laplace(μ, b): φ = (μ, log b)."""
+
+    parameters = 2
+
+    def elements(self, *parts: Tensor) -> Distribution:
+        return torch.distributions.Laplace(parts[0], scale_from_log(parts[1]), validate_args=False)
+
+
+class StudentT(Factorized):
+    """Student's t: φ = (μ, log s, κ) with ν = 2 + softplus(κ) degrees of freedom, so that the variance exists."""
+
+    parameters = 3
+
+    def elements(self, *parts: Tensor) -> Distribution:
+        df = 2 + torch.nn.functional.softplus(parts[2])
+        return torch.distributions.StudentT(df, parts[0], scale_from_log(parts[1]), validate_args=False)
+
+
+class Delta(Family):
+    """A point, z = φ: the code of a plain autoencoder. Its KL to any density is infinite: use it with β = 0."""
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def __call__(self, phi: Tensor) -> Distribution:
+        check_size(self, phi)
+        return d.Delta(phi.unflatten(-1, tuple(self.shape)), len(self.shape))

@@ -1,0 +1,63 @@
+"""Every random number of a run is a function of its seed: the order of the data of (seed, pass), the noise of (seed, step).
+
+So a resumed run needs no saved generator states, and what the caller draws between two steps changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+def derive(seed: int, *path: int | str) -> int:
+    """A 63-bit seed for one purpose, such as (seed, "noise", step); different paths are unrelated."""
+    digest = hashlib.blake2b(repr((seed, *path)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Run a block under `seed`, and leave the global generators as they were."""
+    device = torch.device(device)
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        generators.append(torch.cuda.default_generators[device.index or torch.cuda.current_device()])
+    states = [g.get_state() for g in generators]
+    for g in generators:
+        g.manual_seed(seed)
+    try:
+        yield
+    finally:
+        for g, state in zip(generators, states, strict=True):
+            g.set_state(state)
+
+
+class Order:
+    """The order in which N data points are met: one permutation after another, cut into batches of M.
+
+    A batch may straddle two permutations, so every batch has M points and every point is met equally often. Batch `step`
+    is a function of the seed and `step` alone. A batch larger than the data is the whole data.
+    """
+
+    def __init__(self, n: int, batch: int, seed: int, device: torch.device | str = "cpu") -> None:
+        self.n, self.batch, self.seed, self.device = n, min(batch, n), seed, device
+        self._passes: dict[int, Tensor] = {}
+
+    def __getitem__(self, step: int) -> Tensor:
+        """Indices of batch `step`, (M,)."""
+        first = step * self.batch
+        start, offset = divmod(first, self.n)
+        here = self._permutation(start)[offset : offset + self.batch]
+        missing = self.batch - len(here)
+        return here if not missing else torch.cat([here, self._permutation(start + 1)[:missing]])
+
+    def _permutation(self, number: int) -> Tensor:
+        if number not in self._passes:
+            g = torch.Generator().manual_seed(derive(self.seed, "order", number))
+            self._passes = {k: v for k, v in self._passes.items() if k >= number - 1}
+            self._passes[number] = torch.randperm(self.n, generator=g).to(self.device)
+        return self._passes[number]

@@ -1,0 +1,202 @@
+"""Algorithm 1, as a generator: random minibatch → noise → gradient of the bound → update of all parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from aevb.errors import DataError, TrainingDiverged
+from aevb.models.trace import LatentModel, check_support
+from aevb.objectives.bounds import Info, Objective
+from aevb.objectives.schedules import Schedule
+from aevb.training.optimizers import Adam, MakeOptimizer, parameter_groups
+from aevb.training.randomness import Order, derive, seeded
+
+WATCH = 50  # steps between two looks at the loss; a look waits for the device
+
+
+class Indexable(Protocol):
+    """Data to train on: a tensor, a `Split`, or anything with a length whose items at an index tensor are a batch."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Tensor, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Training:
+    """The settings of Algorithm 1.
+
+    Attributes:
+        optimizer: called with parameter groups, gives a `torch.optim.Optimizer`: `Adagrad(0.02)`, `Adam(1e-3)`, `SGD()`,
+            or your own, such as `functools.partial(torch.optim.RMSprop, lr=1e-4)`.
+        batch: M, data points per step.
+        samples: training samples to see in all, S; the run has ⌈S / M⌉ steps.
+        seed: of the order of the data and of the noise.
+        weight_prior: p(θ) = N(0, I) on all weights (maximum a posteriori, §2.3); biases stay free.
+        learning_rate: a schedule of factors on the optimiser's step size.
+        clip: largest norm of the gradient.
+        ema: decay of an exponential moving average of the weights, which then is what is evaluated and saved.
+        compile: let `torch.compile` fuse the step: slow to start, faster ever after.
+    """
+
+    optimizer: MakeOptimizer = field(default_factory=Adam)
+    batch: int = 100
+    samples: int = 1_000_000
+    seed: int = 0
+    weight_prior: bool = False
+    learning_rate: Schedule | None = None
+    clip: float | None = None
+    ema: float | None = None
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "samples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Training: {name} must be at least 1; got {getattr(self, name)}.")
+
+    def steps(self, n: int) -> int:
+        """How many steps see `samples` training samples, with n data points in the training set."""
+        return math.ceil(self.samples / min(self.batch, n))
+
+
+@dataclass
+class Step:
+    """What one step leaves: `number` steps and `samples` training samples done, and the logged numbers, on the device."""
+
+    number: int
+    samples: int
+    info: Info
+
+
+class Learner(nn.Module):
+    """What moves: the model, the optimiser and the step count. `forward` is the loss, so that wrappers can take it."""
+
+    def __init__(self, model: nn.Module, objective: Objective, training: Training, n: int) -> None:
+        super().__init__()
+        self.model, self.objective, self.training_settings = model, objective, training
+        groups = parameter_groups(self, 1 / n if training.weight_prior else 0.0)
+        self.optimizer = training.optimizer(groups)
+        self.rates = [float(g["lr"]) for g in self.optimizer.param_groups]
+        averaging = get_ema_multi_avg_fn(training.ema) if training.ema else None
+        self.average = AveragedModel(model, multi_avg_fn=averaging) if averaging else None
+        self.number = 0
+        self.loss = torch.compile(self) if training.compile else self
+
+    def forward(self, x: Tensor, step: Tensor) -> tuple[Tensor, Info]:
+        return self.objective(self.model, x, step)  # type: ignore[arg-type]
+
+    @property
+    def best_known(self) -> nn.Module:
+        """The model to evaluate: the average of the weights where one is kept."""
+        return self.average.module if self.average is not None else self.model
+
+    def update(self, x: Tensor) -> Info:
+        """One step of Algorithm 1: gradients of the bound on minibatch x (M, *X), then the update."""
+        settings = self.training_settings
+        if settings.learning_rate is not None:
+            self._set_rates(float(settings.learning_rate(self.number)))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, info = self.loss(x, torch.tensor(self.number, device=x.device))
+        loss.backward()
+        if settings.clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters(), settings.clip)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        self.number += 1
+        return {"loss": loss.detach(), **info}
+
+    def _set_rates(self, factor: float) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+
+
+def train(
+    model: nn.Module,
+    objective: Objective,
+    data: Indexable,
+    training: Training | None = None,
+    *,
+    learner: Learner | None = None,
+) -> Iterator[Step]:
+    """Train `model` by Algorithm 1 of arXiv 1312.6114, one step for each item asked of this generator.
+
+        g ← ∇_θ,φ L̃(θ, φ; Xᴹ, ε), with a random minibatch Xᴹ and noise ε;   θ, φ ← update by g
+
+    The caller prints, logs, draws and stops: `for step in aevb.train(model, aevb.ELBO(), x): ...`.
+
+    Args:
+        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers.
+        training: the settings; `Training()` if none are given.
+        learner: continue this one, from the step at which it stands.
+
+    Raises:
+        DataError: NaN or infinity in the data, or data outside of the likelihood's support.
+        TrainingDiverged: the loss became NaN, infinite, or a hundred times its first value.
+    """
+    settings = training or (learner.training_settings if learner else Training())
+    learner = learner or Learner(model, objective, settings, len(data))
+    device = next(model.parameters()).device
+    _check_data(model, data)
+    order = Order(len(data), settings.batch, settings.seed, device)
+    watch = _Watch()
+    model.train()
+    while learner.number < settings.steps(len(data)):
+        with seeded(derive(settings.seed, "noise", learner.number), device):
+            info = learner.update(data[order[learner.number]])
+        watch(learner.number, info["loss"])
+        yield Step(learner.number, learner.number * order.batch, info)
+
+
+def _check_data(model: nn.Module, data: Indexable) -> None:
+    """Look at a tensor whole, at anything else through its first rows, and hold it against the likelihood's support."""
+    if isinstance(data, Tensor):
+        refuse_non_finite(data)
+    device = next(model.parameters()).device
+    with torch.no_grad(), seeded(0, device):
+        x = data[torch.arange(min(len(data), 64), device=device)]
+        if not x.is_floating_point():
+            raise DataError(f"Training needs floating-point data; got {x.dtype}. Convert them, as in x.float() / 255.")
+        if isinstance(model, LatentModel):
+            check_support(model.decode(model.encode(x)), x)
+
+
+def refuse_non_finite(x: Tensor) -> None:
+    """Raise a `DataError` that says which rows hold NaN or infinity, and how many there are."""
+    if not x.is_floating_point() or bool(torch.isfinite(x).all()):
+        return
+    bad = ~torch.isfinite(x.flatten(1))
+    rows = bad.any(1).nonzero().flatten()
+    shown = ", ".join(str(int(r)) for r in rows[:5]) + (", ..." if len(rows) > 5 else "")
+    raise DataError(
+        f"The data hold {int(bad.sum())} NaN or infinite values, in {len(rows)} of {len(x)} rows "
+        f"(rows {shown}). Remove or fill them first."
+    )
+
+
+class _Watch:
+    """Looks at the summed loss every few steps, so that no step waits for the device."""
+
+    def __init__(self) -> None:
+        self.sum: Any = 0.0
+        self.count = 0
+        self.first: float | None = None
+
+    def __call__(self, number: int, loss: Tensor) -> None:
+        self.sum, self.count = self.sum + loss, self.count + 1
+        if number > 1 and self.count < WATCH:
+            return
+        mean = float(self.sum) / self.count
+        self.first = abs(mean) if self.first is None else self.first
+        if not math.isfinite(mean) or abs(mean) > 100 * max(self.first, 100.0):
+            raise TrainingDiverged(
+                f"The loss became {mean:.4g} nats within steps {number - self.count + 1} to {number}. Try a smaller step "
+                "size (--set training.optimizer.lr=...), clipping (--set training.clip=100), a KL warm-up, or rescaled data."
+            )
+        self.sum, self.count = 0.0, 0
