@@ -59,6 +59,7 @@ def epoch_of(svi: SVI) -> Any:
 
 
 def train(job: Job) -> None:
+    numpyro.enable_validation(False)  # NumPyro 0.22 checks supports by default, and would refuse grey levels
     images = jnp.asarray(load_images(job, "train"))
     svi = SVI(model, guide, numpyro.optim.Adam(LEARNING_RATE), Trace_ELBO())
     state = svi.init(jax.random.key(0), images[:BATCH])

@@ -1,0 +1,72 @@
+"""Who takes part in which task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OWN = ""  # the environment that runs this command, where aevb is installed
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of a table: a worker module, run in an environment, in one of its variants."""
+
+    name: str
+    module: str
+    environment: str = OWN
+    variant: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A unit of work that all contenders do.
+
+    ``items`` is what one unit amounts to in the table's rate: images per epoch, or decoded samples.
+    """
+
+    name: str
+    title: str
+    rate: str
+    images: int
+    samples: int
+    contenders: tuple[Contender, ...]
+
+    @property
+    def items(self) -> int:
+        return self.images * max(self.samples, 1)
+
+
+TRAIN = Task(
+    name="train",
+    title="One training epoch of the paper's MNIST network",
+    rate="images/s",
+    images=50_000,
+    samples=0,
+    contenders=(
+        Contender("aevb", "aevb"),
+        Contender("aevb-compiled", "aevb", variant="compiled"),
+        Contender("plain", "plain"),
+        Contender("plain-compiled", "plain", variant="compiled"),
+        Contender("dataloader", "dataloader"),
+        Contender("pythae", "pythae", "pythae"),
+        Contender("pyro", "pyro", "pyro"),
+        Contender("pyro-jit", "pyro", "pyro", variant="jit"),
+        Contender("numpyro", "numpyro", "numpyro"),
+    ),
+)
+
+IMPORTANCE = Task(
+    name="importance",
+    title="log p(x) by importance sampling, 5,000 samples for each of 100 images",
+    rate="samples/s",
+    images=100,
+    samples=5_000,
+    contenders=(
+        Contender("aevb", "aevb"),
+        Contender("plain", "plain"),
+        Contender("pythae", "pythae", "pythae"),
+    ),
+)
+
+TASKS = {task.name: task for task in (TRAIN, IMPORTANCE)}
+SUBJECTS = ("aevb", "aevb-compiled")
