@@ -208,6 +208,4 @@ class Dataset:
 
     def to(self, device: torch.device | str) -> Dataset:
         """The same data on a device."""
-        return replace(
-            self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)
-        )
+        return replace(self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 
 from aevb.data.arrays import Array
 from aevb.errors import DataError
@@ -63,12 +62,18 @@ def read_pickled_array(path: Path) -> Array:
     return content
 
 
-def read_mat(path: Path) -> dict[str, Any]:
-    """The variables of a MATLAB file.  DataError if it is damaged."""
+def read_mat(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
+    """These variables of a MATLAB file.  DataError if it is damaged or lacks one."""
+    from scipy.io import loadmat  # here, since it takes a quarter of a second to import
+
     try:
-        return dict(scipy.io.loadmat(path))
-    except (OSError, ValueError, TypeError, NotImplementedError, zlib.error) as fault:
-        raise DataError(f"{path} cannot be read as a MATLAB file: {fault}") from fault
+        content = loadmat(path)
+        return {name: content[name] for name in names}
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, zlib.error) as fault:
+        raise DataError(
+            f"{path} cannot be read as a MATLAB file with {', '.join(names)}: {fault}. Replace it, or remove it to have"
+            " it downloaded again."
+        ) from fault
 
 
 def matlab_images(x: Array) -> Array:

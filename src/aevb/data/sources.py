@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from aevb.data.arrays import Parts, Rows, choose_values, divide, hold_out, load_array, read_arrays, tenths
 from aevb.data.dataset import Dataset, Values
@@ -119,6 +118,8 @@ def _pictures(path: Path, values: str | None, seed: int) -> Dataset:
 
 
 def _digits(store: Store, seed: int) -> Parts:
+    from sklearn.datasets import load_digits  # here, since it takes a second to import
+
     x, y = load_digits(return_X_y=True)
     return divide(Rows(x.astype(np.uint8).reshape(-1, 1, 8, 8), y), SOURCES["digits"].counts, seed)
 
@@ -141,8 +142,8 @@ def _frey(store: Store, seed: int) -> Parts:
 
 def read_omniglot(path: Path, held: int, seed: int) -> Parts:
     """The characters of chardata.mat: `data` and `testdata`, (784, N), of which `held` of train are for validation."""
-    content = read_mat(path)
-    train, test = (Rows(matlab_images(content[key].T)) for key in ("data", "testdata"))
+    content = read_mat(path, ("data", "testdata"))
+    train, test = (Rows(matlab_images(x.T)) for x in content.values())
     cut = divide(train, (len(train) - held, held, 0), seed)
     return Parts(cut.train, cut.validation, test)
 
@@ -154,12 +155,9 @@ def _omniglot(store: Store, seed: int) -> Parts:
 
 def read_silhouettes(path: Path) -> Parts:
     """The splits of the file; objects become 1 and the background 0 (the file has it inverted), labels start at 0."""
-    content = read_mat(path)
-    parts = [
-        Rows(1 - matlab_images(content[f"{part}_data"]), content[f"{part}_labels"].reshape(-1).astype(np.int64) - 1)
-        for part in ("train", "val", "test")
-    ]
-    return Parts(*parts)
+    names = [(f"{part}_data", f"{part}_labels") for part in ("train", "val", "test")]
+    content = read_mat(path, tuple(name for pair in names for name in pair))
+    return Parts(*(Rows(1 - matlab_images(content[x]), content[y].reshape(-1).astype(np.int64) - 1) for x, y in names))
 
 
 def _silhouettes(store: Store, seed: int) -> Parts:
