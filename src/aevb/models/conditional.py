@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -31,15 +33,14 @@ class Conditional(nn.Module):
         c = context[0] if len(context) == 1 else concatenate(context, batch_dims)
         if batch_dims == 1:
             return self.family(self.net(c).flatten(1))
-        phi = self.net(c.flatten(0, batch_dims - 1)).flatten(1)
-        return self.family(phi.unflatten(0, c.shape[:batch_dims]))
+        batch, event = c.shape[:batch_dims], c.shape[batch_dims:]
+        phi = self.net(c.reshape(math.prod(batch), *event)).flatten(1)
+        return self.family(phi.reshape(*batch, phi.shape[-1]))
 
 
 def concatenate(context: tuple[Tensor, ...], batch_dims: int) -> Tensor:
-    """Several contexts as one vector each; those with fewer batch dimensions are repeated along the missing ones."""
-    batch = max((c.shape[:batch_dims] for c in context), key=len)
-    flat = [c.flatten(min(batch_dims, c.ndim - 1)) for c in context]
-    return torch.cat([c.expand(*batch, c.shape[-1]) for c in flat], -1)
+    """Several contexts (*batch, *C) side by side as one vector (*batch, ΣC); a scalar per data point is a vector of one."""
+    return torch.cat([c.reshape(*c.shape[:batch_dims], math.prod(c.shape[batch_dims:])) for c in context], -1)
 
 
 def condition(module: nn.Module, *context: Tensor, batch_dims: int) -> Distribution:

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
-from aevb.errors import DataError
+from aevb.errors import DataError, ShapeError
 
 Latent = Tensor  # opaque to objectives; hierarchies make it a tuple
 Lazy = Callable[[], Tensor]
@@ -93,7 +93,15 @@ def kl_groups(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
 
 
 def check_support(px: Distribution, x: Tensor) -> None:
-    """Refuse data outside of the likelihood's support, where log p(x|z) would be a number but no log-likelihood."""
+    """Refuse data that do not fit the likelihood p(x|z), where log p(x|z) would be a number but no log-likelihood.
+
+    x (B, *X) against the event shape, which broadcasting could hide, and against the support.
+    """
+    if x.shape[1:] != px.event_shape:
+        raise ShapeError(
+            f"The decoder's {_name(px)} is over the shape {tuple(px.event_shape)}, but one data point has the shape "
+            f"{tuple(x.shape[1:])}. Give the decoder's family the shape of the data, or reshape the data."
+        )
     support = px.support
     if support is None:
         return
@@ -102,7 +110,7 @@ def check_support(px: Distribution, x: Tensor) -> None:
         return
     element = getattr(support, "base_constraint", support)
     first = x[~element.check(x)].flatten()[0].item()
-    name = type(getattr(px, "base_dist", px)).__name__.replace("Pixels", "Bernoulli")
+    name = _name(px)
     hint = (
         "Grey levels under a Bernoulli are not a likelihood: draw or threshold binary pixels (values='dynamic' or "
         "'threshold'), take ContinuousBernoulli or DiscretizedLogistic, or ask for it by name with relaxed=True."
@@ -110,3 +118,9 @@ def check_support(px: Distribution, x: Tensor) -> None:
         else "Rescale the data, or choose a likelihood that covers them (Normal covers every real number)."
     )
     raise DataError(f"The decoder's {name} covers {element}, but the data hold {first:.6g}. {hint}")
+
+
+def _name(px: Distribution) -> str:
+    """The name of the family by which the user asked for this distribution."""
+    name = type(getattr(px, "base_dist", px)).__name__
+    return {"Pixels": "Bernoulli", "Levels": "Categorical", "DiscreteLogistic": "DiscretizedLogistic"}.get(name, name)

@@ -49,14 +49,17 @@ class VAE(nn.Module):
 
     def sample_latent(self, n: int, given: Tensor | None = None) -> Latent:
         p = self.prior(*_contexts(given))
-        return p.sample((n,) if given is None else ())  # type: ignore[no-any-return]
+        return p.sample(() if p.batch_shape else (n,))  # type: ignore[no-any-return]
 
     def encode(self, x: Tensor, given: Tensor | None = None) -> Latent:
         return self.posterior(x, given).mean
 
     def decode(self, z: Latent, given: Tensor | None = None) -> Distribution:
         event = self.prior(*_contexts(given)).event_shape
-        return condition(self.decoder, z, *_contexts(given), batch_dims=z.ndim - len(event))
+        dims = z.ndim - len(event)
+        if given is not None:  # (B, *C), the same for every k
+            given = given.expand(*z.shape[: max(dims - 1, 0)], *given.shape)
+        return condition(self.decoder, z, *_contexts(given), batch_dims=dims)
 
 
 def _contexts(given: Tensor | None) -> tuple[Tensor, ...]:

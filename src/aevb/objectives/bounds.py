@@ -43,8 +43,8 @@ class ELBO:
     ) -> None:
         if estimator not in ("A", "B"):
             raise ValueError(f"ELBO: the estimator is 'A' (eq. 6) or 'B' (eq. 7); got {estimator!r}.")
-        if samples < 1 or free_bits < 0:
-            raise ValueError(f"ELBO: samples ≥ 1 and free_bits ≥ 0; got {samples} and {free_bits}.")
+        if samples < 1 or free_bits < 0 or (not callable(beta) and beta < 0):
+            raise ValueError(f"ELBO: samples ≥ 1, beta ≥ 0 and free_bits ≥ 0; got {samples}, {beta} and {free_bits}.")
         if free_bits and estimator == "A":
             raise ValueError("ELBO: free bits clamp the KL of each group of latents, which only estimator 'B' has.")
         self.estimator, self.samples, self.beta, self.free_bits = estimator, samples, beta, free_bits

@@ -22,6 +22,9 @@ class Linear:
     end: float
     steps: int
 
+    def __post_init__(self) -> None:
+        _check(self.steps)
+
     def __call__(self, step: Step) -> Any:
         return self.start + (self.end - self.start) * _fraction(step, self.steps)
 
@@ -33,6 +36,9 @@ class Cosine:
     start: float
     end: float
     steps: int
+
+    def __post_init__(self) -> None:
+        _check(self.steps)
 
     def __call__(self, step: Step) -> Any:
         t = _fraction(step, self.steps)
@@ -48,8 +54,16 @@ class Exponential:
     rate: float
     steps: int
 
+    def __post_init__(self) -> None:
+        _check(self.steps)
+
     def __call__(self, step: Step) -> Any:
         return self.start * self.rate ** (step / self.steps)
+
+
+def _check(steps: int) -> None:
+    if not steps >= 1:
+        raise ValueError(f"A schedule needs steps ≥ 1; got {steps}. For a constant, give the plain number.")
 
 
 def value(number: float | Schedule, step: Step) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -79,6 +80,54 @@ class Pixels(torch.distributions.Bernoulli):
 
     def log_prob(self, value: Tensor) -> Tensor:
         return value * self.logits - F.softplus(self.logits)
+
+
+class ContinuousBernoulli(Distribution):
+    """p(x) = eˡˣ l / (eˡ - 1) on [0, 1], from logits l (Loaiza-Ganem & Cunningham 2019, arXiv 1907.06845).
+
+    log p(x) = x·l - log(1 + eˡ) + log C, with C = l / tanh(l/2). In terms of l nothing needs to be clamped; PyTorch's own,
+    in terms of σ(l), is 0.6 nats off at l = 30 in float32. Near l = 0, where these are 0/0, their Taylor series.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+        self.small = logits.abs() < 0.3
+        self.far = torch.where(self.small, 1.0, logits.abs())  # |l|, or 1 where the series is taken: no 0/0 in gradients
+        super().__init__(logits.shape, validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.unit_interval
+
+    @property
+    def mean(self) -> Tensor:
+        """1 / (1 - e⁻ˡ) - 1/l."""
+        l, a = self.logits, self.far
+        m = -1 / torch.expm1(-a) - 1 / a
+        return torch.where(self.small, 0.5 + l / 12 - l**3 / 720 + l**5 / 30240, torch.where(l > 0, m, 1 - m))
+
+    @property
+    def variance(self) -> Tensor:
+        """1/l² - 1 / (4 sinh²(l/2))."""
+        l2, a = self.logits**2, self.far
+        series = 1 / 12 - l2 / 240 + l2**2 / 6048 - l2**3 / 172800
+        return torch.where(self.small, series, 1 / a**2 - torch.exp(-a) / torch.expm1(-a) ** 2)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        l2, a = self.logits**2, self.far
+        series = math.log(2) + l2 / 12 - 7 * l2**2 / 1440 + 31 * l2**3 / 90720
+        log_c = torch.where(self.small, series, torch.log(a) - torch.log(torch.tanh(a / 2)))
+        return value * self.logits - F.softplus(self.logits) + log_c
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        """By inversion: an exponential of rate |l| cut at 1, mirrored where l > 0."""
+        with torch.no_grad():
+            a = self.logits.abs().clamp(min=1e-6)
+            u = torch.rand(self._extended_shape(torch.Size(sample_shape)), dtype=a.dtype, device=a.device)
+            x = (-torch.log1p(u * torch.expm1(-a)) / a).clamp(0, 1)
+            return torch.where(self.logits > 0, 1 - x, x)
 
 
 class DiscreteLogistic(Distribution):

@@ -92,9 +92,7 @@ class Normal(Factorized):
         scale: a fixed σ; then φ = μ alone.
     """
 
-    def __init__(
-        self, shape: Shape, link: Callable[[Tensor], Tensor] | None = None, scale: float | None = None
-    ) -> None:
+    def __init__(self, shape: Shape, link: Callable[[Tensor], Tensor] | None = None, scale: float | None = None) -> None:
         super().__init__(shape)
         if scale is not None and not scale > 0:
             raise ShapeError(f"Normal: a fixed scale must be positive; got {scale}.")
@@ -150,7 +148,7 @@ class ContinuousBernoulli(Factorized):
     """Continuous Bernoulli on [0, 1] (Loaiza-Ganem & Cunningham 2019, arXiv 1907.06845) from logits φ."""
 
     def elements(self, *parts: Tensor) -> Distribution:
-        return torch.distributions.ContinuousBernoulli(logits=parts[0], validate_args=False)
+        return d.ContinuousBernoulli(parts[0])
 
 
 class Categorical(Factorized):
@@ -173,6 +171,8 @@ class DiscretizedLogistic(Factorized):
 
     def __init__(self, shape: Shape, levels: int = 256) -> None:
         super().__init__(shape)
+        if levels < 2:
+            raise ShapeError(f"DiscretizedLogistic needs at least 2 levels; got {levels}.")
         self.levels = levels
 
     def elements(self, *parts: Tensor) -> Distribution:

@@ -86,7 +86,7 @@ class Learner(nn.Module):
         averaging = get_ema_multi_avg_fn(training.ema) if training.ema else None
         self.average = AveragedModel(model, multi_avg_fn=averaging) if averaging else None
         self.number = 0
-        self.loss = torch.compile(self) if training.compile else self
+        self.loss = torch.compile(self.forward) if training.compile else self.forward  # `self` would be its own child
 
     def forward(self, x: Tensor, step: Tensor) -> tuple[Tensor, Info]:
         return self.objective(self.model, x, step)  # type: ignore[arg-type]
@@ -137,41 +137,54 @@ def train(
         learner: continue this one, from the step at which it stands.
 
     Raises:
-        DataError: NaN or infinity in the data, or data outside of the likelihood's support.
+        DataError: NaN or infinity in the data, data of another type than the parameters, no data at all, or data outside
+            of the likelihood's support.
+        ShapeError: the likelihood is over another shape than the data.
         TrainingDiverged: the loss became NaN, infinite, or a hundred times its first value.
     """
     settings = training or (learner.training_settings if learner else Training())
+    _check_data(model, data)
     learner = learner or Learner(model, objective, settings, len(data))
     device = next(model.parameters()).device
-    _check_data(model, data)
     order = Order(len(data), settings.batch, settings.seed, device)
-    watch = _Watch()
-    model.train()
-    while learner.number < settings.steps(len(data)):
+    watch, steps = _Watch(), settings.steps(len(data))
+    while learner.number < steps:
+        model.train()  # the caller may have evaluated
         with seeded(derive(settings.seed, "noise", learner.number), device):
             info = learner.update(data[order[learner.number]])
-        watch(learner.number, info["loss"])
+        watch(learner.number, info["loss"], last=learner.number == steps)
         yield Step(learner.number, learner.number * order.batch, info)
 
 
 def _check_data(model: nn.Module, data: Indexable) -> None:
-    """Look at a tensor whole, at anything else through its first rows, and hold it against the likelihood's support."""
-    if isinstance(data, Tensor):
-        refuse_non_finite(data)
-    device = next(model.parameters()).device
-    with torch.no_grad(), seeded(0, device):
-        x = data[torch.arange(min(len(data), 64), device=device)]
-        if not x.is_floating_point():
-            raise DataError(f"Training needs floating-point data; got {x.dtype}. Convert them, as in x.float() / 255.")
+    """Hold a tensor whole, anything else by its first rows, against the likelihood's support. Leaves no trace."""
+    if not len(data):
+        raise DataError("The data hold no rows: there is nothing to train on.")
+    weights = next(model.parameters())
+    with torch.no_grad(), seeded(0, weights.device):
+        x = data[torch.arange(min(len(data), 64), device=weights.device)]
+        _check_type(x, weights.dtype)
+        whole = data if isinstance(data, Tensor) else x
+        refuse_non_finite(whole)
         if isinstance(model, LatentModel):
-            check_support(model.decode(model.encode(x)), x)
+            model.eval()  # batch normalisation must not learn from this look
+            check_support(model.decode(model.encode(x[:1])), whole)
+
+
+def _check_type(x: Any, dtype: torch.dtype) -> None:
+    if not isinstance(x, Tensor):
+        raise DataError(f"Training needs tensors; got {type(x).__name__}. Convert, as in torch.as_tensor(x).float().")
+    if not x.is_floating_point():
+        raise DataError(f"Training needs floating-point data; got {x.dtype}. Convert them, as in x.float() / 255.")
+    if x.dtype != dtype:
+        raise DataError(f"The data are {x.dtype}, the model's parameters {dtype}. Convert one, as in x.to({dtype}).")
 
 
 def refuse_non_finite(x: Tensor) -> None:
     """Raise a `DataError` that says which rows hold NaN or infinity, and how many there are."""
     if not x.is_floating_point() or bool(torch.isfinite(x).all()):
         return
-    bad = ~torch.isfinite(x.flatten(1))
+    bad = ~torch.isfinite(x.reshape(len(x), -1))
     rows = bad.any(1).nonzero().flatten()
     shown = ", ".join(str(int(r)) for r in rows[:5]) + (", ..." if len(rows) > 5 else "")
     raise DataError(
@@ -188,9 +201,9 @@ class _Watch:
         self.count = 0
         self.first: float | None = None
 
-    def __call__(self, number: int, loss: Tensor) -> None:
+    def __call__(self, number: int, loss: Tensor, last: bool = False) -> None:
         self.sum, self.count = self.sum + loss, self.count + 1
-        if number > 1 and self.count < WATCH:
+        if number > 1 and self.count < WATCH and not last:
             return
         mean = float(self.sum) / self.count
         self.first = abs(mean) if self.first is None else self.first
