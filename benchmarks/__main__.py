@@ -27,6 +27,9 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.rounds < 1 or options.threads < 1:
         parser.error("--rounds and --threads must be at least 1")
+    known = {contender.name for name in options.tasks for contender in TASKS[name].contenders}
+    if unknown := sorted(set(options.only or []) - known):
+        parser.error(f"--only: unknown {', '.join(unknown)}; choose from {', '.join(sorted(known))}")
     return options
 
 
