@@ -100,9 +100,7 @@ class ConvDecoder(nn.Module):
 def image_shape(shape: Shape) -> torch.Size:
     size = as_shape(shape)
     if len(size) != 3:
-        raise ShapeError(
-            f"A convolutional network needs images (C, H, W); the data have the shape {tuple(size)}. Use mlp."
-        )
+        raise ShapeError(f"A convolutional network needs images (C, H, W); the data have the shape {tuple(size)}. Use mlp.")
     return size
 
 

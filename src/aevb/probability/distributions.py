@@ -192,20 +192,24 @@ class Levels(Distribution):
         return (self.base.probs * k).sum(-1) * self.spacing
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return self.base.log_prob((value / self.spacing).round().long())
+        log_p: Tensor = self.base.log_prob((value / self.spacing).round().long())
+        return log_p
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        return self.base.sample(torch.Size(sample_shape)).to(self.base.logits.dtype) * self.spacing
+        k: Tensor = self.base.sample(torch.Size(sample_shape))
+        return k.to(self.base.logits.dtype) * self.spacing
 
 
-@register_kl(Delta, Distribution)
 def _kl_point(q: Delta, p: Distribution) -> Tensor:
     return q.value.new_full(q.batch_shape, torch.inf)
 
 
-@register_kl(MultivariateNormal, Independent)
-def _kl_full_diagonal(q: MultivariateNormal, p: Independent) -> Tensor:
+def _kl_full_diagonal(q: MultivariateNormal, p: Independent[Any]) -> Tensor:
     """KL of a full-covariance normal from a diagonal one, closed form."""
     if not isinstance(p.base_dist, Normal):
         raise NotImplementedError
     return kl_divergence(q, MultivariateNormal(p.mean, scale_tril=torch.diag_embed(p.stddev), validate_args=False))
+
+
+register_kl(Delta, Distribution)(_kl_point)
+register_kl(MultivariateNormal, Independent)(_kl_full_diagonal)

@@ -157,7 +157,7 @@ def train(
 
 
 def _check_data(model: nn.Module, data: Indexable) -> None:
-    """Hold a tensor whole, anything else by its first rows, against the likelihood's support. Leaves no trace."""
+    """Hold a tensor whole, anything else by its first rows, against the likelihood's support. Draws and learns nothing."""
     if not len(data):
         raise DataError("The data hold no rows: there is nothing to train on.")
     weights = next(model.parameters())

@@ -1,0 +1,504 @@
+"""The command line: each verb parses, calls, prints. PyTorch is imported only by verbs that need it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from aevb.apps import show
+from aevb.errors import AevbError, DataError, RecipeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aevb.data.dataset import Dataset, Split
+    from aevb.runs.recipe import Recipe
+    from aevb.runs.store import Run
+
+app = typer.Typer(
+    name="aevb",
+    help="Variational auto-encoders: train, judge, use and look at them. Begin with [bold]aevb train digits[/bold].",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Part = Literal["train", "validation", "test"]
+RunArg = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's folder or name; the latest one by default.")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder with data files, searched before any download (or $AEVB_DATA).")]
+Json = Annotated[bool, typer.Option("--json", help="Print strict JSON instead of a table.")]
+Count = Annotated[int, typer.Option("-n", min=1, help="How many.")]
+Out = Annotated[Path | None, typer.Option(help="Where to write; beside the run by default.")]
+Seed = Annotated[int, typer.Option(help="Seed of the random draws.")]
+SplitOption = Annotated[Part, typer.Option("--split", help="Which part of the data.")]
+
+
+def examples(*lines: str) -> str:
+    return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"  [cyan]{line}[/cyan]" for line in lines)
+
+
+def version(asked: bool) -> None:
+    if asked:
+        import aevb
+
+        print(f"aevb {aevb.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    epilog=examples(
+        "aevb train digits",
+        "aevb train mnist --recipe aevb --latent 20 --samples 1e6",
+        "aevb train mnist --recipe beta-vae --set objective.beta=8",
+        "aevb train pictures/ --epochs 50",
+        "aevb train --resume",
+    )
+)
+def train(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SOURCE", help="digits, mnist, ... (see aevb data), a .npy/.npz file, a folder or .zip of images."
+        ),
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="A recipe's name (see aevb recipes) or .toml file.")] = None,
+    latent: Annotated[int | None, typer.Option(help="Latent dimensions.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes through the training data.")] = None,
+    samples: Annotated[float | None, typer.Option(help="Training samples to see, such as 1e6, instead of epochs.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Data points per step.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of initialisation, order and noise.")] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="The run's folder; runs/SOURCE-RECIPE-TIME by default.")] = None,
+    data_dir: DataDir = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change any key of the recipe.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run: aevb train --resume [RUN].")] = False,
+    compile_: Annotated[bool, typer.Option("--compile", help="Fuse the training step with torch.compile.")] = False,
+    figures: Annotated[bool, typer.Option(help="Draw the figures at the end.")] = True,
+    json_: Json = False,
+) -> None:
+    """Train a model, judge it on the test split, and draw what it learned."""
+    if resume:
+        total = None if samples is None else int(samples)
+        run, data = _resume(source, total, device, data_dir, json_)
+    else:
+        changes = {"latent": latent, "training__batch": batch, "training__seed": seed, "training__compile": compile_ or None}
+        chosen, data = _choose(source, recipe, data_dir, set_ or [])
+        if epochs is not None or samples is not None:
+            changes["training__samples"] = _samples(epochs, samples, len(data.train))
+        chosen = chosen.replace(**{k: v for k, v in changes.items() if v is not None})
+        run = _train(chosen, data, out, device, json_)
+    _finish(run, data, figures, json_)
+
+
+@app.command(epilog=examples("aevb evaluate", "aevb evaluate RUN --importance-samples 5000 --json"))
+def evaluate(
+    run: RunArg = None,
+    split: SplitOption = "test",
+    importance_samples: Annotated[int | None, typer.Option(min=1, help="K for log p(x).")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="L for the ELBO.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many data points.")] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
+    data_dir: DataDir = None,
+    json_: Json = False,
+) -> None:
+    """Judge a run: the ELBO and its parts, log p(x) by importance sampling, what the latent space holds."""
+    opened = _open(run)
+    data = opened.dataset(data_dir)
+    result = _evaluate(opened, data, split, importance_samples, samples, limit, _device(device))
+    if json_:
+        show.print_json(result)
+    else:
+        show.out.print(show.table(f"{opened.path.name}, {split} split, n = {result['n']:,}", *_evaluation_table(result)))
+
+
+@app.command(epilog=examples("aevb sample", "aevb sample -n 1000 --out new.npy"))
+def sample(run: RunArg = None, n: Count = 100, out: Out = None, seed: Seed = 0, draw: bool = False) -> None:
+    """Generate: z ~ p(z), then the mean of p(x|z) (or a draw from it, with --draw). A .npy for --out keeps the numbers."""
+    from aevb.apps import plots
+    from aevb.evaluation.generation import generate
+
+    opened = _open(run)
+    x = generate(opened.model(), n, seed=seed, draw=draw)
+    _deliver(
+        opened,
+        out,
+        "samples",
+        x,
+        lambda: plots.decoded(x, columns=max(1, round(n**0.5)), title=f"{n} samples from the prior"),
+    )
+
+
+@app.command(epilog=examples("aevb reconstruct", "aevb reconstruct --split train -n 20"))
+def reconstruct(
+    run: RunArg = None, split: SplitOption = "test", n: Count = 20, out: Out = None, data_dir: DataDir = None
+) -> None:
+    """Encode and decode data points: originals over reconstructions."""
+    import torch
+
+    from aevb.apps import plots
+
+    opened = _open(run)
+    x, model = _rows(opened, split, data_dir)[:n], opened.model()
+    with torch.no_grad():
+        y = model.decode(model.encode(x)).mean
+    _deliver(opened, out, "reconstructions", y, lambda: plots.reconstructions(model, x))
+
+
+@app.command(epilog=examples("aevb encode --out codes.npy", "aevb encode --split train --samples 5 --out draws.npy"))
+def encode(
+    run: RunArg = None,
+    split: SplitOption = "test",
+    samples: Annotated[int, typer.Option(min=0, help="Draws from q(z|x) per data point; 0: the posterior mean.")] = 0,
+    out: Out = None,
+    seed: Seed = 0,
+    data_dir: DataDir = None,
+) -> None:
+    """Write the codes of a split, (N, D): posterior means, the same at every call; or draws, (K, N, D)."""
+    from aevb.evaluation.generation import posterior_draws
+    from aevb.evaluation.latent import encode as encode_all
+
+    opened = _open(run)
+    model, rows = opened.model(), _rows(opened, split, data_dir)
+    codes = posterior_draws(model, rows, samples, seed=seed) if samples else encode_all(model, rows)
+    _write_array(out or opened.path / f"codes-{split}.npy", codes)
+
+
+@app.command(epilog=examples("aevb decode codes.npy", "aevb decode codes.npy --run runs/mnist --out images.npy"))
+def decode(
+    codes: Annotated[Path, typer.Argument(help="A .npy file with codes, (N, D).")],
+    run: Annotated[str | None, typer.Option(help="A run's folder or name; the latest one by default.")] = None,
+    out: Out = None,
+) -> None:
+    """Decode codes to data: the mean of p(x|z)."""
+    import torch
+
+    from aevb.apps import plots
+
+    opened = _open(run)
+    with torch.no_grad():
+        x = opened.model().decode(_read_codes(codes, opened)).mean
+    shown = x[:100]
+    _deliver(opened, out, "decoded", x, lambda: plots.decoded(shown, columns=10, title=f"decoded from {codes.name}"))
+
+
+@app.command(epilog=examples("aevb interpolate", "aevb interpolate --pair 3 14 --steps 15"))
+def interpolate(
+    run: RunArg = None,
+    pair: Annotated[tuple[int, int] | None, typer.Option(help="Two row numbers; otherwise the first eight pairs.")] = None,
+    steps: Annotated[int, typer.Option(min=2, help="Pictures along the way.")] = 11,
+    split: SplitOption = "test",
+    out: Out = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Walk straight from one code to another, and decode along the way."""
+    from aevb.apps import plots
+
+    opened = _open(run)
+    rows, model = _rows(opened, split, data_dir), opened.model()
+    a, b = ([pair[0]], [pair[1]]) if pair else (list(range(0, 16, 2)), list(range(1, 16, 2)))
+    _within([*a, *b], rows, split)
+    _save(opened, out, "interpolations", plots.interpolations(model, rows[a], rows[b], steps=steps))
+
+
+@app.command(epilog=examples("aevb traverse", "aevb traverse --index 7 --dims 5"))
+def traverse(
+    run: RunArg = None,
+    index: Annotated[int, typer.Option(min=0, help="Row of the data point to start from.")] = 0,
+    dims: Annotated[int, typer.Option(min=1, help="How many latents, those with the largest KL first.")] = 10,
+    split: SplitOption = "test",
+    out: Out = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Move one latent at a time, those that carry most first, and decode."""
+    from aevb.apps import plots
+    from aevb.evaluation.elbo import elbo
+
+    opened = _open(run)
+    rows, model = _rows(opened, split, data_dir), opened.model()
+    _within([index], rows, split)
+    kl = elbo(model, rows).kl.mean(0)
+    _save(opened, out, "traversals", plots.traversals(model, rows[[index]][0], kl, dims=dims))
+
+
+@app.command(epilog=examples("aevb plot", "aevb plot RUN --only manifold --only latent"))
+def plot(
+    run: RunArg = None,
+    only: Annotated[list[str] | None, typer.Option(help="A figure's name; all that fit the run by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the figures; the run's figures/ by default.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Draw the figures of a run, as PNG and SVG."""
+    from aevb.apps.gallery import draw_all
+
+    opened = _open(run)
+    for path in draw_all(opened, opened.model(), opened.dataset(data_dir), only=only, folder=out):
+        show.out.print(str(path))
+
+
+@app.command()
+def runs(json_: Json = False) -> None:
+    """List the runs, the oldest first."""
+    from aevb.runs.index import summaries
+
+    found = summaries()
+    if json_:
+        show.print_json(found)
+    elif not found:
+        show.out.print("No runs yet. Make one: aevb train digits")
+    else:
+        columns = ("run", "status", "data", "recipe", "latent", "samples", "test ELBO", "log p(x)")
+        show.out.print(show.table("", columns, [[_cell(r[c]) for c in columns] for r in found]))
+
+
+@app.command(epilog=examples("aevb recipes", "aevb recipes beta-vae"))
+def recipes(name: Annotated[str | None, typer.Argument(help="Print this recipe.")] = None, json_: Json = False) -> None:
+    """List the recipes, or print one: its TOML can be saved, changed and given to train --recipe FILE.toml."""
+    from aevb.runs.index import recipe_summaries, recipe_text
+
+    if name is not None:
+        print(recipe_text(name))
+    elif json_:
+        show.print_json(recipe_summaries())
+    else:
+        show.out.print(show.table("", ("recipe", "what it is", "paper"), [list(r.values()) for r in recipe_summaries()]))
+
+
+@app.command(epilog=examples("aevb data", "aevb data mnist"))
+def data(
+    source: Annotated[str | None, typer.Argument(help="Load this one and say what is in it.")] = None,
+    data_dir: DataDir = None,
+    json_: Json = False,
+) -> None:
+    """List the data sets known by name, or look into one (downloading it where needed)."""
+    from aevb.data.sources import SOURCES
+    from aevb.runs.index import describe_data
+
+    if source is not None:
+        described = describe_data(source, data_dir)
+        return show.print_json(described) if json_ else show.out.print(show.table(source, ("", " "), [*described.items()]))
+    rows = [
+        {"source": s.name, "what it is": s.title, "shape": "×".join(map(str, s.shape)),
+         "train": s.counts[0], "validation": s.counts[1], "test": s.counts[2], "recipe": s.recipe}
+        for s in SOURCES.values()
+    ]  # fmt: skip
+    if json_:
+        return show.print_json(rows)
+    show.out.print(show.table("", list(rows[0]), [[_cell(v) for v in r.values()] for r in rows]))
+    return show.out.print("\nOr a .npy or .npz file, a folder of images, a .zip of images: aevb train PATH")
+
+
+def main() -> None:
+    """The entry point: errors that a user can act on become one line, Ctrl-C becomes exit code 130."""
+    try:
+        app()
+    except AevbError as error:
+        show.err.print(f"[bold red]error:[/bold red] {_escape(str(error))}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _open(run: str | None) -> Run:
+    from aevb.runs.store import Run
+
+    return Run.open(run)
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DataError("--device cuda: PyTorch sees no GPU here. Use --device cpu, or install a CUDA build of torch.")
+    return name
+
+
+def _choose(source: str | None, recipe: str | None, data_dir: Path | None, assignments: list[str]) -> tuple[Recipe, Dataset]:
+    """The recipe and the data, each with what the other says about it."""
+    from aevb.data.sources import load_data
+    from aevb.runs.recipe import Recipe
+
+    named = Recipe.load(recipe) if recipe else None
+    if source is None and named is None:
+        raise DataError("Train on what? Name a source, such as: aevb train digits. `aevb data` lists them.")
+    where = source or str(named.settings["data"]["source"]) if named else str(source)
+    if named is None:
+        named = Recipe.load(load_data(where, data_dir=data_dir).recipe)
+    path = str(Path(where).expanduser().resolve()) if Path(where).expanduser().exists() else where
+    chosen = named.replace(data__source=where if _is_source(where) else path).override(assignments)
+    table = chosen.settings["data"]
+    return chosen, load_data(table["source"], values=table["values"] or None, data_dir=data_dir, seed=table["seed"])
+
+
+def _is_source(name: str) -> bool:
+    from aevb.data.sources import SOURCES
+
+    return name in SOURCES
+
+
+def _samples(epochs: float | None, samples: float | None, n: int) -> int:
+    if epochs is not None and samples is not None:
+        raise RecipeError("--epochs and --samples say the same thing: give one of them.")
+    total = epochs * n if epochs is not None else samples
+    assert total is not None
+    if total < 1:
+        raise RecipeError(f"Nothing to train: {total:g} training samples. Give --epochs or --samples above zero.")
+    return int(total)
+
+
+def _train(recipe: Recipe, data: Dataset, out: Path | None, device: str, quiet: bool) -> Run:
+    from aevb.runs.fit import fit
+
+    if not quiet:
+        kept = f"{len(data.train):,} × {'×'.join(map(str, data.shape))}"
+        show.err.print(
+            f"[bold]{data.name}[/bold] ({kept}), recipe [bold]{recipe.name}[/bold], {recipe.settings['latent']} latents"
+        )
+    path = out or _new_folder(data, recipe)
+    return _interruptible(lambda report: fit(recipe, data, path, device=_device(device), show=report), path, quiet)
+
+
+def _new_folder(data: Dataset, recipe: Recipe) -> Path:
+    from aevb.runs.store import new_folder
+
+    return new_folder(data.name, recipe.name)
+
+
+def _resume(name: str | None, total: int | None, device: str, data_dir: Path | None, quiet: bool) -> tuple[Run, Dataset]:
+    from aevb.runs.fit import resume
+
+    opened = _open(name)
+    data = opened.dataset(data_dir)
+
+    def go(report: Any) -> Run:
+        return resume(opened, data, samples=total, device=_device(device), show=report)
+
+    return _interruptible(go, opened.path, quiet), data
+
+
+def _interruptible(go: Callable[[Any], Run], path: Path, quiet: bool) -> Run:
+    try:
+        with show.training_progress(quiet) as report:
+            return go(report)
+    except KeyboardInterrupt:
+        show.err.print(f"Interrupted and saved. Go on with: aevb train --resume {path}")
+        raise typer.Exit(130) from None
+
+
+def _finish(run: Run, data: Dataset, figures: bool, as_json: bool) -> None:
+    """After training: judge, draw, say where everything is and what to try."""
+    result = _evaluate(run, data, "test", None, None, None, "cpu")
+    drawn = []
+    if figures:
+        from aevb.apps.gallery import draw_all
+
+        drawn = draw_all(run, run.model(), data)
+    if as_json:
+        return show.print_json({"run": str(run.path), **result})
+    show.out.print()
+    title = f"{data.name}, test split, n = {result['n']:,} (after {run.meta['samples']:,} training samples)"
+    show.out.print(show.table(title, *_evaluation_table(result)))
+    show.out.print(f"\nrun      {run.path}")
+    if drawn:
+        names = sorted({path.stem for path in drawn})
+        show.out.print(f"figures  {run.path / 'figures'}/: {', '.join(names)} (.png, .svg)")
+    show.out.print("next     aevb sample · aevb interpolate · aevb traverse · aevb evaluate --importance-samples 5000")
+    return None
+
+
+def _evaluate(
+    run: Run, data: Dataset, part: Part, importance: int | None, samples: int | None, limit: int | None, device: str
+) -> dict[str, Any]:
+    from aevb.runs.judge import judge
+
+    with show.err.status("judging ...") if show.err.is_terminal else show.training_progress(True):
+        return judge(run, data, part, importance_samples=importance, samples=samples, limit=limit, device=device)
+
+
+def _evaluation_table(result: dict[str, Any]) -> tuple[tuple[str, str, str], list[tuple[str, str, str]]]:
+    return ("", "value", ""), show.evaluation_rows(result)
+
+
+def _rows(run: Run, part: Part, data_dir: Path | None) -> Split:
+    rows: Split = getattr(run.dataset(data_dir), part)
+    if not len(rows):
+        raise DataError(f"The {part} split of {run.path.name} is empty. Choose another with --split.")
+    return rows.frozen()
+
+
+def _within(indices: list[int], rows: Split, part: str) -> None:
+    if max(indices) >= len(rows) or min(indices) < 0:
+        raise DataError(f"The {part} split has rows 0 to {len(rows) - 1}; got {max(indices)}.")
+
+
+def _read_codes(path: Path, run: Run) -> Tensor:
+    import numpy as np
+    import torch
+
+    try:
+        codes = torch.from_numpy(np.load(path, allow_pickle=False)).float()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} could not be read as a .npy file of codes: {error}") from error
+    latent = run.recipe.settings["latent"]
+    if codes.ndim != 2 or codes.shape[1] != latent:
+        raise DataError(f"{path} holds an array of shape {tuple(codes.shape)}; {run.path.name} needs codes (N, {latent}).")
+    return codes
+
+
+def _write_array(path: Path, values: Tensor) -> None:
+    import numpy as np
+
+    from aevb.runs.files import write_whole
+
+    def write(beside: Path) -> None:
+        with beside.open("wb") as f:
+            np.save(f, values.cpu().numpy())
+
+    write_whole(path, write)
+    show.out.print(f"{path}: {' × '.join(map(str, values.shape))}, {str(values.dtype).removeprefix('torch.')}")
+
+
+def _deliver(run: Run, out: Path | None, name: str, values: Tensor, figure: Callable[[], Any]) -> None:
+    """Numbers for a .npy, a picture for anything else."""
+    if out is not None and out.suffix == ".npy":
+        _write_array(out, values)
+    else:
+        _save(run, out, name, figure())
+
+
+def _save(run: Run, out: Path | None, name: str, figure: Any) -> None:
+    from aevb.apps.plots import save
+
+    for path in save(figure, out.with_suffix("") if out else run.figure(name)):
+        show.out.print(str(path))

@@ -1,0 +1,121 @@
+"""What the command line prints: tables, a progress line, errors."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from aevb.runs.fit import Progress, Show
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(content: Any) -> None:
+    """Machine-readable output: strict JSON, undefined and infinite numbers as null."""
+    print(json.dumps(finite(content), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def finite(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {str(k): finite(v) for k, v in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(v) for v in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content
+
+
+def duration(seconds: float) -> str:
+    """75 → 1:15, 3700 → 1:01:40."""
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def progress_line(p: Progress) -> str:
+    """step 200/1,000 · ELBO -104.2 nats · 12,300 samples/s · 0:07 left."""
+    n = p.numbers
+    bound = f"ELBO {n['elbo']:.1f} nats" if "elbo" in n else f"reconstruction {n.get('reconstruction', math.nan):.1f} nats"
+    total = math.ceil(p.total / max(p.samples // p.step, 1))
+    return f"step {p.step:,}/{total:,} · {bound} · {p.rate:,.0f} samples/s · {duration(p.left)} left"
+
+
+@contextmanager
+def training_progress(quiet: bool) -> Iterator[Show]:
+    """A line that renews itself on a terminal; elsewhere a line at each tenth of the way."""
+    if quiet:
+        yield lambda p: None
+    elif err.is_terminal:
+        with Live(Text(""), console=err, refresh_per_second=8) as live:
+            yield lambda p: live.update(Text(_bar(p.samples / p.total) + " " + progress_line(p)))
+    else:
+        tenths = {-1}
+
+        def show(p: Progress) -> None:
+            tenth = 10 * p.samples // p.total
+            if tenth not in tenths:
+                tenths.add(tenth)
+                err.print(progress_line(p))
+
+        yield show
+
+
+def _bar(fraction: float, width: int = 20) -> str:
+    done = int(min(max(fraction, 0), 1) * width)
+    return "━" * done + "╌" * (width - done)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    """A plain table; columns after the first hold numbers where their cells look like numbers."""
+    made = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        numeric = bool(rows) and all(_numeric(str(row[i])) for row in rows)
+        made.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(str(cell) for cell in row))
+    return made
+
+
+def _numeric(cell: str) -> bool:
+    return (
+        cell.replace(",", "").replace(".", "").replace("-", "").replace("%", "").replace("±", "").replace(" ", "").isdigit()
+    )
+
+
+def pm(mean: float | None, error: float | None = None, digits: int = 2) -> str:
+    """-97.13 ± 0.21; a dash for what is not defined."""
+    if mean is None or not math.isfinite(mean):
+        return "–"
+    return f"{mean:.{digits}f}" + (f" ± {error:.{digits}f}" if error is not None and math.isfinite(error) else "")
+
+
+def evaluation_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(what, value ± standard error over data points, unit) of `Evaluation.to_dict()`."""
+    likelihood = "log p(x)" if e["is_likelihood"] else "log p(x), relaxed: no true likelihood"
+    rows = [
+        ("ELBO", pm(e["elbo"], e["elbo_se"]), "nats"),
+        ("  reconstruction", pm(e["reconstruction"]), "nats"),
+        ("  KL(q(z|x) ‖ p(z))", pm(e["kl"]), "nats"),
+        (likelihood, pm(e["log_likelihood"], e["log_likelihood_se"]), f"nats, {e['importance_samples']} importance samples"),
+        ("bits per dimension", pm(e["bits_per_dim"], e["bits_per_dim_se"], 4), "bits"),
+        ("active units", f"{e['active_units']} of {e['latent_size']}", "Cov E[z|x] > 0.01"),
+    ]
+    latent = e.get("latent") or {}
+    names = {
+        "knn_accuracy": "nearest neighbours' label",
+        "linear_accuracy": "linear probe",
+        "kmeans_nmi": "k-means NMI",
+        "kmeans_ari": "k-means ARI",
+        "kmeans_accuracy": "k-means accuracy",
+    }
+    rows += [(names[k], pm(latent[k], digits=3), "of the posterior means") for k in names if latent.get(k) is not None]
+    return [row for row in rows if row[1] != "–"]

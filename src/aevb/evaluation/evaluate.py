@@ -1,0 +1,190 @@
+"""How good is it: one call for every number that is reported of a model on a split."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent
+
+from aevb.evaluation.batches import BATCH, Model, batches, inference
+from aevb.evaluation.elbo import Bound, elbo
+from aevb.evaluation.latent import Labels, active_units, encode, kmeans, linear_probe, neighbors_accuracy
+from aevb.evaluation.marginal import Marginal, Progress, log_marginal
+from aevb.models.trace import check_support
+from aevb.probability.distributions import Delta, Pixels
+from aevb.training.train import Indexable
+
+
+@dataclass(frozen=True)
+class LatentScores:
+    """How much of the labels the codes know; the first two need a labelled train split as `reference`."""
+
+    knn_accuracy: float | None
+    linear_accuracy: float | None
+    kmeans_nmi: float
+    kmeans_ari: float
+    kmeans_accuracy: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of a model on a split: means over its data points, in nats, with standard errors.
+
+    Attributes:
+        split, n: the name of the split, and its number of data points N.
+        elbo, reconstruction, kl: mean_N of the bound and of its parts, elbo = reconstruction - kl.
+        log_likelihood: mean_N of the importance-sampling estimate of log p(x) with K = `importance_samples`.
+        log_likelihood_monte_carlo_se: the part of its error that more importance samples would remove, √(Σ_n se_n²) / N.
+        effective_sample_size: mean_N of (Σ w)² / Σ w², between 1 and K.
+        bits_per_dim: -log_likelihood / (dim(x) ln 2) where x is discrete.
+        active_units: latent units with Cov_x(E_q[z]) > 0.01, out of `latent_size`.
+        kl_per_dimension: mean_N of the KL per group of latents, (G).
+        is_likelihood: False where the reported numbers bound no log p(x): grey levels under a relaxed Bernoulli, and
+            autoencoders, which have no KL.
+        latent: agreement of the codes with labels.
+
+    Every `*_se` is sd_N / √N over data points. The spread of the estimates holds both the spread of log p(x) and the
+    Monte-Carlo error of each, E[sd_N²] = Var_x(log p(x)) + mean_n se_n², so the two parts stand in it in quadrature.
+    """
+
+    split: str
+    n: int
+    elbo: float
+    elbo_se: float
+    reconstruction: float
+    kl: float
+    log_likelihood: float | None
+    log_likelihood_se: float | None
+    log_likelihood_monte_carlo_se: float | None
+    importance_samples: int
+    effective_sample_size: float | None
+    bits_per_dim: float | None
+    bits_per_dim_se: float | None
+    active_units: int
+    latent_size: int
+    kl_per_dimension: list[float]
+    is_likelihood: bool
+    latent: LatentScores | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON, which has no infinity: what is infinite or undefined is None."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+
+def evaluate(
+    model: Model,
+    data: Indexable,
+    *,
+    split: str = "test",
+    importance_samples: int = 100,
+    elbo_samples: int = 1,
+    seed: int = 0,
+    labels: Labels | None = None,
+    reference: tuple[Indexable, Labels] | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Evaluate `model` on `data`: the bound, log p(x), the use of the latent space, and its agreement with labels.
+
+    Args:
+        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers.
+        split: what to call the data.
+        importance_samples: K of log p(x).
+        elbo_samples: samples of the reconstruction term.
+        labels: (N,), of the data; without them there are no `latent` scores.
+        reference: (data, labels) of the train split, to fit the nearest-neighbour and the linear classifier.
+        progress: called with (samples decoded so far, N K) during importance sampling.
+
+    Raises:
+        DataError: no data, or data outside of the likelihood's support.
+    """
+    q, p = _distributions(model, data)
+    bound = elbo(model, data, samples=elbo_samples, seed=seed)
+    point = isinstance(q, Delta)
+    marginal = None if point else log_marginal(model, data, importance_samples, seed=seed, progress=progress)
+    codes = encode(model, data).flatten(1)
+    return Evaluation(
+        split=split,
+        n=len(data),
+        **_bound_numbers(bound),
+        **_marginal_numbers(marginal, p),
+        importance_samples=importance_samples,
+        active_units=active_units(codes)[0],
+        latent_size=codes.shape[1],
+        is_likelihood=not point and not _relaxed(p),
+        latent=None if labels is None else _latent_scores(model, codes, labels, reference, seed),
+    )
+
+
+def _distributions(model: Model, data: Indexable) -> tuple[Distribution, Distribution]:
+    """q(z|x) and p(x|z) of a batch, after every data point was held against the likelihood's support."""
+    with inference(model, 0) as device:
+        for x in batches(data, BATCH, device):
+            q, p = model.posterior(x), model.decode(model.encode(x))
+            check_support(p, x)
+    return q, p
+
+
+def _bound_numbers(bound: Bound) -> dict[str, Any]:
+    mean, se = _mean_and_se(bound.elbo)
+    per_group = bound.kl.mean(0)
+    reconstruction, kl = float(bound.reconstruction.mean()), float(per_group.sum())
+    parts = {"reconstruction": reconstruction, "kl": kl, "kl_per_dimension": per_group.tolist()}
+    return {"elbo": mean, "elbo_se": se, **parts}
+
+
+def _marginal_numbers(marginal: Marginal | None, p: Distribution) -> dict[str, Any]:
+    if marginal is None:
+        names = ("log_likelihood", "log_likelihood_se", "log_likelihood_monte_carlo_se", "effective_sample_size")
+        return dict.fromkeys((*names, "bits_per_dim", "bits_per_dim_se"))
+    mean, se = _mean_and_se(marginal.log_px)
+    nats = p.event_shape.numel() * math.log(2)
+    discrete = p.support is not None and p.support.is_discrete
+    return {
+        "log_likelihood": mean,
+        "log_likelihood_se": se,
+        "log_likelihood_monte_carlo_se": float(marginal.se.square().sum().sqrt()) / len(marginal.se),
+        "effective_sample_size": float(marginal.ess.mean()),
+        "bits_per_dim": -mean / nats if discrete else None,
+        "bits_per_dim_se": se / nats if discrete else None,
+    }
+
+
+def _mean_and_se(x: Tensor) -> tuple[float, float]:
+    """The mean of (N,) and its standard error sd / √N, NaN for N = 1."""
+    se = x.std() / math.sqrt(len(x)) if len(x) > 1 else torch.tensor(math.nan)
+    return float(x.mean()), float(se)
+
+
+def _latent_scores(
+    model: Model, codes: Tensor, labels: Labels, reference: tuple[Indexable, Labels] | None, seed: int
+) -> LatentScores | None:
+    clusters = kmeans(codes, labels, seed)
+    knn = linear = None
+    if reference is not None:
+        train = encode(model, reference[0]).flatten(1), reference[1]
+        knn = neighbors_accuracy(*train, codes, labels)
+        linear = linear_probe(*train, codes, labels, seed)
+    return LatentScores(knn, linear, clusters.nmi, clusters.ari, clusters.accuracy)
+
+
+def _relaxed(p: Distribution) -> bool:
+    """Whether p is a Bernoulli that admits grey levels, so that its `log_prob` is a cross-entropy."""
+    while isinstance(p, Independent):
+        p = p.base_dist
+    return isinstance(p, Pixels) and p.relaxed
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value] if all(map(_finite, value)) else None
+    return value if _finite(value) else None
+
+
+def _finite(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)

@@ -1,0 +1,92 @@
+"""What the latent space holds: which units are used, and how much of the labels its means know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from aevb.evaluation.batches import BATCH, Model, batches, inference
+from aevb.training.train import Indexable
+
+Labels = Tensor | npt.NDArray[np.generic]
+
+
+def encode(model: Model, data: Indexable, batch: int = BATCH) -> Tensor:
+    """E_q[z|x] of every data point, (N, *Z), on the CPU."""
+    with inference(model, 0) as device:
+        return torch.cat([model.encode(x).cpu() for x in batches(data, batch, device)])
+
+
+def active_units(means: Tensor, threshold: float = 0.01) -> tuple[int, Tensor]:
+    """How many latent units respond to the data: Cov_x(E_q[z_d|x]) > 0.01 (Burda et al. 2015, arXiv 1509.00519, §5.2).
+
+    Args:
+        means: E_q[z|x], (N, D).
+
+    Returns:
+        The number of active units, and the variance of each, (D,).
+    """
+    variances = means.double().var(0, correction=0)
+    return int((variances > threshold).sum()), variances
+
+
+def neighbors_accuracy(
+    train_codes: Tensor, train_labels: Labels, test_codes: Tensor, test_labels: Labels, k: int = 10
+) -> float:
+    """Accuracy of a vote among the k nearest codes (N, D) of the training set."""
+    classifier = KNeighborsClassifier(n_neighbors=min(k, len(train_codes)))
+    classifier.fit(_array(train_codes), _array(train_labels))
+    return float(classifier.score(_array(test_codes), _array(test_labels)))
+
+
+def linear_probe(train_codes: Tensor, train_labels: Labels, test_codes: Tensor, test_labels: Labels, seed: int = 0) -> float:
+    """Test accuracy of a logistic regression on standardised codes (N, D), fitted to the training set."""
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
+    classifier.fit(_array(train_codes), _array(train_labels))
+    return float(classifier.score(_array(test_codes), _array(test_labels)))
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """How well clusters agree with labels.
+
+    Attributes:
+        nmi: normalised mutual information, 0 to 1.
+        ari: Rand index adjusted for chance, 0 at chance and 1 at best.
+        accuracy: the share of points whose cluster's class is theirs, with clusters matched to classes one to one.
+    """
+
+    nmi: float
+    ari: float
+    accuracy: float
+
+
+def kmeans(codes: Tensor, labels: Labels, seed: int = 0) -> Clustering:
+    """k-means on codes (N, D), with as many clusters as there are classes, held against the labels (N,)."""
+    y = _array(labels)
+    clusters = KMeans(len(np.unique(y)), n_init=10, random_state=seed).fit_predict(_array(codes))
+    nmi, ari = normalized_mutual_info_score(y, clusters), adjusted_rand_score(y, clusters)
+    return Clustering(float(nmi), float(ari), matched_accuracy(y, clusters))
+
+
+def matched_accuracy(labels: Labels, clusters: Labels) -> float:
+    """max over one-to-one maps m of 1/N Σ_n [m(cluster_n) = label_n], by the Hungarian method (Kuhn 1955)."""
+    table = contingency_matrix(_array(labels), _array(clusters))
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    return float(table[rows, columns].sum() / table.sum())
+
+
+def _array(x: Labels) -> npt.NDArray[np.generic]:
+    return np.asarray(x.cpu() if isinstance(x, Tensor) else x)

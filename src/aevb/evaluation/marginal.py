@@ -1,0 +1,135 @@
+"""log p(x) by importance sampling, with its error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from aevb.errors import AevbError
+from aevb.evaluation.batches import Model, batches, inference, kept
+from aevb.probability.distributions import Delta
+from aevb.training.randomness import derive
+from aevb.training.train import Indexable
+
+Progress = Callable[[int, int], None]  # (decoded so far, to decode in all)
+
+CPU_MEMORY = 2**19  # numbers decoded at a time: few enough for the processor's cache, enough for a matrix product
+GPU_MEMORY = 2**26  # enough to keep thousands of cores busy
+POINTS = 64  # data points at a time, at least: below, encoding them one by one is felt
+
+
+class NoLikelihood(AevbError, TypeError):
+    """The model is no density over data, so a likelihood was asked of it in vain."""
+
+
+@dataclass(frozen=True)
+class Marginal:
+    """Importance-sampling estimates of log p(x) for each of N data points, float64 on the CPU.
+
+    Attributes:
+        log_px: (N,), log 1/K Σ_k w_k in nats.
+        se: (N,), its Monte-Carlo standard error in nats, sd(w) / (mean(w) √K) by the delta method; NaN for K = 1.
+        ess: (N,), the effective sample size (Σ w)² / Σ w², between 1 and K.
+        samples: K.
+
+    The estimate is below log p(x) in expectation, by about se²/2. Both `se` and `ess` are themselves estimates from the
+    same weights: where `ess` is near one, the estimate rests on one sample, and its error is larger than `se` says.
+    """
+
+    log_px: Tensor
+    se: Tensor
+    ess: Tensor
+    samples: int
+
+
+def log_marginal(
+    model: Model,
+    data: Indexable,
+    samples: int = 1000,
+    *,
+    seed: int = 0,
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> Marginal:
+    """log p(x) by importance sampling from q (Rezende et al. 2014, arXiv 1401.4082, App. E; arXiv 1509.00519, L_K).
+
+        log p̂(x) = log 1/K Σ_k w_k,   w_k = p(x, z_k) / q(z_k|x),   z_k ~ q(z|x)
+
+    Any K is possible: Σ w and Σ w² are kept as running logarithms, so no two chunks of samples are in memory at once.
+
+    Args:
+        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers.
+        samples: K.
+        memory: how many numbers to decode at a time; by default what is fastest on the model's device.
+        progress: called with (samples decoded so far, N K).
+
+    Raises:
+        NoLikelihood: the posterior is a point (`Delta`).
+    """
+    if samples < 1 or (memory is not None and memory < 1):
+        raise ValueError(f"log_marginal: samples and memory must be at least 1; got {samples} and {memory}.")
+    count = _Counter(len(data) * samples, progress)
+    with inference(model, derive(seed, "importance")) as device:
+        points, draws = _chunk(data, samples, memory or (CPU_MEMORY if device.type == "cpu" else GPU_MEMORY), device)
+        sums = [_sums(_log_weights(model, x, samples, draws), count) for x in batches(data, points, device)]
+    log_sum, log_sum_squares = (torch.cat(s) for s in zip(*sums, strict=True))
+    return _summary(log_sum, log_sum_squares, samples)
+
+
+def _chunk(data: Indexable, samples: int, memory: int, device: torch.device) -> tuple[int, int]:
+    """(data points, samples of each) to decode at a time: about `memory` numbers, and few calls of the encoder."""
+    decoded = max(1, memory // data[torch.arange(min(len(data), 1), device=device)].numel()) if len(data) else 1
+    points = min(decoded, max(POINTS, decoded // samples))
+    return points, min(samples, decoded // points)
+
+
+def _log_weights(model: Model, x: Tensor, samples: int, draws: int) -> Iterator[Tensor]:
+    """log w = log p(x, z) - log q(z|x) of `samples` z ~ q(z|x), as chunks (≤ `draws`, B); x is encoded once."""
+    q = model.posterior(x)
+    refuse_point(q)
+    for start in range(0, samples, draws):
+        z = q.rsample(torch.Size((min(draws, samples - start),)))
+        yield kept(model.log_joint(x, z) - q.log_prob(z))
+
+
+def _sums(chunks: Iterator[Tensor], count: _Counter) -> tuple[Tensor, Tensor]:
+    """log Σ_k w_k and log Σ_k w_k², (B,) each, from chunks of log w (·, B)."""
+    total = squares = torch.tensor(-math.inf, dtype=torch.float64)
+    for log_w in chunks:
+        total = torch.logaddexp(total, log_w.logsumexp(0))
+        squares = torch.logaddexp(squares, (2 * log_w).logsumexp(0))
+        count(log_w.numel())
+    return total, squares
+
+
+def _summary(log_sum: Tensor, log_sum_squares: Tensor, samples: int) -> Marginal:
+    """With m = Σw/K and ess = (Σw)²/Σw²: sd(w)²/m² = (K/ess - 1) K/(K-1), hence se² = (K/ess - 1)/(K-1)."""
+    ess = (2 * log_sum - log_sum_squares).exp().clamp(1, samples)
+    se = ((samples / ess - 1) / (samples - 1)).sqrt() if samples > 1 else torch.full_like(ess, math.nan)
+    return Marginal(log_sum - math.log(samples), se, ess, samples)
+
+
+def refuse_point(q: Distribution) -> None:
+    """Raise `NoLikelihood` for an autoencoder."""
+    if isinstance(q, Delta):
+        raise NoLikelihood(
+            "An autoencoder has no likelihood: its posterior is a point (Delta), whose KL from the prior is infinite. "
+            "Its reconstruction can be evaluated; for log p(x) train a model with a density as posterior, such as Normal."
+        )
+
+
+class _Counter:
+    """Tells `progress` how many samples are done."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.done, self.total, self.progress = 0, total, progress
+
+    def __call__(self, n: int) -> None:
+        self.done += n
+        if self.progress is not None:
+            self.progress(self.done, self.total)

@@ -1,0 +1,77 @@
+"""Files that are whole or not there: written beside their place, then moved into it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from aevb.errors import RunError
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Call `write` on a neighbour of `path`, then move that into its place; a failure leaves the old file as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(beside)
+        with beside.open("rb") as f:
+            os.fsync(f.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def disk_error(path: Path, error: OSError) -> RunError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunError(
+            f"The disk is full: {path} could not be written. What was there before is untouched; free some space, "
+            "then resume."
+        )
+    return RunError(f"{path} could not be written: {error.strerror or error}.")
+
+
+def write_text(path: Path, text: str) -> None:
+    write_whole(path, lambda p: _text(p, text))
+
+
+def _text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None) -> None:
+    """A safetensors file: data only, nothing in it can run."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    def save(p: Path) -> None:
+        try:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, p, metadata=dict(notes or {}))
+        except SafetensorError as error:
+            full = "No space left" in str(error)
+            raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
+
+    write_whole(path, save)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as f:
+            return {k: f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise RunError(f"There is no {path}.") from error
+    except SafetensorError as error:
+        raise RunError(f"{path} is damaged ({error}).") from error

@@ -1,0 +1,294 @@
+"""From a recipe and data to a finished run: train, watch, log, save, resume."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from aevb.data.dataset import Dataset
+from aevb.errors import RunError, TrainingDiverged
+from aevb.evaluation.elbo import elbo
+from aevb.models.vae import VAE
+from aevb.runs.files import read_tensors, write_tensors
+from aevb.runs.recipe import Recipe, Validation
+from aevb.runs.store import Run, fingerprints, new_folder
+from aevb.training.checkpoint import restore, state_tensors
+from aevb.training.train import Learner, Step, Training, train
+
+RECORDS = 100  # lines of training numbers in metrics.jsonl
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands: samples seen of all, the latest bound in nats, samples per second, seconds left."""
+
+    step: int
+    samples: int
+    total: int
+    numbers: Mapping[str, float]
+    rate: float
+    left: float
+
+
+Show = Callable[[Progress], None]
+
+
+def fit(
+    recipe: Recipe | str,
+    data: Dataset,
+    out: str | Path | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    show: Show | None = None,
+    checkpoint_every: float = 10.0,
+) -> Run:
+    """Train a recipe on data into a new run folder.
+
+    The weights that are kept are those of the best validation ELBO, or the last where there is no validation split.
+
+    Args:
+        out: the folder; runs/SOURCE-RECIPE-TIME if None.
+        show: called several times a second with where the training stands.
+        checkpoint_every: seconds between two checkpoints, at least.
+
+    Raises:
+        TrainingDiverged: the loss became NaN or exploded; the last good checkpoint stays.
+        KeyboardInterrupt: after Ctrl-C, with everything saved; `resume` goes on.
+    """
+    chosen = Recipe.load(recipe) if isinstance(recipe, str) else recipe
+    path = Path(out) if out else new_folder(data.name, chosen.name)
+    fitting = _Fitting.start(chosen, data, device)  # builds every part first: a wrong recipe leaves no folder
+    meta = {
+        "status": "training",
+        "shape": list(data.shape),
+        "levels": data.train.values.levels,
+        "splits": fingerprints(data),
+        "device": str(device),
+    }
+    run = Run.create(path, chosen, meta)
+    return fitting.into(run, show, checkpoint_every)
+
+
+def resume(
+    run: Run,
+    data: Dataset,
+    *,
+    samples: int | None = None,
+    device: str | torch.device = "cpu",
+    show: Show | None = None,
+    checkpoint_every: float = 10.0,
+) -> Run:
+    """Go on where a run's last checkpoint stands; it ends bit for bit as if it had never stopped.
+
+    Args:
+        samples: a new total of training samples, to train a finished run for longer.
+    """
+    if samples is not None:
+        run.recipe = run.recipe.replace(training__samples=samples)
+        run.write_recipe()
+    fitting = _Fitting.start(run.recipe, data, device)
+    fitting.load_checkpoint(run)
+    run.write_meta(status="training")
+    return fitting.into(run, show, checkpoint_every)
+
+
+class _Fitting:
+    """The state of one training beyond its `Learner`: sums since the last record, and the best weights so far."""
+
+    def __init__(self, recipe: Recipe, data: Dataset, learner: Learner, training: Training) -> None:
+        self.data, self.learner, self.training = data, learner, training
+        self.watching: Validation = recipe.validation()
+        self.total = training.steps(len(data.train))
+        self.batch = min(training.batch, len(data.train))
+        self.sums: dict[str, float] = {}
+        self.counted = 0
+        self.best: dict[str, Tensor] = {}
+        self.best_score, self.best_step, self.looks_since = -math.inf, 0, 0
+        self.seconds = 0.0
+
+    @classmethod
+    def start(cls, recipe: Recipe, data: Dataset, device: str | torch.device) -> _Fitting:
+        training = recipe.training()
+        model = recipe.model(data.shape, data.train.values.levels).to(device)
+        learner = Learner(model, recipe.objective(), training, len(data.train))
+        return cls(recipe, data.to(device), learner, training)
+
+    def into(self, run: Run, show: Show | None, checkpoint_every: float) -> Run:
+        """Train to the end, or to where it stops."""
+        try:
+            with _deferred_interrupt() as interrupted:
+                stopped = self.loop(run, show, checkpoint_every, interrupted)
+                self.checkpoint(run)
+        except TrainingDiverged:
+            run.write_meta(status="diverged")
+            raise
+        self.save(run, "interrupted" if interrupted.is_set() else "complete", stopped)
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        return run
+
+    def loop(self, run: Run, show: Show | None, checkpoint_every: float, interrupted: threading.Event) -> str:
+        """Returns why it ended: "samples", "patience" or "interrupted"."""
+        if self.spent:
+            return "patience"
+        begun, saved = _Clock(), _Clock()
+        shown, first, before = _Clock(), self.learner.number, self.seconds
+        for step in train(self.learner.model, self.learner.objective, self.data.train, learner=self.learner):
+            self.count(step)
+            looked = self.due(self.look_every, step.number)
+            if looked or self.due(self.record_every, step.number):
+                self.seconds = before + begun.age
+                self.record(run, step, looked)
+            if show and (shown.age > 0.2 or step.number == self.total):
+                shown = _Clock()
+                show(self.progress(step, (step.number - first) / begun.age))
+            if interrupted.is_set():
+                return "interrupted"
+            if looked and self.spent:
+                return "patience"
+            if saved.age >= checkpoint_every and self.counted == 0:
+                self.checkpoint(run)
+                saved = _Clock()
+        return "samples"
+
+    @property
+    def look_every(self) -> int:
+        samples = self.watching.every or max(len(self.data.train), self.training.samples // 100)
+        return max(1, samples // self.batch)
+
+    @property
+    def record_every(self) -> int:
+        return max(1, self.total // RECORDS)
+
+    def due(self, every: int, number: int) -> bool:
+        return number % every == 0 or number == self.total
+
+    @property
+    def spent(self) -> bool:
+        """Whether the validation ELBO has not risen for `patience` looks."""
+        return 0 < self.watching.patience <= self.looks_since
+
+    def count(self, step: Step) -> None:
+        for name, number in step.info.items():
+            self.sums[name] = self.sums.get(name, 0.0) + number  # type: ignore[assignment]
+        self.counted += 1
+
+    def means(self) -> dict[str, float]:
+        return {name: float(total) / max(self.counted, 1) for name, total in self.sums.items()}
+
+    def record(self, run: Run, step: Step, looked: bool) -> None:
+        """A line of metrics: means over the steps since the last one; with the validation ELBO at a look."""
+        line: dict[str, Any] = {"step": step.number, "samples": step.samples, "seconds": round(self.seconds, 3)}
+        line |= {"train": self.means()}
+        if looked and len(self.data.validation):
+            line["validation"] = self.look(step)
+        run.log(line)
+        self.sums, self.counted = {}, 0
+
+    def look(self, step: Step) -> dict[str, float]:
+        """The ELBO of the validation split; its weights are kept if it is the best."""
+        model = self.learner.best_known
+        bound = elbo(cast(VAE, model), self.data.validation, samples=self.watching.samples)
+        numbers = {"reconstruction": float(bound.reconstruction.mean())}
+        score = numbers["reconstruction"]
+        if bool(torch.isfinite(bound.kl).all()):
+            numbers |= {"elbo": float(bound.elbo.mean()), "kl": float(bound.kl.sum(-1).mean())}
+            score = numbers["elbo"]
+        if not math.isfinite(score):
+            raise TrainingDiverged(f"The validation ELBO became {score} at step {step.number}. Try a smaller step size.")
+        self.looks_since += 1
+        if score > self.best_score:
+            self.best_score, self.best_step, self.looks_since = score, step.number, 0
+            self.best = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        return numbers
+
+    def progress(self, step: Step, steps_per_second: float) -> Progress:
+        left = (self.total - step.number) / steps_per_second
+        numbers = self.means() if self.counted else {k: float(v) for k, v in step.info.items()}
+        total = self.total * self.batch
+        return Progress(step.number, step.samples, total, numbers, steps_per_second * self.batch, left)
+
+    def checkpoint(self, run: Run) -> None:
+        """One file, moved into place whole, so that a kill at any moment leaves this checkpoint or the last."""
+        if not all(bool(torch.isfinite(p).all()) for p in self.learner.parameters()):
+            raise TrainingDiverged(f"The weights are not finite after step {self.learner.number}. Try a smaller step size.")
+        tensors = state_tensors(self.learner) | {f"best.{k}": v for k, v in self.best.items()}
+        notes = {
+            "number": self.learner.number,
+            "sums": {k: float(v) for k, v in self.sums.items()},
+            "counted": self.counted,
+            "best_score": self.best_score if math.isfinite(self.best_score) else None,
+            "best_step": self.best_step,
+            "looks_since": self.looks_since,
+            "seconds": self.seconds,
+        }
+        write_tensors(run.path / "checkpoint" / "state.safetensors", tensors, {"state": json.dumps(notes)})
+
+    def load_checkpoint(self, run: Run) -> None:
+        """Stand where the run's last checkpoint stood; at the beginning if it has none yet."""
+        path = run.path / "checkpoint" / "state.safetensors"
+        if not path.is_file():
+            run.forget_after(0)
+            return
+        tensors, notes = read_tensors(path)
+        state = json.loads(notes["state"])
+        self.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
+        try:
+            restore(self.learner, {k: v for k, v in tensors.items() if not k.startswith("best.")}, state["number"])
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise RunError(f"{path} does not fit the recipe beside it: {error}") from error
+        self.sums, self.counted, self.seconds = state["sums"], state["counted"], state["seconds"]
+        self.best_step, self.looks_since = state["best_step"], state["looks_since"]
+        self.best_score = -math.inf if state["best_score"] is None else state["best_score"]
+        run.forget_after(state["number"])
+
+    def save(self, run: Run, status: str, stopped: str) -> None:
+        run.save_weights(self.best or self.learner.best_known.state_dict())
+        run.write_meta(
+            status=status,
+            stopped=stopped,
+            steps=self.learner.number,
+            samples=self.learner.number * self.batch,
+            best_step=self.best_step if self.best else self.learner.number,
+            seconds=round(self.seconds, 2),
+        )
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+
+    @property
+    def age(self) -> float:
+        return max(time.perf_counter() - self.start, 1e-9)
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event and the step in hand is finished; a second Ctrl-C interrupts at once."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed
+        return
+    previous = signal.getsignal(signal.SIGINT)
+
+    def handle(*_: Any) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,68 @@
+"""Lists: of runs, of recipes, of what is in a data set."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from aevb.data.sources import load_data
+from aevb.errors import AevbError
+from aevb.runs.recipe import Recipe, recipe_names
+from aevb.runs.store import Run, all_runs
+
+
+def summaries(root: Path | None = None) -> list[dict[str, Any]]:
+    """One line per run; a folder that cannot be read is listed as incomplete."""
+    return [_summary(path) for path in all_runs(root)]
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    line: dict[str, Any] = dict.fromkeys(("run", "status", "data", "recipe", "latent", "samples", "test ELBO", "log p(x)"))
+    line |= {"run": path.name, "status": "incomplete"}
+    try:
+        run = Run.open(path)
+    except AevbError:
+        return line
+    s = run.recipe.settings
+    line |= {"status": run.meta["status"], "data": Path(s["data"]["source"]).name, "recipe": run.recipe.name}
+    line |= {"latent": s["latent"], "samples": run.meta.get("samples")}
+    verdict = path / "evaluation-test.json"
+    if verdict.is_file():
+        result = json.loads(verdict.read_text(encoding="utf-8"))
+        line |= {"test ELBO": _rounded(result["elbo"]), "log p(x)": _rounded(result["log_likelihood"])}
+    return line
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 2)
+
+
+def recipe_summaries() -> list[dict[str, str]]:
+    recipes = [Recipe.load(name) for name in recipe_names()]
+    return [{"recipe": r.name, "what it is": r.settings["title"], "paper": r.settings["paper"]} for r in recipes]
+
+
+def recipe_text(name: str) -> str:
+    """The TOML of a recipe, with its comments."""
+    Recipe.load(name)  # for its error message
+    return resources.files("aevb.runs").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8").rstrip()
+
+
+def describe_data(source: str, data_dir: Path | None = None) -> dict[str, Any]:
+    """What is in a data set: its shape, splits, values, labels, recipe, licence and citation."""
+    data = load_data(source, data_dir=data_dir)
+    described = {
+        "what it is": data.description,
+        "shape": "×".join(map(str, data.shape)),
+        "train": len(data.train),
+        "validation": len(data.validation),
+        "test": len(data.test),
+        "values": f"{data.train.values.kind} ({data.support})",
+        "labels": ", ".join(data.class_names) if data.class_names else None,
+        "default recipe": data.recipe,
+        "licence": data.licence,
+        "cite": data.citation,
+    }
+    return {k: v for k, v in described.items() if v is not None and v != ""}

@@ -1,0 +1,44 @@
+"""Judge a run on a split of its data, and keep the verdict beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aevb.data.dataset import Dataset, Split
+from aevb.errors import DataError
+from aevb.evaluation.evaluate import evaluate
+from aevb.runs.files import write_json
+from aevb.runs.store import Run
+
+REFERENCE = 10_000  # labelled training points that neighbours and probes learn from, at most
+
+
+def judge(
+    run: Run,
+    data: Dataset,
+    part: str = "test",
+    *,
+    importance_samples: int | None = None,
+    samples: int | None = None,
+    limit: int | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Evaluate a run's model on a split, with its recipe's settings where none are given; also in evaluation-SPLIT.json."""
+    settings = run.recipe.judging()
+    rows: Split = getattr(data, part)
+    rows = (rows if limit is None else rows.take(limit)).frozen().to(device)
+    if not len(rows):
+        raise DataError(f"The {part} split of {run.path.name} is empty. Choose another with --split.")
+    known = data.train.take(REFERENCE).frozen().to(device)
+    result = evaluate(
+        run.model(device),
+        rows,
+        split=part,
+        importance_samples=importance_samples or settings.importance_samples,
+        elbo_samples=samples or settings.samples,
+        labels=rows.labels,
+        reference=None if known.labels is None else (known, known.labels),
+    ).to_dict()
+    if limit is None:
+        write_json(run.path / f"evaluation-{part}.json", result)
+    return result

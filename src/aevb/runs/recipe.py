@@ -1,0 +1,206 @@
+"""A recipe is data: which parts, which numbers. TOML on disk, a nested dictionary in memory."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from aevb.errors import RecipeError, suggest
+from aevb.models.conditional import Conditional
+from aevb.models.vae import VAE
+from aevb.objectives.bounds import Objective
+from aevb.probability.families import as_shape
+from aevb.runs.parts import build, construct
+from aevb.training.randomness import derive, seeded
+from aevb.training.train import Training
+
+TABLES = ("prior", "posterior", "likelihood", "encoder", "decoder", "objective", "training")
+DEFAULTS: dict[str, Any] = {
+    "title": "",
+    "paper": "",
+    "latent": 20,
+    "data": {"source": "digits", "values": "", "seed": 0},
+    "prior": {"type": "standard-normal"},
+    "posterior": {"type": "normal"},
+    "objective": {"type": "elbo"},
+    "training": {},
+    "validation": {},
+    "evaluation": {},
+}
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How training is watched: the ELBO of the validation split, every so many training samples.
+
+    Attributes:
+        every: training samples between two looks; by default one pass, or a hundredth of the run if that is more.
+        samples: Monte-Carlo samples per data point.
+        patience: stop after so many looks without a better ELBO; never if 0.
+    """
+
+    every: int = 0
+    samples: int = 1
+    patience: int = 0
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How the finished model is judged: Monte-Carlo samples of the ELBO, importance samples of log p(x)."""
+
+    samples: int = 1
+    importance_samples: int = 100
+
+
+class Recipe:
+    """A named combination of parts; `Recipe.load("aevb")`, or of your own TOML file.
+
+    `settings` is the nested table, defaults filled in. Keys are checked when parts are built, each against the
+    constructor that it reaches.
+    """
+
+    def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
+        unknown = [k for k in settings if k not in {*DEFAULTS, *TABLES, "name"}]
+        if unknown:
+            raise RecipeError(f"recipe {name!r}: there is no {unknown[0]!r}.{suggest(unknown[0], {*DEFAULTS, *TABLES})}")
+        self.name = str(settings.get("name", name))
+        self.settings = merge(DEFAULTS, {k: v for k, v in settings.items() if k != "name"})
+
+    @classmethod
+    def load(cls, name: str | Path) -> Recipe:
+        """One of the library's recipes by name, or a TOML file by path."""
+        path = Path(name)
+        if path.suffix == ".toml":
+            if not path.is_file():
+                raise RecipeError(f"There is no recipe file {str(path)!r}.")
+            return cls(path.stem, parse_toml(path.read_text(encoding="utf-8"), str(path)))
+        if str(name) not in recipe_names():
+            raise RecipeError(
+                f"There is no recipe {str(name)!r}.{suggest(str(name), recipe_names())} Or a path to a .toml file."
+            )
+        text = resources.files("aevb.runs").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")
+        return cls(str(name), parse_toml(text, str(name)))
+
+    def override(self, assignments: Iterable[str]) -> Recipe:
+        """A new recipe with `key.key=value` assignments; values are TOML, plain words are text."""
+        settings = copy.deepcopy(self.settings)
+        for assignment in assignments:
+            key, equals, text = assignment.partition("=")
+            if not equals:
+                raise RecipeError(f"--set {assignment!r}: write key=value, such as training.batch=100.")
+            assign(settings, key.strip().split("."), parse_value(text.strip()))
+        return Recipe(self.name, settings)
+
+    def replace(self, **changes: Any) -> Recipe:
+        """A new recipe with changed keys; double underscores go down a table: replace(training__batch=50)."""
+        settings = copy.deepcopy(self.settings)
+        for key, value in changes.items():
+            assign(settings, key.split("__"), value)
+        return Recipe(self.name, settings)
+
+    def training(self) -> Training:
+        table = dict(self.settings["training"])
+        if "optimizer" in table:
+            table["optimizer"] = build("optimizer", table["optimizer"])
+        given = {"optimizer": table.pop("optimizer")} if "optimizer" in table else {}
+        training: Training = construct("training", Training, table, given)
+        return training
+
+    def validation(self) -> Validation:
+        validation: Validation = construct("validation", Validation, self.settings["validation"], {})
+        return validation
+
+    def judging(self) -> Judging:
+        judging: Judging = construct("evaluation", Judging, self.settings["evaluation"], {})
+        return judging
+
+    def objective(self) -> Objective:
+        objective: Objective = build("objective", self.settings["objective"])
+        return objective
+
+    def model(self, shape: Iterable[int], levels: int = 256) -> VAE:
+        """The model for data of event shape `shape`, initialised from the training seed."""
+        s, event = self.settings, torch.Size(shape)
+        latent = as_shape(s["latent"])
+        if "likelihood" not in s or "encoder" not in s or "decoder" not in s:
+            raise RecipeError(f"recipe {self.name!r}: the tables likelihood, encoder and decoder must be given.")
+        posterior = build("posterior", s["posterior"], shape=latent)
+        pixel = {"levels": levels, "classes": levels, "spacing": 1 / (levels - 1)}
+        likelihood = build("likelihood", s["likelihood"], shape=event, **pixel)
+        with seeded(derive(self.training().seed, "initialization")):
+            prior: nn.Module = build("prior", s["prior"], shape=latent)
+            encoder = build("encoder", s["encoder"], inputs=event, outputs=posterior.size)
+            decoder = build("decoder", s["decoder"], inputs=latent, outputs=likelihood.size, image=event)
+        return VAE(prior, Conditional(encoder, posterior), Conditional(decoder, likelihood))
+
+    def __repr__(self) -> str:
+        return f"Recipe({self.name!r})"
+
+
+def recipe_names() -> list[str]:
+    folder = resources.files("aevb.runs").joinpath("recipes")
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"recipe {where!r} is no valid TOML: {error}") from error
+
+
+def parse_value(text: str) -> Any:
+    """A TOML value; 1_000, 1e6 (a whole number stays whole), true, [1, 2], {type = "x"}; anything else is text."""
+    try:
+        value = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return text
+    whole = isinstance(value, float) and value.is_integer() and "." not in text
+    return int(value) if whole else value
+
+
+def assign(settings: dict[str, Any], path: list[str], value: Any) -> None:
+    """settings[a][b] = value; a new `type` starts its table afresh, since other keys belong to the old part."""
+    table = settings
+    for i, key in enumerate(path[:-1]):
+        known = {*DEFAULTS, *TABLES} if i == 0 else set(table)
+        if i == 0 and key not in known:
+            raise RecipeError(f"There is no {key!r} in a recipe.{suggest(key, known)}")
+        if not isinstance(table.setdefault(key, {}), dict):
+            raise RecipeError(f"{'.'.join(path[: i + 1])} is {table[key]!r}, not a table; set it whole.")
+        table = table[key]
+    last = path[-1]
+    if last == "type" and table.get("type") != value:
+        table.clear()
+    if isinstance(table.get(last), dict) and isinstance(value, str) and last in {*TABLES, "optimizer"}:
+        value = {"type": value}  # --set objective=elbo
+    table[last] = value
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the tables of `over` laid into it; a table with another type replaces the whole of the base's."""
+    out = copy.deepcopy(dict(base))
+    for key, value in over.items():
+        same = (
+            isinstance(value, Mapping)
+            and isinstance(out.get(key), dict)
+            and value.get("type") in (None, out[key].get("type"))
+        )
+        out[key] = merge(out[key], value) if same else copy.deepcopy(value)
+    return out
+
+
+def field_names(cls: type) -> list[str]:
+    return [f.name for f in fields(cls)]

@@ -1,0 +1,216 @@
+"""A run is a folder: recipe.toml, weights.safetensors, metrics.jsonl, meta.json, checkpoint/, figures/."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+from torch import Tensor, nn
+
+import aevb
+from aevb.data.dataset import Dataset
+from aevb.data.sources import load_data
+from aevb.errors import RunError, suggest
+from aevb.models.vae import VAE
+from aevb.runs.files import disk_error, read_tensors, write_json, write_tensors, write_text
+from aevb.runs.recipe import Recipe
+
+FORMAT = 1  # of the folder; raised whenever an older aevb could not read it
+
+
+class Run:
+    """One training, on disk."""
+
+    def __init__(self, path: Path, recipe: Recipe, meta: dict[str, Any]) -> None:
+        self.path, self.recipe, self.meta = path, recipe, meta
+
+    @classmethod
+    def create(cls, path: Path, recipe: Recipe, meta: Mapping[str, Any]) -> Run:
+        """Start a run in a new or empty folder.
+
+        Raises:
+            RunError: the folder holds something already.
+        """
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunError(f"{path} exists already. Continue it with --resume {path}, or choose another --out.")
+        run = cls(path, recipe, {"format": FORMAT, "aevb": aevb.__version__, **machine(), **meta})
+        run.write_recipe()
+        run.write_meta()
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path | None = None) -> Run:
+        """The run in `path`, or in the folder of that name among the runs; the latest one if None.
+
+        Raises:
+            RunError: no such folder, an incomplete one, or one from a newer version.
+        """
+        folder = find(path)
+        for name in ("recipe.toml", "meta.json"):
+            if not (folder / name).is_file():
+                raise RunError(f"{folder} is no complete run: {name} is missing. Train again, into another folder.")
+        try:
+            meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunError(f"{folder / 'meta.json'} is damaged ({error}).") from error
+        if meta.get("format", 0) > FORMAT:
+            raise RunError(
+                f"{folder} was written by aevb {meta.get('aevb')} (format {meta['format']}); this is aevb "
+                f"{aevb.__version__} (format {FORMAT}). Upgrade aevb to read it."
+            )
+        return cls(folder, Recipe.load(folder / "recipe.toml"), meta)
+
+    def write_recipe(self) -> None:
+        write_text(self.path / "recipe.toml", tomli_w.dumps({"name": self.recipe.name, **self.recipe.settings}))
+
+    def write_meta(self, **changes: Any) -> None:
+        self.meta |= changes
+        write_json(self.path / "meta.json", self.meta)
+
+    def model(self, device: str | torch.device = "cpu") -> VAE:
+        """The trained model, in evaluation mode."""
+        if not (self.path / "weights.safetensors").is_file():
+            raise RunError(
+                f"{self.path} has no weights yet: its training did not finish. Continue: aevb train --resume {self.path}"
+            )
+        model = self.recipe.model(self.meta["shape"], self.meta["levels"])
+        tensors, _ = read_tensors(self.path / "weights.safetensors")
+        load_weights(model, tensors, self.path / "weights.safetensors")
+        return model.to(device).eval()
+
+    def dataset(self, data_dir: str | Path | None = None) -> Dataset:
+        """The data of this run, cut as they were, and checked to be the same."""
+        table = self.recipe.settings["data"]
+        where = data_dir or self.meta.get("data_dir")
+        data = load_data(table["source"], values=table["values"] or None, data_dir=where, seed=table["seed"])
+        now = fingerprints(data)
+        if self.meta["splits"] != now:
+            raise RunError(
+                f"The data of {self.path} have changed since it was trained: {now} now, {self.meta['splits']} then."
+            )
+        return data
+
+    def save_weights(self, state: Mapping[str, Tensor]) -> None:
+        write_tensors(self.path / "weights.safetensors", state)
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        try:
+            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as f:
+                f.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise disk_error(self.path / "metrics.jsonl", error) from error
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All lines of metrics.jsonl; one that a crash cut off at the end is left out."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        return [record for line in lines if (record := _parse(line)) is not None]
+
+    def forget_after(self, step: int) -> None:
+        """Drop the metrics of steps after `step`: they will be met again."""
+        kept = [json.dumps(r) + "\n" for r in self.metrics() if r["step"] <= step]
+        write_text(self.path / "metrics.jsonl", "".join(kept))
+
+    def figure(self, name: str) -> Path:
+        (self.path / "figures").mkdir(exist_ok=True)
+        return self.path / "figures" / name
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+
+def load(run: str | Path | None = None, device: str | torch.device = "cpu") -> VAE:
+    """The trained model of a run (a folder, or a name among `runs/`; the latest if None), ready to use."""
+    return Run.open(run).model(device)
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
+    """model.load_state_dict, with an error that names what is missing, extra or of another shape."""
+    expected = model.state_dict()
+    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    reshaped = [
+        f"{k} is {tuple(tensors[k].shape)}, the recipe says {tuple(expected[k].shape)}"
+        for k in sorted(expected.keys() & tensors.keys())
+        if tensors[k].shape != expected[k].shape
+    ]
+    faults = [f"missing {_few(missing)}"] * bool(missing) + [f"extra {_few(extra)}"] * bool(extra) + reshaped[:3]
+    if faults:
+        raise RunError(f"{where} does not fit its recipe: {'; '.join(faults)}. Is it from another run?")
+    model.load_state_dict(dict(tensors))
+
+
+def runs_root() -> Path:
+    """Where runs live: $AEVB_RUNS, or runs/ in the working folder."""
+    return Path(os.environ.get("AEVB_RUNS", "runs"))
+
+
+def new_folder(data: str, recipe: str) -> Path:
+    """runs/DATA-RECIPE-TIME, a name that is not taken."""
+    name = f"{Path(data).stem}-{recipe}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+    free = (runs_root() / (name if i == 1 else f"{name}-{i}") for i in itertools.count(1))
+    return next(path for path in free if not path.exists())
+
+
+def all_runs(root: Path | None = None) -> list[Path]:
+    """The folders of all runs, the oldest first."""
+    folder = root or runs_root()
+    found = [p.parent for p in folder.glob("*/recipe.toml")] if folder.is_dir() else []
+    return sorted(found, key=lambda p: (p / "recipe.toml").stat().st_mtime_ns)
+
+
+def find(run: str | Path | None) -> Path:
+    if run is None:
+        runs = all_runs()
+        if not runs:
+            raise RunError(f"There is no run in {runs_root()}/ yet. Make one: aevb train digits")
+        return runs[-1]
+    for path in (Path(run), runs_root() / run):
+        if path.is_dir():
+            return path
+    names = [p.name for p in all_runs()]
+    raise RunError(
+        f"There is no run {str(run)!r}." + (suggest(str(run), names) if names else " Make one: aevb train digits")
+    )
+
+
+def fingerprints(data: Dataset) -> dict[str, dict[str, Any]]:
+    """Size and hash of each split."""
+    import hashlib
+
+    def one(stored: Tensor) -> dict[str, Any]:
+        return {"n": len(stored), "sha256": hashlib.sha256(stored.cpu().contiguous().numpy().tobytes()).hexdigest()[:16]}
+
+    return {name: one(getattr(data, name).stored) for name in ("train", "validation", "test")}
+
+
+def machine() -> dict[str, Any]:
+    """What a number depends on besides the seed."""
+    return {
+        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(),
+    }
+
+
+def _few(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        record: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return record
