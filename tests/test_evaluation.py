@@ -1,0 +1,331 @@
+"""Evaluation: per-point bounds, units, codes and labels, and the one report of all of them."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from oracle import oracle
+from torch import Tensor, nn
+
+from aevb.data.dataset import Split, Values
+from aevb.errors import AevbError, DataError
+from aevb.evaluation.elbo import Bound, elbo
+from aevb.evaluation.evaluate import Evaluation, evaluate
+from aevb.evaluation.latent import (
+    active_units,
+    encode,
+    kmeans,
+    linear_probe,
+    matched_accuracy,
+    neighbors_accuracy,
+)
+from aevb.evaluation.marginal import NoLikelihood, log_marginal
+from aevb.models.conditional import Conditional
+from aevb.models.networks import MLP
+from aevb.models.priors import StandardNormal
+from aevb.models.vae import VAE
+from aevb.probability import families
+
+
+@pytest.fixture(autouse=True)
+def fixed_noise() -> None:
+    torch.manual_seed(0)
+
+
+def vae(likelihood: families.Family, posterior: families.Family | None = None) -> VAE:
+    q = posterior or families.Normal(3)
+    encoder = Conditional(MLP(likelihood.shape, q.size, [16]), q)
+    return VAE(StandardNormal(3), encoder, Conditional(MLP(3, likelihood.size, [16]), likelihood))
+
+
+def binary(n: int = 23, x: int = 12) -> Tensor:
+    return (torch.rand(n, x) < 0.3).float()
+
+
+# The bound of every point
+
+
+@pytest.mark.parametrize("batch", [1, 7, 23, 100])
+def test_the_parts_of_the_bound_do_not_depend_on_the_batch(batch: int) -> None:
+    model, x = vae(families.Bernoulli(12)), binary()
+    bound = elbo(model, x, batch=batch)
+    kl = model.trace(x).kl.detach().double()
+    torch.testing.assert_close(bound.kl, kl, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(bound.kl.sum(-1).mean(), kl.sum() / 23, atol=1e-6, rtol=1e-5)
+    assert bound.reconstruction.shape == (23,)
+    assert bound.kl.shape == (23, 3)
+
+
+def test_the_mean_is_over_points_and_not_over_batches() -> None:
+    """With a last batch of one odd point, an average of batch averages would be far off."""
+    exact = oracle()
+    x = exact.data(21)
+    x[-1] += 20
+    bound = elbo(exact.vae(), x, samples=200, batch=20)
+    expected = exact.evidence.log_prob(x)
+    se = float(exact.vae().trace(x, 1000).log_px.detach().std(0).mean()) / math.sqrt(200 * 21)
+    assert abs(float(bound.elbo.mean() - expected.mean())) < 5 * se
+    averages = (expected[:20].mean() + expected[-1]) / 2
+    assert abs(float(averages - expected.mean())) > 100 * se
+
+
+def test_evaluation_is_seeded_and_leaves_no_trace() -> None:
+    model, x = vae(families.Bernoulli(12)), binary()
+    model.train()
+    model.decoder.eval()
+    state = torch.get_rng_state()
+    first, again, other = (elbo(model, x, seed=s).elbo for s in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(log_marginal(model, x, 5).log_px, log_marginal(model, x, 5).log_px)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [m.training for m in (model, model.encoder, model.decoder)] == [True, True, False]
+    assert (first.requires_grad, first.dtype) == (False, torch.float64)
+
+
+def test_dropout_sleeps_during_evaluation_and_wakes_afterwards_even_on_an_error() -> None:
+    likelihood, posterior = families.Bernoulli(12), families.Normal(3)
+    encoder = Conditional(nn.Sequential(nn.Dropout(0.9), MLP(12, 6)), posterior)
+    model = VAE(StandardNormal(3), encoder, Conditional(MLP(3, 12), likelihood))
+    x = binary()
+    torch.testing.assert_close(encode(model, x, batch=4), encode(model, x), atol=1e-6, rtol=1e-5)
+    with pytest.raises(DataError):
+        evaluate(model, x * 2)
+    assert all(m.training for m in model.modules())
+
+
+@pytest.mark.parametrize("kind", ["threshold", "dynamic"])
+def test_a_split_is_data_too(kind: str) -> None:
+    stored = torch.randint(0, 256, (23, 12), dtype=torch.uint8)
+    split = Split(stored, None, Values(kind)).frozen()  # type: ignore[arg-type]
+    model = vae(families.Bernoulli(12))
+    torch.testing.assert_close(elbo(model, split).elbo, elbo(model, split[:]).elbo)
+    torch.testing.assert_close(log_marginal(model, split, 9).log_px, log_marginal(model, split[:], 9).log_px)
+
+
+def test_progress_counts_every_sample() -> None:
+    seen: list[tuple[int, int]] = []
+    log_marginal(vae(families.Bernoulli(12)), binary(), 10, memory=12 * 30, progress=lambda *done: seen.append(done))
+    done = [d for d, _ in seen]
+    assert done == sorted(set(done))
+    assert len(seen) > 5
+    assert seen[-1] == (230, 230)
+
+
+# Units
+
+
+def test_active_units_of_hand_built_means() -> None:
+    """±a has variance a²: 0.0121 is active, 0.0081 is not, and a constant is not, however far from zero."""
+    means = torch.tensor([[0.11, 0.09, 5.0, 1.0], [-0.11, -0.09, 5.0, -1.0]])
+    count, variances = active_units(means)
+    assert count == 2
+    torch.testing.assert_close(variances, torch.tensor([0.0121, 0.0081, 0, 1], dtype=torch.float64), atol=1e-6, rtol=0)
+    assert active_units(means, threshold=0.5)[0] == 1
+
+
+def test_encode_gives_posterior_means() -> None:
+    exact = oracle()
+    x = exact.data(30)
+    torch.testing.assert_close(encode(exact.vae(), x, batch=7), exact.posterior(x).mean)
+
+
+# Codes and labels
+
+
+def clusters(n: int = 150) -> tuple[Tensor, Tensor]:
+    labels = torch.arange(n) % 3
+    centers = torch.tensor([[9.0, 0], [0, 9], [-9, -9]])
+    return centers[labels] + torch.randn(n, 2), labels
+
+
+def test_separate_clusters_are_known_by_every_score() -> None:
+    codes, labels = clusters()
+    parts = codes[:100], labels[:100], codes[100:], labels[100:]
+    assert neighbors_accuracy(*parts) == 1
+    assert linear_probe(*parts) == 1
+    found = kmeans(codes, labels)
+    assert (found.nmi, found.ari, found.accuracy) == pytest.approx((1, 1, 1))
+
+
+def test_shuffled_labels_are_known_by_none() -> None:
+    codes, _ = clusters(600)
+    labels = torch.randint(3, (600,))
+    parts = codes[:300], labels[:300], codes[300:], labels[300:]
+    assert neighbors_accuracy(*parts) < 0.45
+    assert linear_probe(*parts) < 0.45
+    found = kmeans(codes, labels)
+    assert found.nmi < 0.05
+    assert abs(found.ari) < 0.05
+    assert found.accuracy < 0.45
+
+
+def test_fewer_training_points_than_neighbors() -> None:
+    codes, labels = clusters()
+    assert 0 <= neighbors_accuracy(codes[:4], labels[:4], codes, labels) <= 1
+
+
+def test_matched_accuracy_undoes_a_permutation() -> None:
+    labels = np.arange(60) % 5
+    assert matched_accuracy(labels, np.array([3, 0, 4, 1, 2])[labels]) == 1
+    assert matched_accuracy(labels, np.zeros(60)) == pytest.approx(1 / 5)
+
+
+def test_matched_accuracy_is_one_to_one() -> None:
+    """Two clusters may not both be class 0: 0 0 0 0 1 1 split as a a b b b b gives 4 of 6, though purity is 4 + 0."""
+    assert matched_accuracy(np.array([0, 0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 1, 1])) == pytest.approx(4 / 6)
+    assert matched_accuracy(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 1, 1, 2])) == pytest.approx(3 / 5)
+
+
+# The report
+
+
+def test_the_report_of_the_oracle() -> None:
+    exact = oracle()
+    x = exact.data(400)
+    e = evaluate(exact.vae(), x, importance_samples=3, elbo_samples=100, split="validation")
+    log_px = exact.evidence.log_prob(x)
+    assert e.log_likelihood == pytest.approx(float(log_px.mean()), abs=1e-6)
+    assert e.log_likelihood_se == pytest.approx(float(log_px.std()) / 20)
+    assert e.log_likelihood_monte_carlo_se == pytest.approx(0, abs=1e-6)
+    assert e.effective_sample_size == pytest.approx(3)
+    assert e.elbo == pytest.approx(e.reconstruction - e.kl)
+    assert e.elbo == pytest.approx(float(log_px.mean()), abs=0.05)
+    assert e.elbo_se == pytest.approx(float(log_px.std()) / 20, rel=0.1)
+    assert e.kl == pytest.approx(sum(e.kl_per_dimension))
+    assert (e.split, e.n, e.importance_samples, e.latent_size, e.active_units) == ("validation", 400, 3, 3, 3)
+    assert e.is_likelihood
+    assert e.bits_per_dim is None
+
+
+def test_errors_hold_their_monte_carlo_part() -> None:
+    """One point many times over: all of the spread is Monte Carlo, and both errors say so."""
+    truth = oracle()
+    x = truth.data(1).expand(2000, -1)
+    e = evaluate(truth.vae(shift=0.2, widen=1.5), x, importance_samples=200)
+    assert e.log_likelihood_se is not None
+    assert e.log_likelihood_monte_carlo_se == pytest.approx(e.log_likelihood_se, rel=0.1)
+
+
+KEYS = {
+    *("split", "n", "elbo", "elbo_se", "reconstruction", "kl", "log_likelihood", "log_likelihood_se"),
+    *("importance_samples", "effective_sample_size", "bits_per_dim", "bits_per_dim_se", "active_units"),
+    *("latent_size", "kl_per_dimension", "is_likelihood", "latent", "log_likelihood_monte_carlo_se"),
+}
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "discrete", "is_likelihood"),
+    [
+        (families.Bernoulli(12), True, True),
+        (families.Bernoulli(12, relaxed=True), False, False),
+        (families.ContinuousBernoulli(12), False, True),
+        (families.Normal(12), False, True),
+        (families.Categorical((2, 6), classes=2), True, True),
+        (families.DiscretizedLogistic(12, levels=2), True, True),
+    ],
+)
+def test_bits_per_dimension_only_where_data_are_discrete(
+    likelihood: families.Family, discrete: bool, is_likelihood: bool
+) -> None:
+    x = binary().unflatten(1, tuple(likelihood.shape))
+    report = evaluate(vae(likelihood), x, importance_samples=5).to_dict()
+    assert set(report) == KEYS
+    assert report["is_likelihood"] is is_likelihood
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    if not discrete:
+        assert report["bits_per_dim"] is None
+        assert report["bits_per_dim_se"] is None
+        return
+    assert report["bits_per_dim"] == pytest.approx(-report["log_likelihood"] / 12 / math.log(2))
+    assert report["bits_per_dim_se"] == pytest.approx(report["log_likelihood_se"] / 12 / math.log(2))
+
+
+def test_a_fair_coin_costs_one_bit() -> None:
+    """A decoder of logit zero gives every pixel one bit, whatever the latent."""
+    model = vae(families.Bernoulli(12))
+    for p in model.decoder.parameters():
+        nn.init.zeros_(p)
+    for p in model.encoder.parameters():
+        nn.init.zeros_(p)
+    e = evaluate(model, binary(), importance_samples=4)
+    assert e.bits_per_dim == pytest.approx(1, abs=1e-6)
+    assert e.kl == pytest.approx(0, abs=1e-6)
+    assert e.active_units == 0
+
+
+def test_an_autoencoder_has_a_reconstruction_and_no_likelihood() -> None:
+    model = vae(families.Bernoulli(12), families.Delta(3))
+    with pytest.raises(NoLikelihood, match="no likelihood") as error:
+        log_marginal(model, binary(), 5)
+    assert isinstance(error.value, AevbError)
+    report = evaluate(model, binary()).to_dict()
+    assert report["reconstruction"] < 0
+    assert report["latent_size"] == 3
+    assert report["is_likelihood"] is False
+    undefined = KEYS - {"split", "n", "reconstruction", "importance_samples", "active_units", "latent_size"}
+    assert all(report[key] is None for key in undefined - {"is_likelihood"})
+
+
+def test_latent_scores() -> None:
+    exact = oracle(s=0.1)
+    x = exact.data(200)
+    labels = (encode(exact.vae(), x)[:, 2] > 0).long()
+    e = evaluate(exact.vae(), x[:100], labels=labels[:100], reference=(x[100:], labels[100:]), importance_samples=2)
+    assert e.latent is not None
+    assert e.latent.linear_accuracy is not None
+    assert e.latent.linear_accuracy > 0.9
+    assert e.latent.knn_accuracy is not None
+    assert e.latent.knn_accuracy > 0.8
+    latent = e.to_dict()["latent"]
+    assert set(latent) == {"knn_accuracy", "linear_accuracy", "kmeans_nmi", "kmeans_ari", "kmeans_accuracy"}
+    alone = evaluate(exact.vae(), x[:100], labels=labels[:100], importance_samples=2).to_dict()["latent"]
+    assert alone["knn_accuracy"] is None
+    assert alone["kmeans_ari"] == latent["kmeans_ari"]
+
+
+def test_a_kl_without_closed_form_is_estimated() -> None:
+    model = vae(families.Bernoulli(12), families.StudentT(3))
+    bound = elbo(model, binary(), samples=2000)
+    assert bound.kl.shape == (23, 1)
+    assert evaluate(model, binary(), importance_samples=2).kl == pytest.approx(float(bound.kl.mean()), rel=0.3)
+
+
+def test_one_point_has_no_spread() -> None:
+    report = evaluate(vae(families.Bernoulli(12)), binary(1), importance_samples=1).to_dict()
+    assert report["elbo_se"] is None
+    assert report["log_likelihood_se"] is None
+    assert report["log_likelihood_monte_carlo_se"] is None
+    assert report["log_likelihood"] < 0
+
+
+def test_what_is_refused() -> None:
+    model = vae(families.Bernoulli(12))
+    with pytest.raises(DataError, match="0"):
+        evaluate(model, binary(0))
+    with pytest.raises(DataError, match="Grey levels"):
+        evaluate(model, torch.cat([binary(700), torch.full((1, 12), 0.5)]))
+    with pytest.raises(DataError, match="nan"):
+        evaluate(vae(families.Normal(12)), torch.full((3, 12), math.nan))
+    with pytest.raises(DataError, match="float"):
+        elbo(model, binary().long())
+    with pytest.raises(ValueError, match="at least 1"):
+        elbo(model, binary(), samples=0)
+    with pytest.raises(ValueError, match="at least 1"):
+        log_marginal(model, binary(), 0)
+
+
+def test_bound_is_reconstruction_less_kl() -> None:
+    b = Bound(torch.tensor([-3.0, -4.0]), torch.tensor([[1.0, 2.0], [0.5, 0.0]]))
+    assert b.elbo.tolist() == [-6.0, -4.5]
+
+
+def test_reports_are_immutable() -> None:
+    e = evaluate(vae(families.Bernoulli(12)), binary(), importance_samples=2)
+    assert isinstance(e, Evaluation)
+    with pytest.raises(AttributeError):
+        e.elbo = 0.0  # type: ignore[misc]

@@ -1,0 +1,218 @@
+"""Bounds, estimators, gradients and importance sampling against a model with everything in closed form."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from oracle import Oracle, oracle
+from torch import Tensor, nn
+
+from aevb.evaluation.elbo import elbo
+from aevb.evaluation.marginal import log_marginal
+from aevb.models.vae import VAE
+from aevb.objectives.bounds import ELBO
+from aevb.training.randomness import derive, seeded
+
+
+@pytest.fixture(scope="module")
+def truth() -> Oracle:
+    return oracle()
+
+
+@pytest.fixture(scope="module")
+def x(truth: Oracle) -> Tensor:
+    return truth.data(50)
+
+
+@pytest.fixture(scope="module")
+def exact(truth: Oracle) -> VAE:
+    return truth.vae()
+
+
+@pytest.fixture(scope="module")
+def inexact(truth: Oracle) -> VAE:
+    return truth.vae(shift=0.2, widen=1.5)
+
+
+@pytest.fixture(scope="module")
+def log_px(truth: Oracle, x: Tensor) -> Tensor:
+    return truth.evidence.log_prob(x)
+
+
+@pytest.fixture(autouse=True)
+def fixed_noise() -> None:
+    torch.manual_seed(0)
+
+
+def close(estimate: Tensor, expected: Tensor, se: Tensor, limit: float = 4.5) -> None:
+    """Every estimate lies within `limit` standard errors."""
+    z = (estimate - expected) / se
+    assert z.abs().max() < limit, z
+    assert z.abs().max() > 1e-3, "too good: the estimate does not vary"
+
+
+# The exact posterior: log w is a constant
+
+
+def test_log_weights_are_the_evidence_at_the_exact_posterior(exact: VAE, x: Tensor, log_px: Tensor) -> None:
+    torch.testing.assert_close(exact.trace(x, 20).log_w, log_px.expand(20, -1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("samples", [1, 7])
+def test_importance_sampling_is_exact_at_the_exact_posterior(exact: VAE, x: Tensor, log_px: Tensor, samples: int) -> None:
+    m = log_marginal(exact, x, samples)
+    torch.testing.assert_close(m.log_px, log_px, atol=1e-5, rtol=0)
+    torch.testing.assert_close(m.ess, torch.full_like(m.ess, samples))
+    assert bool((m.se < 1e-6).all()) if samples > 1 else bool(m.se.isnan().all())
+
+
+def test_elbo_a_is_the_evidence_at_the_exact_posterior(exact: VAE, x: Tensor, log_px: Tensor) -> None:
+    loss, info = ELBO("A", samples=3)(exact, x, 0)
+    torch.testing.assert_close(-loss, log_px.mean(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(info["elbo"], log_px.mean(), atol=1e-5, rtol=0)
+
+
+# An inexact posterior: ELBO = log p(x) - KL(q ‖ p(z|x))
+
+
+def test_the_bound_is_the_evidence_less_the_gap(truth: Oracle, exact: VAE, inexact: VAE, x: Tensor, log_px: Tensor) -> None:
+    for model in (exact, inexact):
+        runs = torch.stack([elbo(model, x, samples=100, seed=s).elbo for s in range(20)])
+        close(runs.mean(0), log_px - truth.gap(model, x), runs.std(0) / math.sqrt(20), limit=6)
+        pooled = runs.mean(1)
+        close(pooled.mean(), (log_px - truth.gap(model, x)).mean(), pooled.std() / math.sqrt(20))
+
+
+def test_both_parts_of_the_bound(truth: Oracle, inexact: VAE, x: Tensor) -> None:
+    """E_q[log p(x|z)] and KL(q ‖ N(0, I)) of every unit, written out."""
+    q = inexact.posterior(x)
+    m, v = q.mean, q.variance
+    bound = elbo(inexact, x, samples=4000)
+    torch.testing.assert_close(bound.kl, 0.5 * (m.square() + v - v.log() - 1), atol=1e-6, rtol=0)
+    residual = (x - m @ truth.W.T - truth.b).square().sum(-1) + (truth.W.square() @ v.T).sum(0)
+    expected = -0.5 * (residual / truth.s**2 + x.shape[1] * math.log(2 * math.pi * truth.s**2))
+    se = inexact.trace(x, 4000).log_px.std(0) / math.sqrt(4000)
+    close(bound.reconstruction, expected, se)
+
+
+def test_estimators_a_and_b_have_one_value(inexact: VAE, x: Tensor) -> None:
+    t = inexact.trace(x, 4000)
+    a, b = t.log_w.mean(0), t.log_px.mean(0) - t.kl.sum(-1)
+    close(a, b, (t.log_pz - t.log_qz).std(0) / math.sqrt(4000))
+
+
+# Importance sampling
+
+
+def test_importance_sampling_finds_the_evidence(inexact: VAE, x: Tensor, log_px: Tensor) -> None:
+    m = log_marginal(inexact, x, 4000)
+    close(m.log_px, log_px, m.se)
+    assert m.samples == 4000
+
+
+def test_standard_error_and_effective_sample_size(inexact: VAE, x: Tensor) -> None:
+    """se is the spread over seeds, and the ess is K / (1 + sd(w)² / mean(w)²)."""
+    runs = [log_marginal(inexact, x[:20], 500, seed=s) for s in range(100)]
+    spread = torch.stack([m.log_px for m in runs]).std(0)
+    ratio = torch.stack([m.se for m in runs]).mean(0) / spread
+    assert abs(float(ratio.log().mean())) < 0.06
+    assert float(ratio.log().abs().max()) < 0.35
+    m = runs[0]
+    torch.testing.assert_close(m.ess, 500 / (1 + m.se.square() * 499), rtol=1e-9, atol=0)
+    assert bool((m.ess < 480).all())
+    assert bool((m.ess > 50).all())
+
+
+def test_streaming_equals_direct(inexact: VAE, x: Tensor) -> None:
+    """The running sums of w and w² give what all weights at once give, in float64."""
+    m = log_marginal(inexact, x[:1], 1000, memory=6, seed=3)
+    with seeded(derive(3, "importance")):
+        q = inexact.posterior(x[:1])
+        z = torch.cat([q.rsample((1,)) for _ in range(1000)])
+        log_w = (inexact.log_joint(x[:1], z) - q.log_prob(z)).detach()
+    w = log_w.exp()
+    torch.testing.assert_close(m.log_px, w.mean(0).log())
+    torch.testing.assert_close(m.ess, w.sum(0).square() / w.square().sum(0))
+    torch.testing.assert_close(m.se, w.std(0) / w.mean(0) / math.sqrt(1000))
+
+
+@pytest.mark.parametrize("memory", [1, 6, 50, 1000, 10**6])
+def test_chunks_change_nothing_but_the_noise(exact: VAE, inexact: VAE, x: Tensor, log_px: Tensor, memory: int) -> None:
+    torch.testing.assert_close(log_marginal(exact, x, 13, memory=memory).log_px, log_px, atol=1e-5, rtol=0)
+    m = log_marginal(inexact, x[:7], 300, memory=memory)
+    close(m.log_px, log_px[:7], m.se)
+
+
+# Order and slope
+
+
+def test_more_samples_give_tighter_bounds(inexact: VAE, x: Tensor, log_px: Tensor) -> None:
+    """L₁ ≤ L₅ ≤ L₅₀ ≤ log p(x) (Burda et al. 2015, arXiv 1509.00519, theorem 1)."""
+    log_w = inexact.trace(x, 20_000).log_w.detach()
+    bounds = [iwae(log_w, k) for k in (1, 5, 50)]
+    for tighter, looser in zip([*bounds[1:], log_px.mean()], bounds, strict=True):
+        assert tighter > looser
+    assert log_px.mean() - bounds[-1] < 0.1 * (log_px.mean() - bounds[0])
+
+
+def test_the_gap_falls_as_one_over_samples(inexact: VAE, x: Tensor, log_px: Tensor) -> None:
+    """log p(x) - L_K ~ Var(w) / (2 K): the slope of log gap on log K is -1.
+
+    With r the mean of K weights over p(x), the gap is E[-log r]. Since E[r] = 1 it also is E[r - 1 - log r], whose
+    every draw is positive and has much less variance.
+    """
+    sizes = [50, 100, 200, 400]
+    r = (inexact.trace(x, 20_000).log_w.detach() - log_px).exp()
+    means = [r.unflatten(0, (10, -1, k)).mean(2) for k in sizes]
+    gaps = torch.stack([(m - 1 - m.log()).mean((1, 2)) for m in means])
+    slopes = np.polyfit(np.log(sizes), gaps.log(), 1)[0]
+    se = slopes.std(ddof=1) / math.sqrt(10)
+    assert se < 0.05
+    assert abs(slopes.mean() + 1) < 3 * se + 0.02
+
+
+def iwae(log_w: Tensor, k: int) -> Tensor:
+    """mean of L_k over all points and all groups of k of the samples."""
+    return (log_w.unflatten(0, (-1, k)).logsumexp(1) - math.log(k)).mean()
+
+
+# Gradients
+
+
+def gradient(model: nn.Module, loss: Tensor) -> Tensor:
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
+
+
+def test_estimators_share_their_gradient_and_b_varies_less(inexact: VAE, x: Tensor) -> None:
+    """Same expectation in every coordinate; less variance for the closed-form KL (arXiv 1312.6114, §2.3)."""
+    a, b = (torch.stack([gradient(inexact, ELBO(e)(inexact, x[:5], 0)[0]) for _ in range(1200)]) for e in ("A", "B"))
+    difference = a.mean(0) - b.mean(0)
+    se = ((a.var(0) + b.var(0)) / 1200).sqrt()
+    moves = se > 1e-12
+    z = difference[moves] / se[moves]
+    assert z.abs().max() < 4.5
+    assert z.square().mean() < 2
+    assert torch.all(difference[~moves].abs() < 1e-9)
+    assert b.var(0).sum() < 0.9 * a.var(0).sum()
+
+
+def test_stick_has_no_gradient_at_the_exact_posterior(exact: VAE, x: Tensor) -> None:
+    """Sticking the landing (arXiv 1703.09194): the path gradient of log w vanishes at q = p(z|x), draw by draw."""
+    encoder = exact.encoder
+    stuck = gradient(encoder, exact.trace(x, 3, stick=True).log_w.mean())
+    plain = gradient(encoder, exact.trace(x, 3).log_w.mean())
+    assert stuck.abs().max() < 1e-6
+    assert plain.abs().max() > 1e-2
+
+
+def test_stick_keeps_the_expected_gradient(inexact: VAE, x: Tensor) -> None:
+    def draws(stick: bool) -> Tensor:
+        one = [gradient(inexact.encoder, inexact.trace(x[:5], 1, stick=stick).log_w.mean()) for _ in range(1000)]
+        return torch.stack(one)
+
+    a, b = draws(True), draws(False)
+    z = (a.mean(0) - b.mean(0)) / ((a.var(0) + b.var(0)) / 1000).sqrt()
+    assert z.abs().max() < 4.5
