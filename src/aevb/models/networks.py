@@ -61,6 +61,13 @@ class ConvEncoder(nn.Sequential):
         for a, b in pairwise([shape[0], *channels]):
             layers += [nn.Conv2d(a, b, 3, stride=2, padding=1), activation()]
         super().__init__(*layers, nn.Flatten(), nn.Linear(channels[-1] * math.prod(sizes[-1]), outputs))
+        self.image = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1:] != self.image:  # rounded halves would hide a pixel
+            raise ShapeError(f"ConvEncoder was built for images {tuple(self.image)}; got {tuple(x.shape[1:])}.")
+        out: Tensor = super().forward(x)
+        return out
 
 
 class ConvDecoder(nn.Module):
@@ -82,6 +89,8 @@ class ConvDecoder(nn.Module):
     ) -> None:
         super().__init__()
         shape = image_shape(image)
+        if outputs % (shape[1] * shape[2]):
+            raise ShapeError(f"ConvDecoder: {outputs} outputs are no multiple of the {shape[1]} x {shape[2]} pixels.")
         self.sizes = halvings(shape, len(channels))[::-1]
         self.start = nn.Linear(math.prod(as_shape(inputs)), channels[-1] * math.prod(self.sizes[0]))
         widths = [*reversed(channels), channels[0]]
