@@ -188,11 +188,15 @@ def sheet(
     axes = figure.add_axes((x / width, 1 - (y + h) / height, w / width, h / height))
     axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="none", aspect="auto")
     axes.set_axis_off()
-    write = {"transform": figure.transFigure, "figure": figure}
     figure.text(EDGE / width, 1 - EDGE / height, title, fontsize=12, weight="bold", va="top")
     figure.text(EDGE / width, 1 - (head - 10) / height, caption, fontsize=9, color=GREY, va="bottom")
     for at, words in left:
-        figure.text((x - 10) / width, 1 - (y + at) / height, words, fontsize=9, color=GREY, ha="right", va="center", **write)
+        figure.text((x - 10) / width, 1 - (y + at) / height, words, fontsize=9, color=GREY, ha="right", va="center")
     for at, words in below:
-        figure.text((x + at) / width, 1 - (y + h + 8) / height, words, fontsize=9, color=GREY, ha="center", va="top", **write)
+        figure.text((x + at) / width, 1 - (y + h + 8) / height, words, fontsize=9, color=GREY, ha="center", va="top")
     return figure
+
+
+def fill(tiles: Tensor, columns: int) -> Tensor:
+    """White tiles after (n, C, h, w), up to a whole row."""
+    return torch.cat([tiles, tiles.new_ones(columns - len(tiles), *tiles.shape[1:])])

@@ -1,0 +1,361 @@
+"""The figures: pure functions from numbers, or from a model, to a matplotlib `Figure`; `save` writes one.
+
+N: data points; D: latent size; *X: the shape of a data point. Images are drawn as images. Any other data point is a
+vertical strip with one coloured field per feature, so that strips side by side are a heat map. Latents are counted from
+zero, as in code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil, sqrt
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aevb.apps.style import (
+    DPI,
+    FAINT,
+    GAP,
+    GREY,
+    INK,
+    PALETTE,
+    as_tiles,
+    common_limits,
+    fill,
+    image_grid,
+    is_image,
+    save,
+    sheet,
+    stack,
+    styled,
+)
+from aevb.errors import DataError, ShapeError
+from aevb.evaluation.batches import Model, inference
+
+__all__ = ["ALL", "decoded", "image_grid", "interpolations", "kl_bars", "latent_scatter", "loss_curves", "manifold"]
+__all__ += ["reconstructions", "samples", "save", "traversals"]
+
+ALL = {
+    "loss": "the ELBO over training samples, and its split into reconstruction and KL",
+    "reconstructions": "data above their decoded posterior means",
+    "samples": "decoded draws from the prior",
+    "manifold": "what a plane of the latent space decodes to",
+    "latent": "posterior means, coloured by class",
+    "interpolations": "straight lines between the codes of two data points",
+    "traversals": "one latent moved at a time, the most informative first",
+    "kl": "nats per latent, sorted",
+}
+ACTIVE = 0.01  # nats; a latent with less on average carries nothing
+POINTS = 2000  # at most so many points go into t-SNE
+
+Metrics = Sequence[Mapping[str, Any]]
+Points = NDArray[np.float64]
+
+
+@styled
+def loss_curves(metrics: Metrics, title: str = "Training") -> Figure:
+    """The ELBO = reconstruction - KL (arXiv 1312.6114, eq. 7) and its parts, in nats per data point, over training samples.
+
+    Lines are those of `metrics.jsonl`. The sample axis is logarithmic where it spans more than 1.5 decades, as in Fig. 2 of
+    the paper. The first moments of a training may leave the frame, so that the rest can be seen.
+    """
+    figure = Figure(figsize=(8, 4), dpi=DPI, layout="constrained")
+    figure.suptitle(title, x=0.012, ha="left", weight="bold", fontsize=12)
+    grid = figure.add_gridspec(2, 2, width_ratios=(1.35, 1))
+    places = {"elbo": grid[:, 0], "reconstruction": grid[0, 1], "kl": grid[1, 1]}
+    titles = {"elbo": "ELBO", "reconstruction": "Reconstruction, E[log p(x|z)]", "kl": "KL(q(z|x) ‖ p(z))"}
+    for name, place in places.items():
+        axes = figure.add_subplot(place)
+        axes.set_title(titles[name])
+        _curves(axes, metrics, name)
+        axes.set_ylabel("nats per data point" if name == "elbo" else "nats")
+        if name != "reconstruction":
+            axes.set_xlabel("training samples")
+    figure.axes[0].legend(loc="lower right")
+    return figure
+
+
+def _curves(axes: Axes, metrics: Metrics, name: str) -> None:
+    """Training and validation numbers of one name."""
+    shown: list[Points] = []
+    for part, colour, width in (("train", PALETTE[0], 1.4), ("validation", PALETTE[2], 1.6)):
+        rows = [(m["samples"], m[part][name]) for m in metrics if (m.get(part) or {}).get(name) is not None]
+        points = np.array(rows, dtype=float).reshape(-1, 2)
+        marker = "o" if len(points) < 12 else ""
+        axes.plot(points[:, 0], points[:, 1], color=colour, linewidth=width, label=part, marker=marker, markersize=3)
+        shown.append(points)
+    points = np.concatenate(shown)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    if len(points) == 0:
+        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=GREY)
+        return
+    if points[:, 0].max() > 10**1.5 * max(points[:, 0].min(), 1):
+        axes.set_xscale("log")
+    late = points[points[:, 0] >= 0.04 * points[:, 0].max(), 1]
+    low, high = float(np.nanmin(late)), float(np.nanmax(late))
+    room = 0.06 * (high - low) or 1.0
+    axes.set_ylim(low - room, high + room)
+
+
+@styled
+def reconstructions(model: Model, x: Tensor, title: str = "Reconstructions", columns: int = 10) -> Figure:
+    """Data x (N, *X) above the means of p(x|z) at the posterior means z = E[q(z|x)]."""
+    with inference(model, 0) as device:
+        y = _decode(model, _encode(model, x.to(device)))
+    limits = common_limits(x, y)
+    columns = min(columns, len(x)) if is_image(x.shape[1:]) else len(x)
+    rows = 2 * ceil(len(x) / columns)
+    pairs = [
+        image_grid(torch.cat([fill(as_tiles(part, limits, rows, columns), columns) for part in pair]), columns, GAP)
+        for pair in zip(x.cpu().split(columns), y.split(columns), strict=True)
+    ]
+    return sheet(stack(pairs, 0, 14), title, "Data above, decoded posterior means below" + _legend(x, limits))
+
+
+@styled
+def samples(model: Model, n: int = 100, seed: int = 0, title: str = "Samples") -> Figure:
+    """The means of p(x|z) at n draws z ~ p(z) (Fig. 5 of arXiv 1312.6114); a seed draws the same ones again."""
+    with inference(model, seed):
+        y = _decode(model, model.sample_latent(n).flatten(1))
+    return _page(y, None, title, "Decoded draws z ~ p(z)")
+
+
+@styled
+def decoded(x: Tensor, columns: int | None = None, title: str = "Decoded") -> Figure:
+    """Data points x (N, *X), whatever they are: images row by row, as a square unless `columns` says otherwise."""
+    return _page(x, columns, title, "")
+
+
+def _page(x: Tensor, columns: int | None, title: str, caption: str) -> Figure:
+    columns = len(x) if not is_image(x.shape[1:]) else columns or ceil(sqrt(len(x)))  # strips stand in one row
+    limits = common_limits(x)
+    tiles = as_tiles(x, limits, ceil(len(x) / columns), columns)
+    return sheet(image_grid(tiles, columns, GAP), title, caption + _legend(x, limits))
+
+
+@styled
+def manifold(model: Model, n: int = 20, dims: tuple[int, int] | None = None, title: str = "Manifold") -> Figure:
+    """The means of p(x|z) over a plane of latents, z = Φ⁻¹(u), at the n x n cell centres u of the unit square.
+
+    Φ is the normal distribution function, so that equal areas have equal prior mass (Fig. 4 of arXiv 1312.6114).
+
+    Args:
+        dims: the latents that run along x and up along y; the others stay at 0. Needed only for more than two latents.
+    """
+    with inference(model, 0) as device:
+        size = model.sample_latent(1).flatten(1).shape[1]
+        if dims is None and size != 2:
+            raise DataError(
+                f"A manifold is a plane, but this model has {size} latents: choose two, such as dims=(0, 1); the others "
+                "stay at 0. `kl_bars` shows which ones carry something, `traversals` draws them one by one."
+            )
+        across, up = dims or (0, 1)
+        if across == up or not all(0 <= d < size for d in (across, up)):
+            raise DataError(f"dims={dims} must be two different latents from 0 to {size - 1}.")
+        ticks = torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n).float()
+        z = torch.zeros(n, n, size, device=device)
+        z[..., across], z[..., up] = ticks.to(device), ticks.flip(0).to(device).unsqueeze(1)
+        y = _decode(model, z.flatten(0, 1))
+    limits = common_limits(y)
+    picture = image_grid(as_tiles(y, limits, n, n), n, 0 if is_image(y.shape[1:]) else GAP)
+    at = sorted({0, n // 4, n // 2, n - 1 - n // 4, n - 1})
+    left = [((n - i - 0.5) * picture.shape[0] / n, _number(ticks[i])) for i in at]
+    below = [((i + 0.5) * picture.shape[1] / n, _number(ticks[i])) for i in at]
+    caption = f"z[{across}] to the right, z[{up}] upwards, in equal steps of prior mass" + _legend(y, limits)
+    return sheet(picture, title, caption, left, below, margin=50)
+
+
+@styled
+def interpolations(model: Model, a: Tensor, b: Tensor, steps: int = 11, title: str = "Interpolations") -> Figure:
+    """From a to b (N, *X each): the means of p(x|z) at z = (1-t) E[q(z|a)] + t E[q(z|b)], t = 0, ..., 1 in equal steps."""
+    if a.shape != b.shape:
+        raise ShapeError(f"Both ends need the same shape; got {tuple(a.shape)} and {tuple(b.shape)}.")
+    with inference(model, 0) as device:
+        start, end = _encode(model, a.to(device)), _encode(model, b.to(device))
+        z = torch.lerp(start.unsqueeze(1), end.unsqueeze(1), torch.linspace(0, 1, steps, device=device).view(1, -1, 1))
+        y = _decode(model, z.flatten(0, 1))
+    limits, rows, columns = common_limits(a, b, y), len(a), steps + 2
+    parts = [(a, 1), (y, steps), (b, 1)]
+    blocks = [image_grid(as_tiles(x, limits, rows, columns), c, GAP) for x, c in parts]
+    return sheet(stack(blocks, 1, 14), title, "Data at the margins, decoded points of a line between" + _legend(y, limits))
+
+
+@styled
+def traversals(
+    model: Model,
+    x: Tensor | None,
+    kl_per_dimension: Tensor,
+    dims: int = 10,
+    span: float = 2.5,
+    steps: int = 11,
+    title: str = "Traversals",
+) -> Figure:
+    """One row per latent, those of the largest KL first: the means of p(x|z) while it moves from -span to span.
+
+    Args:
+        x: the data point (*X) at whose posterior mean the other latents stay; None for the prior mean 0.
+        kl_per_dimension: (D,), nats of KL(q(z|x) ‖ p(z)) for each latent, as `evaluation` measures it. Where q does not
+            factorise there is only one number: the latents then come in their own order.
+        dims: at most so many rows.
+    """
+    kl = kl_per_dimension.detach().cpu()
+    with inference(model, 0) as device:
+        prior = torch.zeros_like(model.sample_latent(1).flatten(1))
+        centre = prior if x is None else _encode(model, x.unsqueeze(0).to(device))
+        known = len(kl) == centre.shape[1] and bool(kl.isfinite().all())
+        order = (kl.argsort(descending=True, stable=True) if known else torch.arange(centre.shape[1]))[:dims]
+        z = centre.repeat(len(order), steps, 1)
+        for row, dim in enumerate(order.tolist()):
+            z[row, :, dim] = torch.linspace(-span, span, steps, device=device)
+        y = _decode(model, z.flatten(0, 1))
+    limits = common_limits(y)
+    picture = image_grid(as_tiles(y, limits, len(order), steps), steps, GAP)
+    high, wide = (picture.shape[0] + GAP) / len(order), (picture.shape[1] + GAP) / steps
+    left = [((row + 0.5) * high, f"z[{d}]  {kl[d]:.2f}" if known else f"z[{d}]") for row, d in enumerate(order.tolist())]
+    below = [((i + 0.5) * wide, _number(torch.linspace(-span, span, steps)[i])) for i in (0, steps // 2, steps - 1)]
+    caption = "One latent moves, the others stay" + ("; beside each its KL in nats" if known else "") + _legend(y, limits)
+    return sheet(picture, title, caption, left, below, margin=100)
+
+
+@styled
+def kl_bars(kl_per_dimension: Tensor, title: str = "What each latent carries") -> Figure:
+    """KL(q(z|x) ‖ p(z)) of each latent (D,), in nats, sorted; latents below 0.01 nats are inactive, and grey."""
+    kl = kl_per_dimension.detach().cpu().double()
+    order = kl.argsort(descending=True, stable=True).tolist()
+    active = int((kl > ACTIVE).sum())
+    figure = Figure(figsize=(max(5.0, min(9.0, 0.28 * len(kl) + 2)), 3.4), dpi=DPI, layout="constrained")
+    figure.suptitle(title, x=0.015, ha="left", weight="bold", fontsize=12)
+    axes = figure.add_subplot()
+    axes.bar(range(len(kl)), kl[order].numpy(), width=0.75, color=[PALETTE[0] if kl[d] > ACTIVE else FAINT for d in order])
+    every = -(-len(kl) // 30)
+    axes.set_xticks(range(0, len(kl), every), [str(d) for d in order[::every]])
+    axes.tick_params(axis="x", length=0, labelsize=9 if len(kl) <= 20 else 7)
+    axes.set(xlabel="latent", ylabel="KL in nats", xlim=(-0.7, len(kl) - 0.3))
+    summary = f"{active} of {len(kl)} latents carry more than {ACTIVE} nats; {kl.sum():.1f} nats in all"
+    axes.set_title(summary, color=GREY, fontsize=9)
+    return figure
+
+
+@styled
+def latent_scatter(
+    codes: Tensor,
+    labels: Tensor | None = None,
+    class_names: Sequence[str] | None = None,
+    title: str = "Latent space",
+    points: int = POINTS,
+) -> Figure:
+    """Posterior means (N, D), coloured by class (N,), with the class names at the medians; without labels, by density.
+
+    Two latents are drawn as they are, with circles that hold 50, 90 and 99 % of p(z) = N(0, I). More are embedded by
+    t-SNE, of at most `points` of them; its distances between clusters mean nothing.
+    """
+    chosen = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))  # no class is drawn above the others
+    chosen = chosen[:points] if codes.shape[1] > 2 else chosen
+    z, size = codes.detach().cpu().double()[chosen].numpy(), codes.shape[1]
+    xy = z if size == 2 else _t_sne(z) if size > 2 else np.c_[z, np.random.default_rng(0).uniform(-1, 1, len(z))]
+    figure = Figure(figsize=(6.2, 6.5), dpi=DPI, layout="constrained")
+    figure.suptitle(title, x=0.015, ha="left", weight="bold", fontsize=12)
+    axes = figure.add_subplot()
+    which = None if labels is None else labels.detach().cpu()[chosen].numpy()
+    area = float(np.clip(24000 / max(len(xy), 1), 3, 28))
+    colours = _density(xy) if which is None else np.array(PALETTE)[which % len(PALETTE)]
+    axes.scatter(xy[:, 0], xy[:, 1], s=area, c=colours, alpha=0.75, linewidths=0, rasterized=True)
+    _frame(axes, xy, size)
+    if which is not None:
+        _name_classes(axes, xy, which, class_names)
+    return figure
+
+
+def _frame(axes: Axes, xy: Points, size: int) -> None:
+    """Axes for two latents, with circles of the prior; hardly any for an embedding; and the words beneath the title."""
+    if size == 1:
+        axes.set(xlabel="z[0]", yticks=[], ylim=(-3, 3))
+        axes.spines["left"].set_visible(False)
+        axes.set_title(f"{len(xy):,} posterior means; the height is random", color=GREY, fontsize=9)
+        return
+    axes.set_aspect("equal", adjustable="datalim")
+    if size > 2:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        axes.set_title(f"t-SNE of {size} latents: posterior means of {len(xy):,} data points", color=GREY, fontsize=9)
+        return
+    axes.set(xlabel="z[0]", ylabel="z[1]")
+    axes.set_title(f"{len(xy):,} posterior means; circles hold 50, 90 and 99 % of the prior", color=GREY, fontsize=9)
+    for mass in (0.5, 0.9, 0.99):
+        axes.add_patch(Circle((0, 0), np.sqrt(-2 * np.log(1 - mass)), fill=False, color=GREY, linewidth=0.7, alpha=0.45))
+
+
+def _t_sne(z: Points) -> Points:
+    from sklearn.manifold import TSNE  # imported late: seconds
+
+    if len(z) < 3:
+        raise DataError(f"t-SNE of {z.shape[1]} latents needs at least 3 data points; got {len(z)}.")
+    perplexity = min(30.0, (len(z) - 1) / 3)
+    return np.asarray(TSNE(2, init="pca", random_state=0, perplexity=perplexity).fit_transform(z), dtype=float)
+
+
+def _density(xy: Points) -> Points:
+    """A colour (N, 4) for each point, the darker the more points are near."""
+    from matplotlib import colormaps
+    from scipy.ndimage import gaussian_filter
+
+    counts, *edges = np.histogram2d(xy[:, 0], xy[:, 1], bins=100)
+    cells = [np.clip(np.digitize(v, e) - 1, 0, 99) for v, e in zip(xy.T, edges, strict=True)]
+    level = gaussian_filter(counts, 2.0)[cells[0], cells[1]]
+    return np.asarray(colormaps["YlGnBu"](0.35 + 0.65 * level / level.max()))
+
+
+def _name_classes(axes: Axes, xy: Points, which: NDArray[np.int64], names: Sequence[str] | None) -> None:
+    """Class names at the medians of their points, in ink with a white rim, moved apart where they would overlap."""
+    classes = np.unique(which)
+    words = [str(names[c]) if names else str(c) for c in classes]
+    axes.autoscale_view()
+    axes.figure.draw_without_rendering()  # type: ignore[union-attr]  # settles the layout, so that pixels mean something
+    at = axes.transData.transform([np.median(xy[which == c], axis=0) for c in classes])
+    at = _apart(at, np.array([(len(w) * 17 + 8, 26) for w in words]))
+    for (x, y), word, c in zip(axes.transData.inverted().transform(at), words, classes, strict=True):
+        rim = [withStroke(linewidth=4.5, foreground=PALETTE[c % len(PALETTE)]), withStroke(linewidth=3, foreground="white")]
+        axes.text(x, y, word, ha="center", va="center", weight="bold", fontsize=12, color=INK, path_effects=rim)
+
+
+def _apart(at: Points, sizes: Points) -> Points:
+    """Push boxes of these sizes at these centres apart, along the axis on which they overlap least."""
+    at = at.copy()
+    for _ in range(100):
+        for i in range(len(at)):
+            for j in range(i):
+                apart = at[i] - at[j]
+                overlap = (sizes[i] + sizes[j]) / 2 - np.abs(apart)
+                if (overlap > 0).all():
+                    axis = int(overlap.argmin())
+                    push = (0.5 if apart[axis] >= 0 else -0.5) * overlap[axis]
+                    at[i, axis] += push
+                    at[j, axis] -= push
+    return at
+
+
+def _encode(model: Model, x: Tensor) -> Tensor:
+    """(N, *X) → posterior means (N, D), with D counting all numbers of a latent."""
+    return model.encode(x).flatten(1)
+
+
+def _decode(model: Model, z: Tensor) -> Tensor:
+    """(N, D) → the means of p(x|z), (N, *X), on the CPU."""
+    return model.decode(z.reshape(-1, *model.sample_latent(1).shape[1:])).mean.cpu()
+
+
+def _legend(x: Tensor, limits: tuple[float, float]) -> str:
+    return "" if is_image(x.shape[1:]) else f"\nOne strip per data point: blue {limits[0]:.2g}, white 0, red {limits[1]:.2g}"
+
+
+def _number(value: Tensor) -> str:
+    return f"{value + 0.0:.1f}".replace("-", "−")
