@@ -10,7 +10,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from benchmarks.contenders import Contender, Task
 from benchmarks.environments import ROOT, interpreter
@@ -62,22 +62,24 @@ class Worker:
             cwd=REPOSITORY,
             env=os.environ | thread_variables(settings.threads),
         )
+        self.requests = cast(IO[str], self.process.stdin)
+        self.answers = cast(IO[str], self.process.stdout)
 
     def read(self) -> dict[str, Any]:
         """The worker's next line."""
-        answered, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
+        answered, _, _ = select.select([self.answers], [], [], PATIENCE)
         if not answered:
             raise WorkerFailed(f"silent for {PATIENCE:.0f} s")
-        line = self.process.stdout.readline()
+        line = self.answers.readline()
         if not line:
             raise WorkerFailed(last_line(self.log))
-        return json.loads(line)
+        return cast(dict[str, Any], json.loads(line))
 
     def work(self) -> dict[str, Any]:
         """One unit of work."""
         try:
-            self.process.stdin.write("go\n")
-            self.process.stdin.flush()
+            self.requests.write("go\n")
+            self.requests.flush()
         except BrokenPipeError:
             raise WorkerFailed(last_line(self.log)) from None
         return self.read()
