@@ -16,7 +16,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from aevb.runs.fit import Progress, Show
 
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, markup=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
