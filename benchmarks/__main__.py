@@ -40,7 +40,8 @@ def restrict(task: Task, names: list[str] | None) -> Task:
 
 
 def run(task: Task, settings: Settings, command: str) -> str:
-    results, about = measure(task, settings), report.context(settings, command)
+    about = report.context(settings, command)  # before the measurement, for the load of the idle machine
+    results = measure(task, settings)
     report.save(task, results, about)
     return report.section(task, results, about)
 

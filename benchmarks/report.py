@@ -33,6 +33,7 @@ def context(settings: Settings, command: str) -> dict[str, Any]:
         "threads": settings.threads,
         "processor": processor(),
         "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 2),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
     }
@@ -97,7 +98,7 @@ def versions(results: list[Result]) -> str:
 
 def machine(about: dict[str, Any]) -> str:
     return (
-        f"{about['processor']}, {about['cores']} cores, {about['system']}, Python {about['python']}; "
+        f"{about['processor']}, {about['cores']} cores (load {about['load']} at the start), {about['system']}, Python {about['python']}; "
         f"{about['threads']} threads per contender; {about['date']}; `{about['command']}`, {about['rounds']} rounds."
     )
 
