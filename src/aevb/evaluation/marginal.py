@@ -18,7 +18,7 @@ from aevb.training.train import Indexable
 
 Progress = Callable[[int, int], None]  # (decoded so far, to decode in all)
 
-CPU_MEMORY = 2**19  # numbers decoded at a time: few enough for the processor's cache, enough for a matrix product
+CPU_MEMORY = 2**20  # numbers decoded at a time: few enough for the processor's cache, enough for a matrix product
 GPU_MEMORY = 2**26  # enough to keep thousands of cores busy
 POINTS = 64  # data points at a time, at least: below, encoding them one by one is felt
 
@@ -75,23 +75,24 @@ def log_marginal(
         raise ValueError(f"log_marginal: samples and memory must be at least 1; got {samples} and {memory}.")
     count = _Counter(len(data) * samples, progress)
     with inference(model, derive(seed, "importance")) as device:
-        points, draws = _chunk(data, samples, memory or (CPU_MEMORY if device.type == "cpu" else GPU_MEMORY), device)
-        sums = [_sums(_log_weights(model, x, samples, draws), count) for x in batches(data, points, device)]
+        decoded = _decoded(data, memory or (CPU_MEMORY if device.type == "cpu" else GPU_MEMORY), device)
+        points = min(decoded, max(POINTS, decoded // samples))
+        sums = [_sums(_log_weights(model, x, samples, decoded), count) for x in batches(data, points, device)]
     log_sum, log_sum_squares = (torch.cat(s) for s in zip(*sums, strict=True))
     return _summary(log_sum, log_sum_squares, samples)
 
 
-def _chunk(data: Indexable, samples: int, memory: int, device: torch.device) -> tuple[int, int]:
-    """(data points, samples of each) to decode at a time: about `memory` numbers, and few calls of the encoder."""
-    decoded = max(1, memory // data[torch.arange(min(len(data), 1), device=device)].numel()) if len(data) else 1
-    points = min(decoded, max(POINTS, decoded // samples))
-    return points, min(samples, decoded // points)
+def _decoded(data: Indexable, memory: int, device: torch.device) -> int:
+    """How many samples hold about `memory` numbers when decoded."""
+    first = next(batches(data, 1, device))
+    return max(1, memory // first.numel())
 
 
-def _log_weights(model: Model, x: Tensor, samples: int, draws: int) -> Iterator[Tensor]:
-    """log w = log p(x, z) - log q(z|x) of `samples` z ~ q(z|x), as chunks (≤ `draws`, B); x is encoded once."""
+def _log_weights(model: Model, x: Tensor, samples: int, decoded: int) -> Iterator[Tensor]:
+    """log w = log p(x, z) - log q(z|x) of `samples` z ~ q(z|x), in chunks (K', B) of ≤ `decoded`; x is encoded once."""
     q = model.posterior(x)
     refuse_point(q)
+    draws = max(1, decoded // len(x))
     for start in range(0, samples, draws):
         z = q.rsample(torch.Size((min(draws, samples - start),)))
         yield kept(model.log_joint(x, z) - q.log_prob(z))

@@ -38,7 +38,8 @@ class VAE(nn.Module):
 
     def log_joint(self, x: Tensor, z: Latent, given: Tensor | None = None) -> Tensor:
         """log p(x, z) = log p(x|z) + log p(z), (K, B)."""
-        return self.decode(z, given).log_prob(x) + self.prior(*_contexts(given)).log_prob(z)
+        p: Distribution = self.prior(*_contexts(given))
+        return self.decode(z, given).log_prob(x) + p.log_prob(z)
 
     def log_posterior(self, x: Tensor, z: Latent, given: Tensor | None = None) -> Tensor:
         """log q(z | x), (K, B)."""
