@@ -98,7 +98,8 @@ def versions(results: list[Result]) -> str:
 
 def machine(about: dict[str, Any]) -> str:
     return (
-        f"{about['processor']}, {about['cores']} cores (load {about['load']} at the start), {about['system']}, Python {about['python']}; "
+        f"{about['processor']}, {about['cores']} cores (load {about['load']} at the start), "
+        f"{about['system']}, Python {about['python']}; "
         f"{about['threads']} threads per contender; {about['date']}; `{about['command']}`, {about['rounds']} rounds."
     )
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from aevb.apps import plots
-from aevb.apps.style import DPI, PALETTE, as_tiles, common_limits
+from aevb.apps.style import DPI, GAP, PALETTE, as_tiles, common_limits
 from aevb.errors import AevbError, DataError, ShapeError
 from aevb.models.priors import StandardNormal
 from aevb.models.vae import VAE
@@ -136,7 +136,7 @@ def test_drawing_leaves_every_module_in_its_mode_and_no_gradients():
 def test_samples_picture_shows_the_decoded_means():
     model = vae()
     shown = picture(plots.samples(model, n=9))
-    scale = (shown.shape[0] + 2) // 3 // 4
+    scale = (shown.shape[0] + GAP) // 3 // 4
     with torch.no_grad():
         y = model.eval().decode(decoded_codes(model)).mean
     assert_allclose(shown[: 4 * scale : scale, : 6 * scale : scale], y[0, 0].clamp(0, 1), atol=1e-6)
@@ -229,9 +229,9 @@ def test_reconstructions_break_into_pairs_of_rows_and_leave_missing_places_white
     shown = picture(plots.reconstructions(model, x, columns=3))
     pair = (shown.shape[0] - 14) // 2
     assert (shown[pair : pair + 14] == 1).all()
-    side = (shown.shape[1] + 2) // 3
+    side = (shown.shape[1] + GAP) // 3
     assert (shown[pair + 14 :, -side:] == 1).all()
-    assert_array_equal(shown[pair + 14], np.concatenate([shown[pair + 14, : 2 * side], np.ones(side - 2)]))
+    assert_array_equal(shown[pair + 14], np.concatenate([shown[pair + 14, : 2 * side], np.ones(side - GAP)]))
 
 
 def test_a_picture_is_drawn_pixel_for_pixel():
@@ -261,7 +261,7 @@ def test_loss_curves_plot_exactly_the_numbers_of_the_metrics():
             assert curve.get_label() == part
             assert_array_equal(curve.get_xydata(), rows)
         assert axes.get_xscale() == "log"
-    assert figure.get_suptitle() == "digits"
+    assert words(figure)[0] == "digits"
     assert {a.get_xscale() for a in plots.loss_curves(lines[5:]).axes} == {"linear"}
 
 
@@ -312,9 +312,9 @@ def test_names_of_overlapping_classes_are_moved_apart():
 
 def test_more_than_two_latents_are_embedded_by_t_sne_which_the_figure_says():
     codes, labels = clusters(120, 5)
-    first, again = (plots.latent_scatter(codes, labels, points=90).axes[0] for _ in range(2))
-    assert "t-SNE of 5 latents" in first.get_title("left")
-    assert "90 data points" in first.get_title("left")
+    figure, again = (plots.latent_scatter(codes, labels, points=90) for _ in range(2))
+    assert words(figure)[1] == "90 posterior means; t-SNE of 5 latents"
+    first, again = figure.axes[0], again.axes[0]
     at, colours = np.asarray(first.collections[0].get_offsets()), first.collections[0].get_facecolors()
     assert len(at) == 90
     assert_array_equal(at, again.collections[0].get_offsets())
@@ -337,10 +337,11 @@ def test_one_latent_runs_along_x():
 
 
 def test_kl_bars_are_sorted_and_count_the_active_latents():
-    axes = plots.kl_bars(torch.tensor([0.001, 2.0, 3.5])).axes[0]
+    figure = plots.kl_bars(torch.tensor([0.001, 2.0, 3.5]))
+    axes = figure.axes[0]
     assert_allclose([b.get_height() for b in axes.patches], [3.5, 2.0, 0.001])
     assert [t.get_text() for t in axes.get_xticklabels()] == ["2", "1", "0"]
-    assert axes.get_title("left").startswith("2 of 3 latents")
+    assert words(figure)[1] == "2 of 3 latents carry more than 0.01 nats; 5.5 nats in all"
 
 
 def test_save_writes_png_and_svg_byte_for_byte_the_same_and_nothing_else(tmp_path):

@@ -52,6 +52,6 @@ def importance(job: Job) -> None:
     model = build().eval()
 
     def estimate() -> float:
-        return -float(aevb.log_marginal(model, images, job.samples).mean())
+        return -float(aevb.log_marginal(model, images, job.samples).log_px.mean())
 
     job.serve(estimate, PACKAGES)

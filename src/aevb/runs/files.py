@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from aevb.errors import RunError
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Call `write` on a neighbour of `path`, then move that into its place; a failure leaves the old file as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    beside = partial(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(beside)
         with beside.open("rb") as f:
             os.fsync(f.fileno())
@@ -26,7 +27,19 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     except OSError as error:
         raise disk_error(path, error) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # the error above says more
+            beside.unlink(missing_ok=True)
+
+
+def partial(path: Path) -> Path:
+    """Where `path` is written before it is moved into place."""
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half written in a folder and below."""
+    for path in folder.rglob(".*.partial"):
+        path.unlink(missing_ok=True)
 
 
 def disk_error(path: Path, error: OSError) -> RunError:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Union, get_args, get_origin
 
 import torch
 from torch import nn
@@ -63,34 +64,84 @@ def build(axis: str, table: Any, **given: Any) -> Any:
     return construct(f"{axis} ({table['type']})", make, arguments, given)
 
 
-def construct(where: str, make: Callable[..., Any], arguments: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
-    """make(**arguments), its keys checked against the signature, names and schedules resolved."""
-    accepted = inspect.signature(make).parameters
+def construct(where: str, make: Callable[..., Any], arguments: Any, given: Mapping[str, Any]) -> Any:
+    """make(**arguments), keys and types checked against the signature, names and schedules resolved."""
+    if not isinstance(arguments, Mapping):
+        raise RecipeError(f"{where}: expected a table of keys and values; got {arguments!r}.")
+    accepted = inspect.signature(make, eval_str=True).parameters
     free = [k for k in accepted if k not in ("shape", "inputs", "outputs", "image")]
     for key in arguments:
         if key not in free:
             raise RecipeError(f"{where}: there is no {key!r}.{suggest(key, free)}")
-    resolved = {k: resolve(f"{where}.{k}", k, v) for k, v in arguments.items()}
+    resolved = {k: resolve(f"{where}.{k}", k, v, accepted[k].annotation) for k, v in arguments.items()}
     context = {k: v for k, v in given.items() if k in accepted}
+    return told(where, lambda: make(**{**context, **resolved}), getattr(make, "__name__", ""))
+
+
+def told(where: str, make: Callable[[], Any], name: str = "") -> Any:
+    """make(), what it refuses told as a `RecipeError` that says where; its own name need not be said again."""
     try:
-        return make(**{**context, **resolved})
-    except (TypeError, ValueError) as error:
-        if isinstance(error, RecipeError):
-            raise
-        raise RecipeError(f"{where}: {error}") from error
+        return make()
+    except RecipeError:
+        raise
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        raise RecipeError(f"{where}: {str(error).removeprefix(f'{name}: ')}") from error
 
 
-def resolve(where: str, key: str, value: Any) -> Any:
-    """Names of activations and links become functions, tables become schedules, lists become tuples."""
+def resolve(where: str, key: str, value: Any, annotation: Any) -> Any:
+    """Names of activations and links become functions, tables become schedules, lists become tuples; then types fit."""
     if key in NAMED and isinstance(value, str):
         return lookup(where, NAMED[key], value)
     if isinstance(value, Mapping):
-        make = lookup(where, SCHEDULES, value.get("type", ""))
-        return construct(where, make, {k: v for k, v in value.items() if k != "type"}, {})
-    return tuple(value) if isinstance(value, list) else value
+        if "type" not in value:
+            raise RecipeError(f"{where}: a schedule needs a type.{suggest('', SCHEDULES)} Got {dict(value)!r}.")
+        make = lookup(where, SCHEDULES, value["type"])
+        value = construct(f"{where} ({value['type']})", make, {k: v for k, v in value.items() if k != "type"}, {})
+    value = tuple(value) if isinstance(value, list) else value
+    if annotation is int and isinstance(value, float) and value.is_integer():
+        value = int(value)  # samples = 1e6
+    if not fits(annotation, value):
+        raise RecipeError(f"{where}: expected {words(annotation)}; got {value!r}.")
+    return value
+
+
+def fits(annotation: Any, value: Any) -> bool:
+    """Whether a value is what a parameter's annotation asks for; an annotation beyond a recipe's values fits anything."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return any(fits(a, value) for a in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        return isinstance(value, tuple) and len(value) == len(arguments) and all(map(fits, arguments, value))
+    if origin is Sequence:
+        return isinstance(value, tuple) and all(fits(arguments[0], v) for v in value)
+    if origin is Callable:
+        return callable(value)
+    if annotation in (int, float):
+        return isinstance(value, int | annotation) and not isinstance(value, bool)
+    return not isinstance(annotation, type) or origin is not None or isinstance(value, annotation)
+
+
+def words(annotation: Any) -> str:
+    """What an annotation asks for, as a user would say it."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    if annotation in plain:
+        return plain[annotation]
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(words(a) for a in arguments if a is not types.NoneType))
+    if origin is Literal:
+        return " or ".join(repr(a) for a in arguments)
+    if origin in (Sequence, tuple):
+        count = f"{len(arguments)} " if origin is tuple else ""
+        return f"a list of {count}{'whole ' if arguments[0] is int else ''}numbers"
+    if origin is Callable:
+        return 'a schedule such as {type = "linear", start = 0.0, end = 1.0, steps = 1000}'
+    return "a name" if origin is type else str(annotation)
 
 
 def lookup(where: str, possible: Mapping[str, Any], name: Any) -> Any:
-    if name not in possible:
+    if not isinstance(name, str) or name not in possible:
         raise RecipeError(f"{where}: there is no {name!r}.{suggest(str(name), possible)}")
     return possible[name]

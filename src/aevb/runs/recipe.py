@@ -6,7 +6,7 @@ import ast
 import copy
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from aevb.models.conditional import Conditional
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import Objective
 from aevb.probability.families import as_shape
-from aevb.runs.parts import build, construct
+from aevb.runs.parts import AXES, build, construct
 from aevb.training.randomness import derive, seeded
 from aevb.training.train import Training
 
@@ -28,7 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "title": "",
     "paper": "",
     "latent": 20,
-    "data": {"source": "digits", "values": "", "seed": 0},
+    "data": {"source": "digits", "values": "", "seed": 0, "dir": ""},
     "prior": {"type": "standard-normal"},
     "posterior": {"type": "normal"},
     "objective": {"type": "elbo"},
@@ -36,6 +36,16 @@ DEFAULTS: dict[str, Any] = {
     "validation": {},
     "evaluation": {},
 }
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which data, and how: the arguments of `load_data`; empty values mean its defaults."""
+
+    source: str = "digits"
+    values: str = ""
+    seed: int = 0
+    dir: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,9 @@ class Validation:
     samples: int = 1
     patience: int = 0
 
+    def __post_init__(self) -> None:
+        _at_least(self, every=0, samples=1, patience=0)
+
 
 @dataclass(frozen=True)
 class Judging:
@@ -59,6 +72,15 @@ class Judging:
 
     samples: int = 1
     importance_samples: int = 100
+
+    def __post_init__(self) -> None:
+        _at_least(self, samples=1, importance_samples=1)
+
+
+def _at_least(table: Any, **least: int) -> None:
+    for name, bound in least.items():
+        if getattr(table, name) < bound:
+            raise ValueError(f"{name} must be at least {bound}; got {getattr(table, name)}.")
 
 
 class Recipe:
@@ -74,6 +96,7 @@ class Recipe:
             raise RecipeError(f"recipe {name!r}: there is no {unknown[0]!r}.{suggest(unknown[0], {*DEFAULTS, *TABLES})}")
         self.name = str(settings.get("name", name))
         self.settings = merge(DEFAULTS, {k: v for k, v in settings.items() if k != "name"})
+        self.source()
 
     @classmethod
     def load(cls, name: str | Path) -> Recipe:
@@ -101,17 +124,24 @@ class Recipe:
         return Recipe(self.name, settings)
 
     def replace(self, **changes: Any) -> Recipe:
-        """A new recipe with changed keys; double underscores go down a table: replace(training__batch=50)."""
+        """A new recipe with changed keys; double underscores go down a table: replace(training__batch=50).
+
+        None takes a key away: replace(training__clip=None).
+        """
         settings = copy.deepcopy(self.settings)
         for key, value in changes.items():
             assign(settings, key.split("__"), value)
         return Recipe(self.name, settings)
 
+    def source(self) -> Source:
+        source: Source = construct("data", Source, self.settings["data"], {})
+        return source
+
     def training(self) -> Training:
-        table = dict(self.settings["training"])
-        if "optimizer" in table:
-            table["optimizer"] = build("optimizer", table["optimizer"])
-        given = {"optimizer": table.pop("optimizer")} if "optimizer" in table else {}
+        table, given = self.settings["training"], {}
+        if isinstance(table, Mapping) and "optimizer" in table:
+            given = {"optimizer": build("optimizer", table["optimizer"])}
+            table = {k: v for k, v in table.items() if k != "optimizer"}
         training: Training = construct("training", Training, table, given)
         return training
 
@@ -130,7 +160,7 @@ class Recipe:
     def model(self, shape: Iterable[int], levels: int = 256) -> VAE:
         """The model for data of event shape `shape`, initialised from the training seed."""
         s, event = self.settings, torch.Size(shape)
-        latent = as_shape(s["latent"])
+        latent = latent_shape(s["latent"])
         if "likelihood" not in s or "encoder" not in s or "decoder" not in s:
             raise RecipeError(f"recipe {self.name!r}: the tables likelihood, encoder and decoder must be given.")
         posterior = build("posterior", s["posterior"], shape=latent)
@@ -144,6 +174,13 @@ class Recipe:
 
     def __repr__(self) -> str:
         return f"Recipe({self.name!r})"
+
+
+def latent_shape(latent: Any) -> torch.Size:
+    sizes = latent if isinstance(latent, list | tuple) and latent else [latent]
+    if any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in sizes):
+        raise RecipeError(f"latent: expected a whole number of at least 1; got {latent!r}.")
+    return as_shape(latent)
 
 
 def recipe_names() -> list[str]:
@@ -184,7 +221,10 @@ def assign(settings: dict[str, Any], path: list[str], value: Any) -> None:
     last = path[-1]
     if last == "type" and table.get("type") != value:
         table.clear()
-    if isinstance(table.get(last), dict) and isinstance(value, str) and last in {*TABLES, "optimizer"}:
+    if value is None:
+        table.pop(last, None)
+        return
+    if isinstance(table.get(last), dict) and isinstance(value, str) and last in {*AXES, "optimizer"}:
         value = {"type": value}  # --set objective=elbo
     table[last] = value
 
@@ -200,7 +240,3 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         )
         out[key] = merge(out[key], value) if same else copy.deepcopy(value)
     return out
-
-
-def field_names(cls: type) -> list[str]:
-    return [f.name for f in fields(cls)]
