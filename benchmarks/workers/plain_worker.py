@@ -27,7 +27,7 @@ def train(job: Job) -> None:
         batches = torch.randperm(len(images)).split(BATCH)
         for rows in batches:
             optimizer.zero_grad()
-            loss = objective(images[rows])
+            loss = objective(images.index_select(0, rows))
             loss.backward()
             optimizer.step()
             total += loss.detach()

@@ -44,7 +44,7 @@ def train(job: Job) -> None:
     svi = build(job)
 
     def epoch() -> float:
-        total = sum(svi.step(images[rows]) for rows in torch.randperm(len(images)).split(BATCH))
+        total = sum(svi.step(images.index_select(0, rows)) for rows in torch.randperm(len(images)).split(BATCH))
         return total / len(images)
 
     job.serve(epoch, ("pyro-ppl", "torch"))

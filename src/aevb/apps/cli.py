@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -91,10 +91,14 @@ def train(
     figures: Annotated[bool, typer.Option(help="Draw the figures at the end.")] = True,
     json_: Json = False,
 ) -> None:
-    """Train a model, judge it on the test split, and draw what it learned."""
+    """Train a model, judge it on the test split, and draw what it learned.
+
+    With --resume, go on with a run that was interrupted, killed or finished: --samples or --epochs set a new total, --set
+    another step size.
+    """
     if resume:
-        total = None if samples is None else int(samples)
-        run, data = _resume(source, total, device, data_dir, json_)
+        _refuse({"--recipe": recipe, "--latent": latent, "--batch": batch, "--seed": seed, "--out": out})
+        run, data = _resume(source, epochs, samples, set_ or [], device, data_dir, json_)
     else:
         changes = {"latent": latent, "training__batch": batch, "training__seed": seed, "training__compile": compile_ or None}
         chosen, data = _choose(source, recipe, data_dir, set_ or [])
@@ -172,6 +176,8 @@ def encode(
     from aevb.evaluation.generation import posterior_draws
     from aevb.evaluation.latent import encode as encode_all
 
+    if out is not None and out.suffix != ".npy":
+        raise DataError(f"--out {out}: codes are written as a .npy file; end its name in .npy.")
     opened = _open(run)
     model, rows = opened.model(), _rows(opened, split, data_dir)
     codes = posterior_draws(model, rows, samples, seed=seed) if samples else encode_all(model, rows)
@@ -210,8 +216,9 @@ def interpolate(
 
     opened = _open(run)
     rows, model = _rows(opened, split, data_dir), opened.model()
-    a, b = ([pair[0]], [pair[1]]) if pair else (list(range(0, 16, 2)), list(range(1, 16, 2)))
-    _within([*a, *b], rows, split)
+    few = min(len(rows) // 2 * 2, 16)
+    a, b = ([pair[0]], [pair[1]]) if pair else (list(range(0, few, 2)), list(range(1, few, 2)))
+    _within([*a, *b] or [1], rows, split)
     _save(opened, out, "interpolations", plots.interpolations(model, rows[a], rows[b], steps=steps))
 
 
@@ -307,13 +314,16 @@ def main() -> None:
     try:
         app()
     except AevbError as error:
-        show.err.print(f"[bold red]error:[/bold red] {_escape(str(error))}")
-        sys.exit(1)
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+
+
+def _fail(message: str) -> NoReturn:
+    show.err.print(f"[bold red]error:[/bold red] {_escape(message)}")
+    sys.exit(1)
 
 
 def _escape(text: str) -> str:
@@ -346,25 +356,21 @@ def _device(name: str) -> str:
 
 def _choose(source: str | None, recipe: str | None, data_dir: Path | None, assignments: list[str]) -> tuple[Recipe, Dataset]:
     """The recipe and the data, each with what the other says about it."""
-    from aevb.data.sources import load_data
+    from aevb.data.sources import SOURCES, load_data
     from aevb.runs.recipe import Recipe
+    from aevb.runs.store import read
 
     named = Recipe.load(recipe) if recipe else None
     if source is None and named is None:
         raise DataError("Train on what? Name a source, such as: aevb train digits. `aevb data` lists them.")
-    where = source or str(named.settings["data"]["source"]) if named else str(source)
+    where = (source or named.source().source) if named else str(source)
     if named is None:
-        named = Recipe.load(load_data(where, data_dir=data_dir).recipe)
+        named = Recipe.load(SOURCES[where].recipe if where in SOURCES else load_data(where, data_dir=data_dir).recipe)
     path = str(Path(where).expanduser().resolve()) if Path(where).expanduser().exists() else where
-    chosen = named.replace(data__source=where if _is_source(where) else path).override(assignments)
-    table = chosen.settings["data"]
-    return chosen, load_data(table["source"], values=table["values"] or None, data_dir=data_dir, seed=table["seed"])
-
-
-def _is_source(name: str) -> bool:
-    from aevb.data.sources import SOURCES
-
-    return name in SOURCES
+    chosen = named.replace(data__source=where if where in SOURCES else path).override(assignments)
+    if data_dir is not None:
+        chosen = chosen.replace(data__dir=str(data_dir.expanduser().resolve()))
+    return chosen, read(chosen)
 
 
 def _samples(epochs: float | None, samples: float | None, n: int) -> int:
@@ -372,7 +378,7 @@ def _samples(epochs: float | None, samples: float | None, n: int) -> int:
         raise RecipeError("--epochs and --samples say the same thing: give one of them.")
     total = epochs * n if epochs is not None else samples
     assert total is not None
-    if total < 1:
+    if not 1 <= total < math.inf:
         raise RecipeError(f"Nothing to train: {total:g} training samples. Give --epochs or --samples above zero.")
     return int(total)
 
@@ -395,11 +401,23 @@ def _new_folder(data: Dataset, recipe: Recipe) -> Path:
     return new_folder(data.name, recipe.name)
 
 
-def _resume(name: str | None, total: int | None, device: str, data_dir: Path | None, quiet: bool) -> tuple[Run, Dataset]:
-    from aevb.runs.fit import resume
+def _resume(
+    name: str | None,
+    epochs: float | None,
+    samples: float | None,
+    assignments: list[str],
+    device: str,
+    data_dir: Path | None,
+    quiet: bool,
+) -> tuple[Run, Dataset]:
+    from aevb.runs.fit import amend, resume
 
     opened = _open(name)
+    opened.recipe = amend(opened.recipe, assignments)
     data = opened.dataset(data_dir)
+    total = None if epochs is None and samples is None else _samples(epochs, samples, len(data.train))
+    if not quiet:
+        show.err.print(f"resuming [bold]{_escape(str(opened.path))}[/bold]{_ended(opened) * (total is None)}")
 
     def go(report: Any) -> Run:
         return resume(opened, data, samples=total, device=_device(device), show=report)
@@ -407,12 +425,27 @@ def _resume(name: str | None, total: int | None, device: str, data_dir: Path | N
     return _interruptible(go, opened.path, quiet), data
 
 
+def _ended(run: Run) -> str:
+    """What to say of a run that has nothing left to do."""
+    if run.meta.get("status") != "complete":
+        return ""
+    more = "--samples TOTAL" + " --set validation.patience=0" * (run.meta.get("stopped") == "patience")
+    return f": it is complete, after {run.meta['samples']:,} training samples. To train it for longer: {more}"
+
+
+def _refuse(options: dict[str, Any]) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise RecipeError(f"--resume goes on with a run's own recipe: {given[0]} cannot be changed. Train anew for that.")
+
+
 def _interruptible(go: Callable[[Any], Run], path: Path, quiet: bool) -> Run:
     try:
         with show.training_progress(quiet) as report:
             return go(report)
     except KeyboardInterrupt:
-        show.err.print(f"Interrupted and saved. Go on with: aevb train --resume {path}")
+        saved = (path / "recipe.toml").is_file()
+        show.err.print(f"Interrupted. Go on with: aevb train --resume {path}" if saved else "Interrupted before it began.")
         raise typer.Exit(130) from None
 
 
@@ -458,21 +491,29 @@ def _rows(run: Run, part: Part, data_dir: Path | None) -> Split:
 
 
 def _within(indices: list[int], rows: Split, part: str) -> None:
-    if max(indices) >= len(rows) or min(indices) < 0:
-        raise DataError(f"The {part} split has rows 0 to {len(rows) - 1}; got {max(indices)}.")
+    beyond = [index for index in indices if not 0 <= index < len(rows)]
+    if beyond:
+        raise DataError(f"There is no row {beyond[0]} in the {part} split: it has rows 0 to {len(rows) - 1}.")
 
 
 def _read_codes(path: Path, run: Run) -> Tensor:
     import numpy as np
     import torch
 
+    from aevb.runs.recipe import latent_shape
+    from aevb.training.train import refuse_non_finite
+
     try:
         codes = torch.from_numpy(np.load(path, allow_pickle=False)).float()
-    except (OSError, ValueError) as error:
+    except FileNotFoundError as error:
+        raise DataError(f"There is no file {path}.") from error
+    except (OSError, ValueError, TypeError, EOFError) as error:
         raise DataError(f"{path} could not be read as a .npy file of codes: {error}") from error
-    latent = run.recipe.settings["latent"]
-    if codes.ndim != 2 or codes.shape[1] != latent:
-        raise DataError(f"{path} holds an array of shape {tuple(codes.shape)}; {run.path.name} needs codes (N, {latent}).")
+    latent = tuple(latent_shape(run.recipe.settings["latent"]))
+    if tuple(codes.shape[1:]) != latent or not len(codes):
+        wanted = ", ".join(map(str, ("N", *latent)))
+        raise DataError(f"{path} holds an array of shape {tuple(codes.shape)}; {run.path.name} needs codes ({wanted}).")
+    refuse_non_finite(codes)
     return codes
 
 
@@ -500,5 +541,6 @@ def _deliver(run: Run, out: Path | None, name: str, values: Tensor, figure: Call
 def _save(run: Run, out: Path | None, name: str, figure: Any) -> None:
     from aevb.apps.plots import save
 
-    for path in save(figure, out.with_suffix("") if out else run.figure(name)):
+    drawn = out is not None and out.suffix in (".png", ".svg")  # both are written
+    for path in save(figure, (out.with_suffix("") if drawn else out) if out else run.figure(name)):
         show.out.print(str(path))

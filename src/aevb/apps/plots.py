@@ -34,6 +34,7 @@ from aevb.apps.style import (
     image_grid,
     is_image,
     save,
+    settle,
     sheet,
     stack,
     styled,
@@ -80,7 +81,7 @@ def loss_curves(metrics: Metrics, title: str = "Training") -> Figure:
         if name != "reconstruction":
             axes.set_xlabel("training samples")
     figure.axes[0].legend(loc="lower right")
-    return figure
+    return settle(figure)
 
 
 def _curves(axes: Axes, metrics: Metrics, name: str) -> None:
@@ -98,9 +99,11 @@ def _curves(axes: Axes, metrics: Metrics, name: str) -> None:
         axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=GREY)
         return
     first, last = points[:, 0].min(), points[:, 0].max()
-    logarithmic = last > 10**1.5 * max(first, 1)
-    axes.set_xscale("log" if logarithmic else "linear")
-    late = points[points[:, 0] >= (0.015 if logarithmic else 0.04) * last, 1]
+    early = max(0.02 * last, first)
+    if last > 10**1.5 * max(first, 1):
+        axes.set_xscale("log")
+        axes.set_xlim(0.9 * early, 1.15 * last)
+    late = points[points[:, 0] >= early, 1]
     low, high = float(np.nanmin(late)), float(np.nanmax(late))
     room = 0.06 * (high - low) or 1.0
     axes.set_ylim(low - room, high + room)
@@ -166,12 +169,20 @@ def manifold(model: Model, n: int = 20, dims: tuple[int, int] | None = None, tit
         z[..., across], z[..., up] = ticks.to(device), ticks.flip(0).to(device).unsqueeze(1)
         y = _decode(model, z.flatten(0, 1))
     limits = common_limits(y)
-    picture = image_grid(as_tiles(y, limits, n, n), n, GAP // 2)
+    picture = image_grid(as_tiles(y, limits, n, n), n, 0 if _seamless(y) else GAP)
     at = [(0.5, "0")] + [((i + 0.5) / n, _number(ticks[i])) for i in {0, n // 4, n - 1 - n // 4, n - 1} if 2 * i + 1 != n]
     left = [((1 - u) * picture.shape[0], word) for u, word in at]
     below = [(u * picture.shape[1], word) for u, word in at]
     caption = f"z[{across}] to the right, z[{up}] upwards, in equal steps of prior mass" + _legend(y, limits)
     return sheet(picture, title, caption, left, below, margin=50)
+
+
+def _seamless(y: Tensor) -> bool:
+    """Whether images (N, ..., H, W) all end in the same level, as digits on black do: they then need no lines between."""
+    if not is_image(y.shape[1:]):
+        return False
+    rim = torch.cat([y[..., [0, -1], :].flatten(), y[..., [0, -1]].flatten()])
+    return float(rim.std()) < 0.03
 
 
 @styled
@@ -240,7 +251,7 @@ def kl_bars(kl_per_dimension: Tensor, title: str = "What each latent carries") -
     axes.set_xticks(range(0, len(kl), every), [str(d) for d in order[::every]])
     axes.tick_params(axis="x", length=0, labelsize=9 if len(kl) <= 20 else 7)
     axes.set(xlabel="latent", ylabel="KL in nats", xlim=(-0.7, len(kl) - 0.3))
-    return figure
+    return settle(figure)
 
 
 @styled
@@ -269,6 +280,7 @@ def latent_scatter(
     colours = _density(xy) if which is None else np.array(PALETTE)[which % len(PALETTE)]
     axes.scatter(xy[:, 0], xy[:, 1], s=area, c=colours, alpha=0.75, linewidths=0, rasterized=True)
     _frame(axes, xy, size)
+    settle(figure)
     if which is not None:
         _name_classes(axes, xy, which, class_names)
     return figure
@@ -315,7 +327,7 @@ def _name_classes(axes: Axes, xy: Points, which: NDArray[np.int64], names: Seque
     classes = np.unique(which)
     words = [str(names[c]) if names else str(c) for c in classes]
     axes.autoscale_view()
-    axes.figure.draw_without_rendering()  # type: ignore[union-attr]  # settles the layout, so that pixels mean something
+    axes.apply_aspect()
     at = axes.transData.transform([np.median(xy[which == c], axis=0) for c in classes])
     at = _apart(at, np.array([(len(w) * 17 + 8, 26) for w in words]))
     for (x, y), word, c in zip(axes.transData.inverted().transform(at), words, classes, strict=True):

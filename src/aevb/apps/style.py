@@ -88,8 +88,8 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
 def _small(figure: Figure) -> Image:
     """The figure's pixels, by palette where there are at most 256 colours, which halves the file and changes nothing."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    rgb = np.asarray(canvas.buffer_rgba())[..., :3].astype(np.uint32)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    rgb = np.asarray(canvas.buffer_rgba())[..., :3].astype(np.uint32)  # type: ignore[no-untyped-call]
     colours, which = np.unique(rgb @ np.array([65536, 256, 1], dtype=np.uint32), return_inverse=True)
     if len(colours) > 256:
         return fromarray(rgb.astype(np.uint8))
@@ -196,8 +196,8 @@ def sheet(
     figure = Figure(figsize=((width + 0.01) / DPI, (height + 0.01) / DPI), dpi=DPI)
     x, y = EDGE + margin, head
     axes = figure.add_axes((x / width, 1 - (y + h) / height, w / width, h / height))
-    picture = np.rint(picture * 127) / 127 if picture.ndim == 2 else picture  # fewer greys than an eye sees: small files
-    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="none", aspect="auto")
+    shown = np.rint(picture * 63) / 63 if picture.ndim == 2 else picture  # 64 greys, hardly to be told apart: small files
+    axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="none", aspect="auto")
     axes.set_axis_off()
     _entitle(figure, title, caption)
     for at, words in left:
@@ -213,12 +213,22 @@ def fill(tiles: Tensor, columns: int) -> Tensor:
 
 
 def chart(width: int, height: int, title: str, caption: str = "") -> Figure:
-    """An empty figure of so many pixels, with the title and the caption of `sheet`; its axes find their places below."""
+    """An empty figure of so many pixels, with the title and the caption of `sheet`; `settle` places its axes."""
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
     side = EDGE / width
     free = (side, EDGE / height, 1 - 2 * side, 1 - (EDGE + _head(title, caption)) / height)
     figure.set_layout_engine("constrained", rect=free, w_pad=0, h_pad=0, wspace=0.05, hspace=0.08)
     _entitle(figure, title, caption)
+    return figure
+
+
+def settle(figure: Figure) -> Figure:
+    """Place the axes of a chart, on whole pixels: the solver's last digits differ between two runs, and so would files."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    pixels = np.tile(figure.bbox.size, 2)
+    for axes in figure.axes:
+        axes.set_position(tuple(np.rint(np.array(axes.get_position(original=True).bounds) * pixels) / pixels))
     return figure
 
 

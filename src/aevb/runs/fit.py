@@ -7,7 +7,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,13 @@ import torch
 from torch import Tensor
 
 from aevb.data.dataset import Dataset
-from aevb.errors import RunError, TrainingDiverged
+from aevb.errors import RecipeError, RunError, TrainingDiverged
+from aevb.evaluation.batches import inference
 from aevb.evaluation.elbo import elbo
+from aevb.models.trace import check_support
 from aevb.models.vae import VAE
-from aevb.runs.files import read_tensors, write_tensors
+from aevb.runs.files import read_tensors, sweep, write_tensors
+from aevb.runs.parts import told
 from aevb.runs.recipe import Recipe, Validation
 from aevb.runs.store import Run, fingerprints, new_folder
 from aevb.training.checkpoint import restore, state_tensors
@@ -92,15 +95,45 @@ def resume(
     """Go on where a run's last checkpoint stands; it ends bit for bit as if it had never stopped.
 
     Args:
-        samples: a new total of training samples, to train a finished run for longer.
+        samples: a new total of training samples, to train a finished run for longer. The model that is trained is bit
+            for bit the one that as many samples at once would give. But the looks at the validation split are one more,
+            at the old end, and `validation.every` counted from the total may place them otherwise: so the weights that
+            are kept, the best of those looks, are from another set of candidates.
+
+    Raises:
+        RunError: the checkpoint is damaged, does not fit the recipe, or stands beyond the new total.
     """
     if samples is not None:
         run.recipe = run.recipe.replace(training__samples=samples)
-        run.write_recipe()
     fitting = _Fitting.start(run.recipe, data, device)
+    sweep(run.path)
     fitting.load_checkpoint(run)
+    run.write_recipe()
     run.write_meta(status="training")
     return fitting.into(run, show, checkpoint_every)
+
+
+AMENDABLE = (
+    "training.samples",
+    "training.optimizer.lr",
+    "training.learning_rate",
+    "training.clip",
+    "validation",
+    "evaluation",
+)
+
+
+def amend(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
+    """A recipe with changes that a checkpoint of its training can go on with.
+
+    Raises:
+        RecipeError: the change is another model, other data, or another order of them.
+    """
+    for assignment in assignments:
+        key = assignment.partition("=")[0].strip()
+        if not any(key == possible or key.startswith(f"{possible}.") for possible in AMENDABLE):
+            raise RecipeError(f"--resume cannot change {key!r}, only {', '.join(AMENDABLE)}. Train anew for anything else.")
+    return recipe.override(assignments)
 
 
 class _Fitting:
@@ -119,10 +152,20 @@ class _Fitting:
 
     @classmethod
     def start(cls, recipe: Recipe, data: Dataset, device: str | torch.device) -> _Fitting:
-        training = recipe.training()
+        training, objective = recipe.training(), recipe.objective()
+        recipe.judging()  # a mistake there is told now, and not after the training
         model = recipe.model(data.shape, data.train.values.levels).to(device)
-        learner = Learner(model, recipe.objective(), training, len(data.train))
-        return cls(recipe, data.to(device), learner, training)
+        learner = told("training", lambda: Learner(model, objective, training, len(data.train)))
+        fitting = cls(recipe, data.to(device), learner, training)
+        fitting.refuse_unfit()
+        return fitting
+
+    def refuse_unfit(self) -> None:
+        """What `train` would refuse at its first step: data outside of the likelihood's support, or of another shape."""
+        model = cast(VAE, self.learner.model)
+        with inference(model, 0):
+            x = self.data.train[:64]
+            check_support(model.decode(model.encode(x)), x)
 
     def into(self, run: Run, show: Show | None, checkpoint_every: float) -> Run:
         """Train to the end, or to where it stops."""
@@ -206,7 +249,10 @@ class _Fitting:
             numbers |= {"elbo": float(bound.elbo.mean()), "kl": float(bound.kl.sum(-1).mean())}
             score = numbers["elbo"]
         if not math.isfinite(score):
-            raise TrainingDiverged(f"The validation ELBO became {score} at step {step.number}. Try a smaller step size.")
+            raise TrainingDiverged(
+                f"The validation ELBO became {score} at step {step.number}. Try a smaller step size "
+                "(--set training.optimizer.lr=...)."
+            )
         self.looks_since += 1
         if score > self.best_score:
             self.best_score, self.best_step, self.looks_since = score, step.number, 0
@@ -221,9 +267,13 @@ class _Fitting:
 
     def checkpoint(self, run: Run) -> None:
         """One file, moved into place whole, so that a kill at any moment leaves this checkpoint or the last."""
-        if not all(bool(torch.isfinite(p).all()) for p in self.learner.parameters()):
-            raise TrainingDiverged(f"The weights are not finite after step {self.learner.number}. Try a smaller step size.")
-        tensors = state_tensors(self.learner) | {f"best.{k}": v for k, v in self.best.items()}
+        tensors = state_tensors(self.learner)
+        if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
+            raise TrainingDiverged(
+                f"The weights or the optimiser's memory are not finite after step {self.learner.number}. Try a smaller step "
+                "size (--set training.optimizer.lr=...)."
+            )
+        tensors |= {f"best.{k}": v for k, v in self.best.items()}
         notes = {
             "number": self.learner.number,
             "sums": {k: float(v) for k, v in self.sums.items()},
@@ -243,6 +293,9 @@ class _Fitting:
             return
         tensors, notes = read_tensors(path)
         state = json.loads(notes["state"])
+        if state["number"] > self.total:
+            seen = state["number"] * self.batch
+            raise RunError(f"{run.path} has seen {seen:,} training samples already; a new total must be larger.")
         self.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
         try:
             restore(self.learner, {k: v for k, v in tensors.items() if not k.startswith("best.")}, state["number"])
@@ -254,6 +307,8 @@ class _Fitting:
         run.forget_after(state["number"])
 
     def save(self, run: Run, status: str, stopped: str) -> None:
+        for verdict in run.path.glob("evaluation-*.json"):
+            verdict.unlink()  # it is of other weights
         run.save_weights(self.best or self.learner.best_known.state_dict())
         run.write_meta(
             status=status,

@@ -26,7 +26,7 @@ def _summary(path: Path) -> dict[str, Any]:
     except AevbError:
         return line
     s = run.recipe.settings
-    line |= {"status": run.meta["status"], "data": Path(s["data"]["source"]).name, "recipe": run.recipe.name}
+    line |= {"status": run.meta.get("status"), "data": Path(s["data"]["source"]).name, "recipe": run.recipe.name}
     line |= {"latent": s["latent"], "samples": run.meta.get("samples")}
     verdict = path / "evaluation-test.json"
     if verdict.is_file():
@@ -47,6 +47,8 @@ def recipe_summaries() -> list[dict[str, str]]:
 def recipe_text(name: str) -> str:
     """The TOML of a recipe, with its comments."""
     Recipe.load(name)  # for its error message
+    if Path(name).suffix == ".toml":
+        return Path(name).read_text(encoding="utf-8").rstrip()
     return resources.files("aevb.runs").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8").rstrip()
 
 

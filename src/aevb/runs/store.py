@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import platform
+import shutil
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from aevb.data.dataset import Dataset
 from aevb.data.sources import load_data
 from aevb.errors import RunError, suggest
 from aevb.models.vae import VAE
-from aevb.runs.files import disk_error, read_tensors, write_json, write_tensors, write_text
+from aevb.runs.files import disk_error, partial, read_tensors, write_json, write_tensors, write_text
 from aevb.runs.recipe import Recipe
 
 FORMAT = 1  # of the folder; raised whenever an older aevb could not read it
@@ -34,16 +35,27 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe, meta: Mapping[str, Any]) -> Run:
-        """Start a run in a new or empty folder.
+        """Start a run in a new or empty folder, which appears with recipe.toml and meta.json in it, or not at all.
 
         Raises:
             RunError: the folder holds something already.
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(f"{path} exists already. Continue it with --resume {path}, or choose another --out.")
-        run = cls(path, recipe, {"format": FORMAT, "aevb": aevb.__version__, **machine(), **meta})
-        run.write_recipe()
-        run.write_meta()
+            raise occupied(path)
+        empty = path.exists()  # it may be the working folder: written into, not replaced
+        facts = {"format": FORMAT, "aevb": aevb.__version__, **machine(), **meta}
+        run = cls(path if empty else partial(path), recipe, facts)
+        try:
+            run.write_meta()
+            run.write_recipe()  # the last: `all_runs` looks for it
+            if not empty:
+                run.path.rename(path)
+        except OSError as error:  # perhaps another process was faster
+            raise (occupied(path) if path.exists() else disk_error(path, error)) from error
+        finally:
+            if not empty:
+                shutil.rmtree(partial(path), ignore_errors=True)
+        run.path = path
         return run
 
     @classmethod
@@ -78,9 +90,9 @@ class Run:
     def model(self, device: str | torch.device = "cpu") -> VAE:
         """The trained model, in evaluation mode."""
         if not (self.path / "weights.safetensors").is_file():
-            raise RunError(
-                f"{self.path} has no weights yet: its training did not finish. Continue: aevb train --resume {self.path}"
-            )
+            slower = " --set training.optimizer.lr=..." * (self.meta.get("status") == "diverged")
+            why = "its training diverged" if slower else "its training did not finish"
+            raise RunError(f"{self.path} has no weights yet: {why}. Continue: aevb train --resume {self.path}{slower}")
         model = self.recipe.model(self.meta["shape"], self.meta["levels"])
         tensors, _ = read_tensors(self.path / "weights.safetensors")
         load_weights(model, tensors, self.path / "weights.safetensors")
@@ -88,13 +100,12 @@ class Run:
 
     def dataset(self, data_dir: str | Path | None = None) -> Dataset:
         """The data of this run, cut as they were, and checked to be the same."""
-        table = self.recipe.settings["data"]
-        where = data_dir or self.meta.get("data_dir")
-        data = load_data(table["source"], values=table["values"] or None, data_dir=where, seed=table["seed"])
-        now = fingerprints(data)
-        if self.meta["splits"] != now:
+        data = read(self.recipe, data_dir)
+        changed = differences(self.meta["splits"], fingerprints(data))
+        if changed:
             raise RunError(
-                f"The data of {self.path} have changed since it was trained: {now} now, {self.meta['splits']} then."
+                f"The data of {self.path} have changed since it was trained: {changed}. Its numbers would mean something "
+                "else: bring the old data back, or train again."
             )
         return data
 
@@ -133,6 +144,12 @@ def load(run: str | Path | None = None, device: str | torch.device = "cpu") -> V
     return Run.open(run).model(device)
 
 
+def read(recipe: Recipe, data_dir: str | Path | None = None) -> Dataset:
+    """The data that a recipe names; files are searched for in `data_dir`, or where the recipe says."""
+    where = recipe.source()
+    return load_data(where.source, values=where.values or None, data_dir=data_dir or where.dir or None, seed=where.seed)
+
+
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
     """model.load_state_dict, with an error that names what is missing, extra or of another shape."""
     expected = model.state_dict()
@@ -163,7 +180,7 @@ def new_folder(data: str, recipe: str) -> Path:
 def all_runs(root: Path | None = None) -> list[Path]:
     """The folders of all runs, the oldest first."""
     folder = root or runs_root()
-    found = [p.parent for p in folder.glob("*/recipe.toml")] if folder.is_dir() else []
+    found = [p.parent for p in folder.glob("*/recipe.toml") if not p.parent.name.startswith(".")]
     return sorted(found, key=lambda p: (p / "recipe.toml").stat().st_mtime_ns)
 
 
@@ -190,6 +207,20 @@ def fingerprints(data: Dataset) -> dict[str, dict[str, Any]]:
         return {"n": len(stored), "sha256": hashlib.sha256(stored.cpu().contiguous().numpy().tobytes()).hexdigest()[:16]}
 
     return {name: one(getattr(data, name).stored) for name in ("train", "validation", "test")}
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs between two `fingerprints`, in words; empty if nothing does."""
+    changed = [name for name in now if then.get(name) != now[name]]
+    sizes = {name: (then.get(name, {}).get("n"), now[name]["n"]) for name in changed}
+    return "; ".join(
+        f"{name} had {a} rows and has {b}" if a != b else f"{name} has other values in its {a} rows"
+        for name, (a, b) in sizes.items()
+    )
+
+
+def occupied(path: Path) -> RunError:
+    return RunError(f"{path} exists already. Go on with it: aevb train --resume {path}; or choose another --out.")
 
 
 def machine() -> dict[str, Any]:
