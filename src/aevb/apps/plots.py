@@ -142,7 +142,8 @@ def _page(x: Tensor, columns: int | None, title: str, caption: str) -> Figure:
     columns = len(x) if not is_image(x.shape[1:]) else columns or ceil(sqrt(len(x)))  # strips stand in one row
     limits = common_limits(x)
     tiles = as_tiles(x, limits, ceil(len(x) / columns), columns)
-    return sheet(image_grid(tiles, columns, GAP), title, caption + _legend(x, limits))
+    picture = image_grid(tiles, columns, GAP if is_image(x.shape[1:]) else 1)
+    return sheet(picture, title, caption + _legend(x, limits))
 
 
 @styled
@@ -362,7 +363,10 @@ def _decode(model: Model, z: Tensor) -> Tensor:
 
 
 def _legend(x: Tensor, limits: tuple[float, float]) -> str:
-    return "" if is_image(x.shape[1:]) else f"\nOne strip per data point: blue {limits[0]:.2g}, white 0, red {limits[1]:.2g}"
+    """What colours mean, for data that are no images."""
+    return (
+        "" if is_image(x.shape[1:]) else f"\nOne strip per data point: blue −{limits[1]:.2g}, white 0, red {limits[1]:.2g}"
+    )
 
 
 def _number(value: Tensor) -> str:

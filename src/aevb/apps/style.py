@@ -133,7 +133,7 @@ def as_tiles(x: Tensor, limits: tuple[float, float], rows: int, columns: int) ->
     """
     x = x.detach().cpu().float()
     if not is_image(x.shape[1:]):
-        high, wide = _whole(SIDE / 2 / rows / x[0].numel(), 1, 14), _whole(SIDE / columns - GAP, 3, 40)
+        high, wide = _whole(0.7 * SIDE / rows / x[0].numel(), 1, 14), _whole(SIDE / columns - GAP, 3, 90)
         return _blue_to_red(x.flatten(1) / limits[1]).repeat_interleave(high, 2).repeat_interleave(wide, 3)
     x = x.unsqueeze(1) if x.ndim == 3 else x
     x = x if x.shape[1] in (1, 3) else x.mean(1, keepdim=True)
