@@ -41,6 +41,7 @@ _HOME = {
     "VAE": "models.vae",
     "ELBO": "objectives.bounds",
     "Objective": "objectives.bounds",
+    "WakeSleep": "objectives.wake_sleep",
     "Cosine": "objectives.schedules",
     "Exponential": "objectives.schedules",
     "Linear": "objectives.schedules",
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
     from aevb.models.vae import VAE
     from aevb.objectives.bounds import ELBO, Objective
     from aevb.objectives.schedules import Cosine, Exponential, Linear
+    from aevb.objectives.wake_sleep import WakeSleep
     from aevb.probability.families import (
         Bernoulli,
         Categorical,

@@ -15,6 +15,7 @@ from aevb.models.networks import MLP, ConvDecoder, ConvEncoder
 from aevb.models.priors import StandardNormal
 from aevb.objectives.bounds import ELBO
 from aevb.objectives.schedules import Cosine, Exponential, Linear
+from aevb.objectives.wake_sleep import WakeSleep
 from aevb.probability import families
 from aevb.training.optimizers import SGD, Adagrad, Adam
 
@@ -38,7 +39,7 @@ AXES: Mapping[str, Parts] = {
     "likelihood": {k: v for k, v in FAMILIES.items() if k not in ("full-normal", "delta")},
     "encoder": {"mlp": MLP, "conv": ConvEncoder},
     "decoder": {"mlp": MLP, "conv": ConvDecoder},
-    "objective": {"elbo": ELBO},
+    "objective": {"elbo": ELBO, "wake-sleep": WakeSleep},
     "optimizer": {"adagrad": Adagrad, "adam": Adam, "sgd": SGD},
 }
 NAMED: Mapping[str, Mapping[str, Any]] = {
