@@ -66,7 +66,7 @@ class ConvEncoder(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1:] != self.image:  # rounded halves would hide a pixel
             raise ShapeError(f"ConvEncoder was built for images {tuple(self.image)}; got {tuple(x.shape[1:])}.")
-        out: Tensor = super().forward(x)
+        out: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return out
 
 
