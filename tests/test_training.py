@@ -142,6 +142,12 @@ def test_order_and_noise_both_depend_on_the_seed() -> None:
     assert distance(*runs) > 1e-4
 
 
+def test_the_noise_of_every_step_is_its_own() -> None:
+    """Weights that stand still and equal rows: what differs between losses is the noise."""
+    steps = train(small(), ELBO(), binary(1).repeat(20, 1), Training(batch=20, samples=200, optimizer=SGD(0.0)))
+    assert len({round(float(step.info["loss"]), 4) for step in steps}) > 5
+
+
 def test_training_does_not_touch_the_callers_generator() -> None:
     torch.manual_seed(0)
     expected = torch.rand(3)
