@@ -1,0 +1,172 @@
+"""The pages: every link leads somewhere, every named symbol exists, every example runs, every list is complete."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from aevb.apps.cli import app
+from aevb.data.sources import SOURCES
+from aevb.runs.recipe import Recipe, recipe_names
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"(?ms)(?:^<!-- *(?P<note>[^>]*?) *-->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```$")
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block, and the HTML comment right above it, if there is one: "not run: why", or "slow"."""
+
+    language: str
+    text: str
+    note: str
+
+    @property
+    def runs(self) -> bool:
+        return self.language in ("python", "bash", "console") and not self.note.startswith("not run:")
+
+
+def blocks(text: str) -> list[Block]:
+    return [Block(m["language"], m["text"], m["note"] or "") for m in BLOCK.finditer(text)]
+
+
+def prose(page: Path) -> str:
+    """A page without its code."""
+    return BLOCK.sub("", page.read_text(encoding="utf-8"))
+
+
+def commands(block: Block) -> list[str]:
+    """The commands of a block; in a console block the lines after a prompt, the others being what they print."""
+    lines = block.text.splitlines()
+    if block.language == "console":
+        lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def run_command(line: str) -> None:
+    name, *arguments = shlex.split(line, comments=True)
+    assert name == "aevb", f"only aevb is run from a page, not {line!r}: put <!-- not run: why --> above its block"
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, f"{line}\n{result.output}\n{result.exception!r}"
+
+
+def run_all(chosen: list[Block]) -> None:
+    """In order, in one namespace."""
+    namespace: dict[str, Any] = {}
+    for block in chosen:
+        if block.language == "python":
+            exec(compile(block.text, "<example>", "exec"), namespace)
+        else:
+            for line in commands(block):
+                run_command(line)
+
+
+def symbols(file: Path) -> set[str]:
+    """What a Python file defines: 'f', 'C', 'C.method', and names assigned at either place."""
+    found = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        inner = node.body if isinstance(node, ast.ClassDef) else []
+        found |= names(node) | {f"{c}.{n}" for c in names(node) for child in inner for n in names(child)}
+    return found
+
+
+def names(node: ast.AST) -> set[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return {node.name}
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return {t.id for t in targets if isinstance(t, ast.Name)}
+
+
+@each_page
+def test_links_lead_to_files(page: Path) -> None:
+    found = re.findall(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"", prose(page))
+    targets = [a or b for a, b in found if not (a or b).startswith(("http://", "https://", "#"))]
+    missing = [t for t in targets if not (page.parent / t.partition("#")[0]).exists()]
+    assert not missing
+
+
+@each_page
+def test_named_symbols_are_defined_where_the_link_says(page: Path) -> None:
+    links = re.findall(r"\[`([\w.]+)`\]\(([^)\s]+\.py)\)", prose(page))
+    wrong = [(name, target) for name, target in links if name not in symbols(page.parent / target)]
+    assert not wrong
+
+
+def test_symbols_are_found_by_class_and_method() -> None:
+    assert {"VAE", "VAE.trace"} <= symbols(ROOT / "src" / "aevb" / "models" / "vae.py")
+    assert "trace" not in symbols(ROOT / "src" / "aevb" / "models" / "vae.py")
+
+
+def test_every_equation_of_the_paper_has_its_line() -> None:
+    lines = re.findall(r"^\| \*\*([^*]+)\*\*", (ROOT / "docs" / "equations.md").read_text(encoding="utf-8"), re.MULTILINE)
+    expected = [f"eq. {n}" for n in range(1, 25)] + ["Algorithm 1", "Algorithm 2"]
+    assert [e for e in expected if e not in lines] == []
+    assert len(lines) == len(set(lines))
+
+
+@each_page
+def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = [b for b in blocks(page.read_text(encoding="utf-8")) if b.runs and b.note != "slow"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AEVB_RUNS", raising=False)
+    run_all(chosen)
+
+
+@pytest.mark.slow
+@each_page
+def test_slow_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AEVB_RUNS", raising=False)
+    run_all([b for b in blocks(page.read_text(encoding="utf-8")) if b.runs and b.note == "slow"])
+
+
+def test_blocks_are_told_apart() -> None:
+    text = "<!-- not run: why -->\n```bash\nrm x\n```\n\n```console\n$ aevb runs\nNo runs\n```\n```text\ny\n```\n"
+    found = blocks(text)
+    assert [b.runs for b in found] == [False, True, False]
+    assert commands(found[1]) == ["aevb runs"]
+    with pytest.raises(AssertionError, match="only aevb is run"):
+        run_command("rm x")
+
+
+def table_rows(heading: str) -> list[str]:
+    """The rows of the table in a section of the README that begin with a name in code."""
+    section = README.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    assert section, f"the README has no section {heading!r}"
+    return [line for line in section.splitlines() if line.startswith("| `")]
+
+
+def test_the_readme_lists_every_source() -> None:
+    expected = [
+        f"| `{s.name}` | {s.title} | {'×'.join(map(str, s.shape))} | {' + '.join(f'{n:,}' for n in s.counts)} "
+        f"| `{s.values.kind}` | `{s.recipe}` | {s.licence} |"
+        for s in SOURCES.values()
+    ]
+    assert table_rows("Data") == expected
+
+
+def test_the_readme_lists_every_recipe() -> None:
+    settings = {name: Recipe.load(name).settings for name in recipe_names()}
+    assert table_rows("Recipes") == [f"| `{name}` | {s['title']} | {s['paper']} |" for name, s in settings.items()]
+
+
+def test_the_readme_lists_every_verb() -> None:
+    verbs = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
+    assert [row.split("`")[1].removeprefix("aevb ").split()[0] for row in table_rows("Command line")] == verbs
+
+
+def test_the_design_lists_every_file() -> None:
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    drawn = re.findall(r"\w+\.py\b", text.partition("```text\nsrc/aevb/\n")[2].partition("```")[0])
+    files = [p.name for p in (ROOT / "src" / "aevb").rglob("*.py") if p.name != "__init__.py"]
+    assert sorted(drawn) == sorted(files)
