@@ -21,7 +21,9 @@ class Adagrad:
     eps: float = 1e-10
 
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
-        return torch.optim.Adagrad(groups, lr=self.lr, eps=self.eps, fused=True)
+        listed = list(groups)
+        on_cpu = all(p.device.type == "cpu" for group in listed for p in group["params"])
+        return torch.optim.Adagrad(listed, lr=self.lr, eps=self.eps, fused=on_cpu or None)  # on GPUs not in every torch
 
 
 @dataclass(frozen=True)
