@@ -286,6 +286,8 @@ def test_latent_scores() -> None:
     alone = evaluate(exact.vae(), x[:100], labels=labels[:100], importance_samples=2).to_dict()["latent"]
     assert alone["knn_accuracy"] is None
     assert alone["kmeans_ari"] == latent["kmeans_ari"]
+    one_class = (x[100:], labels[100:] * 0)
+    assert evaluate(exact.vae(), x[:100], labels=labels[:100], reference=one_class, importance_samples=2).latent is None
 
 
 def test_a_kl_without_closed_form_is_estimated() -> None:

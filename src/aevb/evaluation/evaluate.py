@@ -6,13 +6,14 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
 from aevb.evaluation.batches import BATCH, Model, batches, inference
 from aevb.evaluation.elbo import Bound, elbo
-from aevb.evaluation.latent import Labels, active_units, encode, kmeans, linear_probe, neighbors_accuracy
+from aevb.evaluation.latent import Labels, active_units, as_array, encode, kmeans, linear_probe, neighbors_accuracy
 from aevb.evaluation.marginal import Marginal, Progress, log_marginal
 from aevb.models.trace import check_support
 from aevb.probability.distributions import Delta, Pixels
@@ -162,6 +163,9 @@ def _mean_and_se(x: Tensor) -> tuple[float, float]:
 def _latent_scores(
     model: Model, codes: Tensor, labels: Labels, reference: tuple[Indexable, Labels] | None, seed: int
 ) -> LatentScores | None:
+    """None where there is only one class, and nothing to tell apart."""
+    if any(len(np.unique(as_array(y))) < 2 for y in ([labels] if reference is None else [labels, reference[1]])):
+        return None
     clusters = kmeans(codes, labels, seed)
     knn = linear = None
     if reference is not None:

@@ -47,15 +47,15 @@ def neighbors_accuracy(
 ) -> float:
     """Accuracy of a vote among the k nearest codes (N, D) of the training set."""
     classifier = KNeighborsClassifier(n_neighbors=min(k, len(train_codes)))
-    classifier.fit(_array(train_codes), _array(train_labels))
-    return float(classifier.score(_array(test_codes), _array(test_labels)))
+    classifier.fit(as_array(train_codes), as_array(train_labels))
+    return float(classifier.score(as_array(test_codes), as_array(test_labels)))
 
 
 def linear_probe(train_codes: Tensor, train_labels: Labels, test_codes: Tensor, test_labels: Labels, seed: int = 0) -> float:
     """Test accuracy of a logistic regression on standardised codes (N, D), fitted to the training set."""
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
-    classifier.fit(_array(train_codes), _array(train_labels))
-    return float(classifier.score(_array(test_codes), _array(test_labels)))
+    classifier.fit(as_array(train_codes), as_array(train_labels))
+    return float(classifier.score(as_array(test_codes), as_array(test_labels)))
 
 
 @dataclass(frozen=True)
@@ -75,18 +75,19 @@ class Clustering:
 
 def kmeans(codes: Tensor, labels: Labels, seed: int = 0) -> Clustering:
     """k-means on codes (N, D), with as many clusters as there are classes, held against the labels (N,)."""
-    y = _array(labels)
-    clusters = KMeans(len(np.unique(y)), n_init=10, random_state=seed).fit_predict(_array(codes))
+    y = as_array(labels)
+    clusters = KMeans(len(np.unique(y)), n_init=10, random_state=seed).fit_predict(as_array(codes))
     nmi, ari = normalized_mutual_info_score(y, clusters), adjusted_rand_score(y, clusters)
     return Clustering(float(nmi), float(ari), matched_accuracy(y, clusters))
 
 
 def matched_accuracy(labels: Labels, clusters: Labels) -> float:
     """max over one-to-one maps m of 1/N Σ_n [m(cluster_n) = label_n], by the Hungarian method (Kuhn 1955)."""
-    table = contingency_matrix(_array(labels), _array(clusters))
+    table = contingency_matrix(as_array(labels), as_array(clusters))
     rows, columns = linear_sum_assignment(table, maximize=True)
     return float(table[rows, columns].sum() / table.sum())
 
 
-def _array(x: Labels) -> npt.NDArray[np.generic]:
+def as_array(x: Labels) -> npt.NDArray[np.generic]:
+    """As NumPy and scikit-learn take it."""
     return np.asarray(x.cpu() if isinstance(x, Tensor) else x)
