@@ -224,7 +224,7 @@ SOURCES: dict[str, Source] = {
             " download.",
             shape=(1, 8, 8),
             counts=(1197, 300, 300),
-            values=Values("dynamic", levels=17, divisor=16.0),
+            values=Values("levels", levels=17, divisor=16.0),
             recipe="digits",
             licence="CC BY 4.0 (UCI Machine Learning Repository)",
             citation="E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI, 1998",
