@@ -76,6 +76,9 @@ def construct(where: str, make: Callable[..., Any], arguments: Any, given: Mappi
             raise RecipeError(f"{where}: there is no {key!r}.{suggest(key, free)}")
     resolved = {k: resolve(f"{where}.{k}", k, v, accepted[k].annotation) for k, v in arguments.items()}
     context = {k: v for k, v in given.items() if k in accepted}
+    missing = [k for k in free if accepted[k].default is inspect.Parameter.empty and k not in {**resolved, **context}]
+    if missing:
+        raise RecipeError(f"{where}: {' and '.join(missing)} must be given.")
     return told(where, lambda: make(**{**context, **resolved}), getattr(make, "__name__", ""))
 
 
@@ -91,7 +94,7 @@ def told(where: str, make: Callable[[], Any], name: str = "") -> Any:
 
 def resolve(where: str, key: str, value: Any, annotation: Any) -> Any:
     """Names of activations and links become functions, tables become schedules, lists become tuples; then types fit."""
-    if key in NAMED and isinstance(value, str):
+    if key in NAMED and not callable(value):
         return lookup(where, NAMED[key], value)
     if isinstance(value, Mapping):
         if "type" not in value:
@@ -139,7 +142,7 @@ def words(annotation: Any) -> str:
         return f"a list of {count}{'whole ' if arguments[0] is int else ''}numbers"
     if origin is Callable:
         return 'a schedule such as {type = "linear", start = 0.0, end = 1.0, steps = 1000}'
-    return "a name" if origin is type else str(annotation)
+    return str(annotation)
 
 
 def lookup(where: str, possible: Mapping[str, Any], name: Any) -> Any:
