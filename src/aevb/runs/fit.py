@@ -25,7 +25,7 @@ from aevb.models.vae import VAE
 from aevb.runs.files import read_tensors, sweep, write_tensors
 from aevb.runs.parts import told
 from aevb.runs.recipe import Recipe, Validation
-from aevb.runs.store import Run, fingerprints, new_folder
+from aevb.runs.store import Run, fingerprints, load_weights, new_folder
 from aevb.training.checkpoint import restore, state_tensors
 from aevb.training.train import Learner, Step, Training, train
 
@@ -292,11 +292,15 @@ class _Fitting:
             run.forget_after(0)
             return
         tensors, notes = read_tensors(path)
+        if "state" not in notes:
+            raise RunError(f"{path} is no checkpoint: it does not say where its training stood.")
         state = json.loads(notes["state"])
         if state["number"] > self.total:
             seen = state["number"] * self.batch
             raise RunError(f"{run.path} has seen {seen:,} training samples already; a new total must be larger.")
         self.best = {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
+        model = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        load_weights(self.learner.model, model, path)  # says what does not fit better than PyTorch
         try:
             restore(self.learner, {k: v for k, v in tensors.items() if not k.startswith("best.")}, state["number"])
         except (RuntimeError, KeyError, ValueError) as error:
