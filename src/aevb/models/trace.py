@@ -7,8 +7,7 @@ event shapes. All densities are in nats, with every constant kept.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
@@ -17,6 +16,18 @@ from aevb.errors import DataError, ShapeError
 
 Latent = Tensor  # opaque to objectives; hierarchies make it a tuple
 Lazy = Callable[[], Tensor]
+
+
+class once:
+    """A property computed when first read; `functools.cached_property` less its lock, which torch.compile cannot trace."""
+
+    def __init__(self, compute: Callable[[Any], Tensor]) -> None:
+        self.compute, self.name, self.__doc__ = compute, compute.__name__, compute.__doc__
+
+    def __get__(self, trace: Any, owner: type) -> Tensor:
+        value = self.compute(trace)
+        setattr(trace, self.name, value)  # found from now on before this descriptor
+        return value
 
 
 class Trace:
@@ -35,19 +46,19 @@ class Trace:
         self.x, self.z, (self.q, self.p) = x, z, posterior
         self._log_px, self._log_qz = log_px, log_qz
 
-    @cached_property
+    @once
     def log_px(self) -> Tensor:
         return self._log_px()
 
-    @cached_property
+    @once
     def log_qz(self) -> Tensor:
         return self._log_qz()
 
-    @cached_property
+    @once
     def log_pz(self) -> Tensor:
         return self.p.log_prob(self.z)
 
-    @cached_property
+    @once
     def kl(self) -> Tensor:
         return kl_groups(self.q, self.p, self.z)
 

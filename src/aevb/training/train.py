@@ -148,12 +148,21 @@ def train(
     device = next(model.parameters()).device
     order = Order(len(data), settings.batch, settings.seed, device)
     watch, steps = _Watch(), settings.steps(len(data))
+    if settings.compile:
+        _meet_kl(learner, data[order[0][:1]])
     while learner.number < steps:
         model.train()  # the caller may have evaluated
         with seeded(derive(settings.seed, "noise", learner.number), device):
             info = learner.update(data[order[learner.number]])
         watch(learner.number, info["loss"], last=learner.number == steps)
         yield Step(learner.number, learner.number * order.batch, info)
+
+
+def _meet_kl(learner: Learner, x: Tensor) -> None:
+    """One eager look at the loss: torch looks up its KL formulas on first use in a way that the compiler cannot trace."""
+    learner.model.eval()  # as in `_check_data`
+    with torch.no_grad(), seeded(0, x.device):
+        learner(x, torch.tensor(0, device=x.device))
 
 
 def _check_data(model: nn.Module, data: Indexable) -> None:
