@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 
 Part = Literal["train", "validation", "test"]
-RunArg = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's folder or name; the latest one by default.")]
+RunArg = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's folder or name; the latest one by default.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with data files, searched before any download (or $AEVB_DATA).")]
 Json = Annotated[bool, typer.Option("--json", help="Print strict JSON instead of a table.")]
 Count = Annotated[int, typer.Option("-n", min=1, help="How many.")]
@@ -312,7 +312,7 @@ def data(
 def main() -> None:
     """The entry point: errors that a user can act on become one line, Ctrl-C becomes exit code 130."""
     try:
-        app()
+        app(prog_name="aevb")
     except AevbError as error:
         _fail(str(error))
     except OSError as error:
@@ -386,13 +386,13 @@ def _samples(epochs: float | None, samples: float | None, n: int) -> int:
 def _train(recipe: Recipe, data: Dataset, out: Path | None, device: str, quiet: bool) -> Run:
     from aevb.runs.fit import fit
 
+    path, place = out or _new_folder(data, recipe), _device(device)
     if not quiet:
         kept = f"{len(data.train):,} × {'×'.join(map(str, data.shape))}"
         show.err.print(
             f"[bold]{data.name}[/bold] ({kept}), recipe [bold]{recipe.name}[/bold], {recipe.settings['latent']} latents"
         )
-    path = out or _new_folder(data, recipe)
-    return _interruptible(lambda report: fit(recipe, data, path, device=_device(device), show=report), path, quiet)
+    return _interruptible(lambda report: fit(recipe, data, path, device=place, show=report), path, quiet)
 
 
 def _new_folder(data: Dataset, recipe: Recipe) -> Path:
@@ -452,6 +452,10 @@ def _interruptible(go: Callable[[Any], Run], path: Path, quiet: bool) -> Run:
 def _finish(run: Run, data: Dataset, figures: bool, as_json: bool) -> None:
     """After training: judge, draw, say where everything is and what to try."""
     result = _evaluate(run, data, "test", None, None, None, "cpu")
+    if not as_json:
+        title = f"{data.name}, test split, n = {result['n']:,} (after {run.meta['samples']:,} training samples)"
+        show.out.print()
+        show.out.print(show.table(title, *_evaluation_table(result)))
     drawn = []
     if figures:
         from aevb.apps.gallery import draw_all
@@ -459,9 +463,6 @@ def _finish(run: Run, data: Dataset, figures: bool, as_json: bool) -> None:
         drawn = draw_all(run, run.model(), data)
     if as_json:
         return show.print_json({"run": str(run.path), **result})
-    show.out.print()
-    title = f"{data.name}, test split, n = {result['n']:,} (after {run.meta['samples']:,} training samples)"
-    show.out.print(show.table(title, *_evaluation_table(result)))
     show.out.print(f"\nrun      {run.path}")
     if drawn:
         names = sorted({path.stem for path in drawn})

@@ -28,7 +28,8 @@ def draw_all(
         if name not in FIGURES:
             raise AevbError(f"There is no figure {name!r}.{suggest(name, FIGURES)}")
         if name not in figures:
-            raise AevbError(f"The figure {name!r} does not fit this run: the manifold needs a latent of two dimensions.")
+            why = "a manifold needs two latents" if name == "manifold" else "its test split has too few rows"
+            raise AevbError(f"The figure {name!r} does not fit this run: {why}. Possible: {', '.join(figures)}.")
     written: list[Path] = []
     for name in only or figures:
         path = folder / name if folder else run.figure(name)
@@ -44,8 +45,11 @@ def fitting(run: Run, model: VAE, data: Dataset) -> Iterator[tuple[str, Callable
     yield "loss", lambda: plots.loss_curves(run.metrics(), f"{data.name}, {run.recipe.name}")
     yield "reconstructions", lambda: plots.reconstructions(model, test[:20])
     yield "samples", lambda: plots.samples(model)
-    yield "latent", lambda: plots.latent_scatter(encode(model, test), test.labels, data.class_names, data.name)
-    yield "interpolations", lambda: plots.interpolations(model, test[: min(pair, 16) : 2], test[1 : min(pair, 16) : 2])
+    if len(test) >= 3:  # t-SNE asks for as many
+        yield "latent", lambda: plots.latent_scatter(encode(model, test), test.labels, data.class_names, data.name)
+    if pair:
+        ends = test[: min(pair, 16) : 2], test[1 : min(pair, 16) : 2]
+        yield "interpolations", lambda: plots.interpolations(model, *ends)
     yield "traversals", lambda: plots.traversals(model, test[:1][0], _kl(model, data))
     if run.recipe.settings["latent"] == 2:
         yield "manifold", lambda: plots.manifold(model)

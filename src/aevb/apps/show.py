@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from aevb.runs.fit import Progress, Show
 
-out = Console(highlight=False, soft_wrap=True, markup=False)
+WIDE = 160  # columns of what is no terminal: a file or a pipe need not be narrow
+out = Console(highlight=False, soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
