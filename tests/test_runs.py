@@ -29,7 +29,7 @@ from aevb.data.sources import load_data
 from aevb.errors import DataError, RecipeError, RunError, TrainingDiverged
 from aevb.evaluation.elbo import elbo
 from aevb.runs import files, store
-from aevb.runs.files import read_tensors, write_tensors, write_text
+from aevb.runs.files import alone, read_tensors, write_tensors, write_text
 from aevb.runs.fit import Progress, amend, fit, resume
 from aevb.runs.index import summaries
 from aevb.runs.judge import judge
@@ -551,6 +551,22 @@ def test_a_total_that_is_behind(run: Run, data: Dataset) -> None:
     assert (run.path / "recipe.toml").read_text() == before
     assert Run.open(run.path).meta["status"] == "complete"
     assert len(run.metrics()) == 10
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs flock")
+def test_a_run_that_another_process_trains_is_left_alone(run: Run, data: Dataset) -> None:
+    half = run.path / "checkpoint" / ".state.safetensors.1.partial"
+    half.write_text("being written")
+    before = (run.path / "recipe.toml").read_text()
+    with (
+        alone(run.path),
+        pytest.raises(RunError, match=r"Another process is training .*run\. Wait for it, or stop it first"),
+    ):
+        resume(run, data, samples=2000)
+    assert half.is_file()
+    assert (run.path / "recipe.toml").read_text() == before
+    assert resume(Run.open(run.path), data, samples=2000).meta["status"] == "complete"
+    assert not half.exists()
 
 
 def test_a_run_without_a_checkpoint_begins_again(run: Run, data: Dataset) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,31 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 def partial(path: Path) -> Path:
     """Where `path` is written before it is moved into place."""
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from working in a folder; a process that dies, however it dies, lets go of it.
+
+    Raises:
+        RunError: another process is at work there.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(f"Another process is training {folder}. Wait for it, or stop it first.") from error
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def sweep(folder: Path) -> None:

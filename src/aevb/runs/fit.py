@@ -22,7 +22,7 @@ from aevb.evaluation.batches import inference
 from aevb.evaluation.elbo import elbo
 from aevb.models.trace import check_support
 from aevb.models.vae import VAE
-from aevb.runs.files import read_tensors, sweep, write_tensors
+from aevb.runs.files import alone, read_tensors, sweep, write_tensors
 from aevb.runs.parts import told
 from aevb.runs.recipe import Recipe, Validation
 from aevb.runs.store import Run, fingerprints, load_weights, new_folder
@@ -80,7 +80,8 @@ def fit(
         "device": str(device),
     }
     run = Run.create(path, chosen, meta)
-    return fitting.into(run, show, checkpoint_every)
+    with alone(run.path):
+        return fitting.into(run, show, checkpoint_every)
 
 
 def resume(
@@ -101,16 +102,18 @@ def resume(
             are kept, the best of those looks, are from another set of candidates.
 
     Raises:
-        RunError: the checkpoint is damaged, does not fit the recipe, or stands beyond the new total.
+        RunError: the checkpoint is damaged, does not fit the recipe, or stands beyond the new total; or another process
+            is training this run.
     """
     if samples is not None:
         run.recipe = run.recipe.replace(training__samples=samples)
     fitting = _Fitting.start(run.recipe, data, device)
-    sweep(run.path)
-    fitting.load_checkpoint(run)
-    run.write_recipe()
-    run.write_meta(status="training")
-    return fitting.into(run, show, checkpoint_every)
+    with alone(run.path):
+        sweep(run.path)
+        fitting.load_checkpoint(run)
+        run.write_recipe()
+        run.write_meta(status="training")
+        return fitting.into(run, show, checkpoint_every)
 
 
 AMENDABLE = (
