@@ -55,6 +55,7 @@ _HOME = {
     "Evaluation": "evaluation.evaluate",
     "evaluate": "evaluation.evaluate",
     "log_marginal": "evaluation.marginal",
+    "log_marginal_hmc": "evaluation.reciprocal",
     "Dataset": "data.dataset",
     "Split": "data.dataset",
     "load_data": "data.sources",
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from aevb.errors import AevbError, DataError, RecipeError, RunError, ShapeError, TrainingDiverged
     from aevb.evaluation.evaluate import Evaluation, evaluate
     from aevb.evaluation.marginal import log_marginal
+    from aevb.evaluation.reciprocal import log_marginal_hmc
     from aevb.models.conditional import Conditional
     from aevb.models.networks import MLP, ConvDecoder, ConvEncoder
     from aevb.models.priors import StandardNormal

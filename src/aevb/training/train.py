@@ -15,6 +15,8 @@ from aevb.errors import DataError, TrainingDiverged
 from aevb.models.trace import LatentModel, check_support
 from aevb.objectives.bounds import Info, Objective
 from aevb.objectives.schedules import Schedule
+from aevb.training.compiled import Update, compiled_update
+from aevb.training.memory import keep_freed_memory
 from aevb.training.optimizers import Adam, MakeOptimizer, parameter_groups
 from aevb.training.randomness import Order, derive, seeded
 
@@ -87,6 +89,7 @@ class Learner(nn.Module):
         self.average = AveragedModel(model, multi_avg_fn=averaging) if averaging else None
         self.number = 0
         self.loss = torch.compile(self.forward) if training.compile else self.forward  # `self` would be its own child
+        self.fused: Update | None = None  # bound to the optimiser's memory at the first step, after any `restore`
 
     def forward(self, x: Tensor, step: Tensor) -> tuple[Tensor, Info]:
         return self.objective(self.model, x, step)  # type: ignore[arg-type]
@@ -101,16 +104,23 @@ class Learner(nn.Module):
         settings = self.training_settings
         if settings.learning_rate is not None:
             self._set_rates(float(settings.learning_rate(self.number)))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss, info = self.loss(x, torch.tensor(self.number, device=x.device))
-        loss.backward()
-        if settings.clip is not None:
-            nn.utils.clip_grad_norm_(self.parameters(), settings.clip)
-        self.optimizer.step()
+        if settings.compile and self.fused is None:
+            self.fused = compiled_update(self, self.optimizer, settings.clip) or self.plain_update
+        loss, info = (self.fused or self.plain_update)(x, self.number)
         if self.average is not None:
             self.average.update_parameters(self.model)
         self.number += 1
         return {"loss": loss.detach(), **info}
+
+    def plain_update(self, x: Tensor, number: int) -> tuple[Tensor, Info]:
+        """Bound, gradient and update, each by PyTorch."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, info = self.loss(x, torch.tensor(number, device=x.device))
+        loss.backward()
+        if self.training_settings.clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters(), self.training_settings.clip)
+        self.optimizer.step()
+        return loss, info
 
     def _set_rates(self, factor: float) -> None:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
@@ -144,6 +154,7 @@ def train(
     """
     settings = training or (learner.training_settings if learner else Training())
     _check_data(model, data)
+    keep_freed_memory()
     learner = learner or Learner(model, objective, settings, len(data))
     device = next(model.parameters()).device
     order = Order(len(data), settings.batch, settings.seed, device)

@@ -1,0 +1,124 @@
+"""One step of Algorithm 1 as a single compiled function: bound, gradient and update, with no Python in between.
+
+PyTorch's fused optimisers are opaque to the compiler, and its others look up powers element by element. So the update
+rules stand here once more as their papers' equations, on the very memory of the PyTorch optimiser, which keeps the state
+and writes the checkpoints. A test holds each rule against PyTorch's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value
+
+Memory = dict[str, Tensor]
+Scalars = tuple[Tensor, ...]
+Rule = Callable[[Tensor, Tensor, Memory, Scalars], None]
+Update = Callable[[Tensor, int], Any]
+
+
+class _Adam:
+    """m ← m + (1 - β₁)(g - m);  v ← β₂ v + (1 - β₂) g²;  θ ← θ - α_t m / (√v c_t + ε)   (arXiv 1412.6980)."""
+
+    memory = ("exp_avg", "exp_avg_sq")
+
+    @staticmethod
+    def supports(group: dict[str, Any]) -> bool:
+        return not (group["amsgrad"] or group["maximize"])
+
+    @staticmethod
+    def scalars(group: dict[str, Any], t: int) -> list[float]:
+        """β₁, β₂ and ε, the step size α_t = α / (1 - β₁ᵗ), and c_t = 1 / √(1 - β₂ᵗ)."""
+        b1, b2 = group["betas"]
+        return [b1, b2, group["eps"], group["lr"] / (1 - b1**t), (1 - b2**t) ** -0.5]
+
+    @staticmethod
+    def update(p: Tensor, g: Tensor, memory: Memory, scalars: Scalars) -> None:
+        b1, b2, eps, rate, correction = scalars
+        m, v = memory["exp_avg"], memory["exp_avg_sq"]
+        m.add_((1 - b1) * (g - m))
+        v.copy_(b2 * v + (1 - b2) * g * g)
+        p.sub_(rate * m / (v.sqrt() * correction + eps))
+
+
+class _Adagrad:
+    """s ← s + g²;  θ ← θ - α g / (√s + ε)   (Duchi et al. 2011)."""
+
+    memory = ("sum",)
+
+    @staticmethod
+    def supports(group: dict[str, Any]) -> bool:
+        return not (group["maximize"] or group["lr_decay"])
+
+    @staticmethod
+    def scalars(group: dict[str, Any], t: int) -> list[float]:
+        return [group["lr"], group["eps"]]
+
+    @staticmethod
+    def update(p: Tensor, g: Tensor, memory: Memory, scalars: Scalars) -> None:
+        rate, eps = scalars
+        s = memory["sum"]
+        s.add_(g * g)
+        p.sub_(rate * g / (s.sqrt() + eps))
+
+
+RULES: dict[type[torch.optim.Optimizer], type[_Adam] | type[_Adagrad]] = {
+    torch.optim.Adam: _Adam,
+    torch.optim.Adagrad: _Adagrad,
+}
+
+
+def compiled_update(module: nn.Module, optimizer: torch.optim.Optimizer, clip: float | None) -> Update | None:
+    """(x, number) → (loss, info) of `module(x, number)`, after step `number` of `optimizer`, counted from zero.
+
+    None where that is not known how: another optimiser, clipping, or buffers that change, such as batch normalisation's.
+    """
+    rule = RULES.get(type(optimizer))
+    changing = {k for k in module.state_dict() if not k.startswith("average.")} - dict(module.named_parameters()).keys()
+    if rule is None or clip is not None or changing or not all(rule.supports(g) for g in optimizer.param_groups):
+        return None
+    names = {p: name for name, p in module.named_parameters()}
+    groups = [[(names[p], p) for p in group["params"]] for group in optimizer.param_groups]
+    fused: Callable[..., Any] = torch.compile(_fuse(module, rule, groups, optimizer))
+
+    counts = [optimizer.state[p]["step"] for group in optimizer.param_groups for p in group["params"]]
+
+    def update(x: Tensor, number: int) -> Any:
+        scalars = [[*rule.scalars(g, number + 1), g["weight_decay"]] for g in optimizer.param_groups]
+        torch._foreach_add_(counts, 1)
+        return fused(x, torch.tensor(number, device=x.device), torch.tensor(scalars, dtype=x.dtype, device=x.device))
+
+    return update
+
+
+def _fuse(module: nn.Module, rule: Any, groups: list[list[tuple[str, nn.Parameter]]], optimizer: Any) -> Any:
+    begin(optimizer, rule)
+    parameters: dict[str, Tensor] = {name: p for group in groups for name, p in group}
+    memory = {name: {k: optimizer.state[p][k] for k in rule.memory} for name, p in parameters.items()}
+
+    def step_and_update(x: Tensor, step: Tensor, scalars: Tensor) -> Any:
+        def loss(values: dict[str, Tensor]) -> tuple[Tensor, Any]:
+            return functional_call(module, values, (x, step))  # type: ignore[no-any-return]
+
+        gradients, (value, info) = grad_and_value(loss, has_aux=True)(parameters)
+        with torch.no_grad():
+            for row, group in zip(scalars.unbind(), groups, strict=True):
+                *settings, decay = row.unbind()
+                for name, p in group:
+                    rule.update(p, gradients[name] + decay * p, memory[name], tuple(settings))
+        return value.detach(), info
+
+    return step_and_update
+
+
+def begin(optimizer: torch.optim.Optimizer, rule: Any) -> None:
+    """Give the optimiser its memory before the first step, as PyTorch would at that step."""
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            state = optimizer.state[p]
+            state.setdefault("step", torch.zeros((), device=p.device))
+            for name in rule.memory:
+                state.setdefault(name, torch.zeros_like(p))

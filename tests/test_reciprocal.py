@@ -1,0 +1,93 @@
+"""The estimator of App. D against the exact evidence, importance sampling and quadrature."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from oracle import DTYPE, oracle
+from torch import Tensor, nn
+
+import aevb
+from aevb.evaluation.marginal import log_marginal
+from aevb.evaluation.reciprocal import kernel_density, log_marginal_hmc, posterior_chain
+
+
+def agrees(estimate: Tensor, se: Tensor, exact: Tensor, bias: float = 0.0) -> None:
+    """The mean error over data points is within 4 standard errors (estimated from the spread over points) of `bias`."""
+    error = estimate - exact
+    spread = float(error.std() / len(error) ** 0.5)
+    assert abs(float(error.mean()) - bias) < 4 * spread + 0.02, (float(error.mean()), spread, float(se.mean()))
+
+
+def test_chain_has_the_exact_posterior_moments() -> None:
+    o = oracle(d=2)
+    x = o.data(200)
+    torch.manual_seed(0)
+    z, log_joint = posterior_chain(o.vae(), x, draws=40, leapfrogs=4, thin=4, burn_in=80)
+    exact = o.posterior(x)
+    standard = (z - exact.mean) / exact.stddev
+    se = standard.mean(0).std(0) / len(x) ** 0.5
+    assert bool((standard.mean((0, 1)).abs() < 4 * se).all())
+    variance = standard.square().mean(0)
+    assert bool(((variance.mean(0) - 1).abs() < 4 * variance.std(0) / len(x) ** 0.5).all())
+    torch.testing.assert_close(log_joint, o.vae().log_joint(x, z))
+
+
+def test_linear_gaussian_evidence() -> None:
+    for d in (1, 3):
+        o = oracle(d=d)
+        x = o.data(80)
+        found = log_marginal_hmc(o.vae(shift=1.0), x, samples=60)  # the wrong encoder must not matter
+        agrees(found.log_px, found.se, o.evidence.log_prob(x))
+
+
+def test_kernel_density_integrates_to_one() -> None:
+    torch.manual_seed(1)
+    fit, tune = torch.randn(60, 3, 1, dtype=DTYPE), torch.randn(60, 3, 1, dtype=DTYPE)
+    grid = torch.linspace(-12, 12, 4001, dtype=DTYPE)
+    density = kernel_density(fit, tune, grid[:, None, None].expand(-1, 3, 1)).exp()
+    torch.testing.assert_close(torch.trapezoid(density, grid, dim=0), torch.ones(3, dtype=DTYPE), atol=1e-6, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def curved() -> tuple[aevb.VAE, Tensor]:
+    """A two-dimensional latent with a posterior that is not normal, and data drawn from the model."""
+    torch.manual_seed(2)
+    decoder = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 5)).double()
+    for p in decoder.parameters():
+        nn.init.normal_(p, std=1.2)
+    encoder = nn.Linear(5, 4).double()
+    for p in encoder.parameters():
+        nn.init.zeros_(p)  # q(z|x) = p(z): bounded weights, so importance sampling has a finite error
+    model = aevb.VAE(
+        aevb.StandardNormal(2),
+        aevb.Conditional(encoder, aevb.Normal(2)),
+        aevb.Conditional(decoder, aevb.Normal(5, scale=0.7)),
+    ).double()
+    with torch.no_grad():
+        return model, model.decode(model.sample_latent(50)).sample()
+
+
+def quadrature(model: aevb.VAE, x: Tensor) -> Tensor:
+    """log ∫ p(x, z) dz on a grid of the plane, exact to 1e-4 here."""
+    side = torch.linspace(-6, 6, 121, dtype=DTYPE)
+    z = torch.cartesian_prod(side, side)
+    with torch.no_grad():
+        log_joint = torch.stack([model.log_joint(row[None], z[:, None]).squeeze(1) for row in x])
+    return log_joint.logsumexp(1) + 2 * math.log(12 / 120)
+
+
+def test_quadrature_importance_sampling_and_app_d_agree(curved: tuple[aevb.VAE, Tensor]) -> None:
+    model, x = curved
+    exact = quadrature(model, x)
+    sampled = log_marginal(model, x, 10_000)
+    agrees(sampled.log_px, sampled.se, exact)
+    found = log_marginal_hmc(model, x, samples=100)
+    agrees(found.log_px, found.se, exact)
+
+
+def test_refuses_too_few_draws(curved: tuple[aevb.VAE, Tensor]) -> None:
+    with pytest.raises(ValueError, match="samples ≥ 10"):
+        log_marginal_hmc(*curved, samples=5)
