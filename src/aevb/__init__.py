@@ -41,6 +41,7 @@ _HOME = {
     "VAE": "models.vae",
     "ELBO": "objectives.bounds",
     "Objective": "objectives.bounds",
+    "FullBayes": "objectives.full_bayes",
     "WakeSleep": "objectives.wake_sleep",
     "Cosine": "objectives.schedules",
     "Exponential": "objectives.schedules",
@@ -56,6 +57,7 @@ _HOME = {
     "evaluate": "evaluation.evaluate",
     "log_marginal": "evaluation.marginal",
     "log_marginal_hmc": "evaluation.reciprocal",
+    "log_predictive": "evaluation.predictive",
     "Dataset": "data.dataset",
     "Split": "data.dataset",
     "load_data": "data.sources",
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from aevb.errors import AevbError, DataError, RecipeError, RunError, ShapeError, TrainingDiverged
     from aevb.evaluation.evaluate import Evaluation, evaluate
     from aevb.evaluation.marginal import log_marginal
+    from aevb.evaluation.predictive import log_predictive
     from aevb.evaluation.reciprocal import log_marginal_hmc
     from aevb.models.conditional import Conditional
     from aevb.models.networks import MLP, ConvDecoder, ConvEncoder
@@ -79,6 +82,7 @@ if TYPE_CHECKING:
     from aevb.models.trace import LatentModel, Trace
     from aevb.models.vae import VAE
     from aevb.objectives.bounds import ELBO, Objective
+    from aevb.objectives.full_bayes import FullBayes
     from aevb.objectives.schedules import Cosine, Exponential, Linear
     from aevb.objectives.wake_sleep import WakeSleep
     from aevb.probability.families import (

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aevb.data.dataset import Dataset
 from aevb.errors import RecipeError, RunError, TrainingDiverged
@@ -155,9 +155,10 @@ class _Fitting:
 
     @classmethod
     def start(cls, recipe: Recipe, data: Dataset, device: str | torch.device) -> _Fitting:
-        training, objective = recipe.training(), recipe.objective()
+        training = recipe.training()
         recipe.judging()  # a mistake there is told now, and not after the training
         model = recipe.model(data.shape, data.train.values.levels).to(device)
+        objective = recipe.objective(model, len(data.train))
         learner = told("training", lambda: Learner(model, objective, training, len(data.train)))
         fitting = cls(recipe, data.to(device), learner, training)
         fitting.refuse_unfit()
@@ -259,8 +260,14 @@ class _Fitting:
         self.looks_since += 1
         if score > self.best_score:
             self.best_score, self.best_step, self.looks_since = score, step.number, 0
-            self.best = {k: v.detach().clone() for k, v in model.state_dict().items()}
+            self.best = {k: v.detach().clone() for k, v in self.learnt().items()}
         return numbers
+
+    def learnt(self) -> dict[str, Tensor]:
+        """What a finished run keeps: the weights, and the objective's own parameters where it has some."""
+        objective = self.learner.objective
+        own = objective.state_dict() if isinstance(objective, nn.Module) else {}
+        return {**self.learner.best_known.state_dict(), **{f"objective.{k}": v for k, v in own.items()}}
 
     def progress(self, step: Step, steps_per_second: float) -> Progress:
         left = (self.total - step.number) / steps_per_second
@@ -316,7 +323,7 @@ class _Fitting:
     def save(self, run: Run, status: str, stopped: str) -> None:
         for verdict in run.path.glob("evaluation-*.json"):
             verdict.unlink()  # it is of other weights
-        run.save_weights(self.best or self.learner.best_known.state_dict())
+        run.save_weights(self.best or self.learnt())
         run.write_meta(
             status=status,
             stopped=stopped,

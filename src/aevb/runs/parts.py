@@ -14,6 +14,7 @@ from aevb.errors import RecipeError, suggest
 from aevb.models.networks import MLP, ConvDecoder, ConvEncoder
 from aevb.models.priors import StandardNormal
 from aevb.objectives.bounds import ELBO
+from aevb.objectives.full_bayes import FullBayes
 from aevb.objectives.schedules import Cosine, Exponential, Linear
 from aevb.objectives.wake_sleep import WakeSleep
 from aevb.probability import families
@@ -39,9 +40,10 @@ AXES: Mapping[str, Parts] = {
     "likelihood": {k: v for k, v in FAMILIES.items() if k not in ("full-normal", "delta")},
     "encoder": {"mlp": MLP, "conv": ConvEncoder},
     "decoder": {"mlp": MLP, "conv": ConvDecoder},
-    "objective": {"elbo": ELBO, "wake-sleep": WakeSleep},
+    "objective": {"elbo": ELBO, "full-bayes": FullBayes, "wake-sleep": WakeSleep},
     "optimizer": {"adagrad": Adagrad, "adam": Adam, "sgd": SGD},
 }
+CONTEXT = ("shape", "inputs", "outputs", "image", "model", "n", "bound")  # parameters that are no keys of a recipe
 NAMED: Mapping[str, Mapping[str, Any]] = {
     "activation": {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "softplus": nn.Softplus},
     "link": {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "softplus": torch.nn.functional.softplus},
@@ -70,13 +72,13 @@ def construct(where: str, make: Callable[..., Any], arguments: Any, given: Mappi
     if not isinstance(arguments, Mapping):
         raise RecipeError(f"{where}: expected a table of keys and values; got {arguments!r}.")
     accepted = inspect.signature(make, eval_str=True).parameters
-    free = [k for k in accepted if k not in ("shape", "inputs", "outputs", "image")]
+    free = [k for k in accepted if k not in CONTEXT]
     for key in arguments:
         if key not in free:
             raise RecipeError(f"{where}: there is no {key!r}.{suggest(key, free)}")
     resolved = {k: resolve(f"{where}.{k}", k, v, accepted[k].annotation) for k, v in arguments.items()}
     context = {k: v for k, v in given.items() if k in accepted}
-    missing = [k for k in free if accepted[k].default is inspect.Parameter.empty and k not in {**resolved, **context}]
+    missing = [k for k in accepted if accepted[k].default is inspect.Parameter.empty and k not in {**resolved, **context}]
     if missing:
         raise RecipeError(f"{where}: {' and '.join(missing)} must be given.")
     return told(where, lambda: make(**{**context, **resolved}), getattr(make, "__name__", ""))
@@ -138,6 +140,8 @@ def words(annotation: Any) -> str:
     if origin is Literal:
         return " or ".join(repr(a) for a in arguments)
     if origin in (Sequence, tuple):
+        if arguments[0] is str:
+            return "a list of names"
         count = f"{len(arguments)} " if origin is tuple else ""
         return f"a list of {count}{'whole ' if arguments[0] is int else ''}numbers"
     if origin is Callable:

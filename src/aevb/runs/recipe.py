@@ -153,8 +153,10 @@ class Recipe:
         judging: Judging = construct("evaluation", Judging, self.settings["evaluation"], {})
         return judging
 
-    def objective(self) -> Objective:
-        objective: Objective = build("objective", self.settings["objective"])
+    def objective(self, model: nn.Module | None = None, n: int | None = None) -> Objective:
+        """The objective; one that is of a model, or of N = `n` training points, must be given them."""
+        given = {k: v for k, v in {"model": model, "n": n}.items() if v is not None}
+        objective: Objective = build("objective", self.settings["objective"], **given)
         return objective
 
     def model(self, shape: Iterable[int], levels: int = 256) -> VAE:

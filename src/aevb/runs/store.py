@@ -21,6 +21,7 @@ from aevb.data.dataset import Dataset
 from aevb.data.sources import load_data
 from aevb.errors import RunError, suggest
 from aevb.models.vae import VAE
+from aevb.objectives.bounds import Objective
 from aevb.runs.files import disk_error, partial, read_tensors, write_json, write_tensors, write_text
 from aevb.runs.recipe import Recipe
 
@@ -109,8 +110,21 @@ class Run:
             )
         return data
 
+    def objective(self, model: nn.Module) -> Objective:
+        """The objective with what it has learnt beside the model's weights, such as their spread under `FullBayes`."""
+        objective = self.recipe.objective(model, self.meta["splits"]["train"]["n"])
+        if isinstance(objective, nn.Module):
+            tensors, _ = read_tensors(self.path / "objective.safetensors")
+            load_weights(objective, tensors, self.path / "objective.safetensors")
+        return objective
+
     def save_weights(self, state: Mapping[str, Tensor]) -> None:
-        write_tensors(self.path / "weights.safetensors", state)
+        """weights.safetensors; what begins with "objective." goes into a file of its own."""
+        own = {k.removeprefix("objective."): v for k, v in state.items() if k.startswith("objective.")}
+        if own:
+            write_tensors(self.path / "objective.safetensors", own)
+        weights = {k: v for k, v in state.items() if not k.startswith("objective.")}
+        write_tensors(self.path / "weights.safetensors", weights)
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
