@@ -49,7 +49,9 @@ TRAIN = Task(
         Contender("plain-compiled", "plain", variant="compiled"),
         Contender("dataloader", "dataloader"),
         Contender("pythae", "pythae", "pythae"),
+        Contender("pythae-tuned", "pythae", "pythae", variant="tuned"),
         Contender("pyro", "pyro", "pyro"),
+        Contender("pyro-tuned", "pyro", "pyro", variant="tuned"),
         Contender("pyro-jit", "pyro", "pyro", variant="jit"),
         Contender("numpyro", "numpyro", "numpyro"),
     ),
@@ -65,6 +67,7 @@ IMPORTANCE = Task(
         Contender("aevb", "aevb"),
         Contender("plain", "plain"),
         Contender("pythae", "pythae", "pythae"),
+        Contender("pythae-tuned", "pythae", "pythae", variant="tuned"),
     ),
 )
 

@@ -36,7 +36,8 @@ def build(job: Job) -> SVI:
     pyro.enable_validation(False)
     vae = PyroVAE()
     bound = JitTrace_ELBO(ignore_jit_warnings=True) if job.variant == "jit" else Trace_ELBO()
-    return SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": LEARNING_RATE, "fused": True}), loss=bound)
+    fused = {"fused": True} if job.variant else {}
+    return SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": LEARNING_RATE, **fused}), loss=bound)
 
 
 def train(job: Job) -> None:
