@@ -116,7 +116,7 @@ def test_train_says_what_where_and_what_next(tmp_path: Path) -> None:
     assert re.search(r"^digits \(1,197 × 1×8×8\), recipe digits, 2 latents$", result.err, re.M)
     assert re.search(r"^step 20/20 · ELBO -\d+\.\d nats · [\d,]+ samples/s · 0:00 left$", result.err, re.M)
     run = Run.open(tmp_path / "r")
-    assert "digits, test split, n = 300 (after 1,000 training samples)" in result.out
+    assert "digits, test split, n = 300, after 1,000 training samples" in result.out
     assert f"run      {tmp_path / 'r'}" in result.out
     figures = "interpolations, latent, loss, manifold, reconstructions, samples, traversals"
     assert f"figures  {tmp_path / 'r' / 'figures'}/: {figures} (.png, .svg)" in result.out

@@ -453,7 +453,9 @@ def _finish(run: Run, data: Dataset, figures: bool, as_json: bool) -> None:
     """After training: judge, draw, say where everything is and what to try."""
     result = _evaluate(run, data, "test", None, None, None, "cpu")
     if not as_json:
-        title = f"{data.name}, test split, n = {result['n']:,} (after {run.meta['samples']:,} training samples)"
+        best = run.meta["best_step"] * run.meta["samples"] // run.meta["steps"]
+        title = f"{data.name}, test split, n = {result['n']:,}, after {run.meta['samples']:,} training samples"
+        title += f" (best validation ELBO at {best:,})" if best != run.meta["samples"] else ""
         show.out.print()
         show.out.print(show.table(title, *_evaluation_table(result)))
     drawn = []
