@@ -307,7 +307,7 @@ MISTAKES = {
     "validation.evrey=5": r"validation: there is no 'evrey'\. Did you mean 'every'",
     "evaluation.importance_samples=many": r"evaluation\.importance_samples: expected a whole number; got 'many'",
     "evaluation.importance_samples=0": r"evaluation: importance_samples must be at least 1",
-    "prior.type=vamp": r"prior: there is no 'vamp'\. Possible: standard-normal",
+    "prior.type=vamp": r"prior: there is no 'vamp'\. Possible: .*standard-normal",
     "latent": r"--set 'latent': write key=value, such as training\.batch=100",
 }
 

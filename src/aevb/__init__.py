@@ -31,10 +31,20 @@ _HOME = {
     "Laplace": "probability.families",
     "Normal": "probability.families",
     "StudentT": "probability.families",
+    "Beta": "probability.reparameterized",
+    "Cauchy": "probability.reparameterized",
+    "Dirichlet": "probability.reparameterized",
+    "Gamma": "probability.reparameterized",
+    "Gumbel": "probability.reparameterized",
+    "Logistic": "probability.reparameterized",
+    "LogNormal": "probability.reparameterized",
+    "Uniform": "probability.reparameterized",
+    "Weibull": "probability.reparameterized",
     "Conditional": "models.conditional",
     "ConvDecoder": "models.networks",
     "ConvEncoder": "models.networks",
     "MLP": "models.networks",
+    "Known": "models.priors",
     "StandardNormal": "models.priors",
     "LatentModel": "models.trace",
     "Trace": "models.trace",
@@ -78,7 +88,7 @@ if TYPE_CHECKING:
     from aevb.evaluation.reciprocal import log_marginal_hmc
     from aevb.models.conditional import Conditional
     from aevb.models.networks import MLP, ConvDecoder, ConvEncoder
-    from aevb.models.priors import StandardNormal
+    from aevb.models.priors import Known, StandardNormal
     from aevb.models.trace import LatentModel, Trace
     from aevb.models.vae import VAE
     from aevb.objectives.bounds import ELBO, Objective
@@ -96,6 +106,17 @@ if TYPE_CHECKING:
         Laplace,
         Normal,
         StudentT,
+    )
+    from aevb.probability.reparameterized import (
+        Beta,
+        Cauchy,
+        Dirichlet,
+        Gamma,
+        Gumbel,
+        Logistic,
+        LogNormal,
+        Uniform,
+        Weibull,
     )
     from aevb.runs.fit import fit
     from aevb.runs.recipe import Recipe

@@ -6,13 +6,25 @@ event shapes. All densities are in nats, with every constant kept.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
-from torch.distributions import Distribution, Independent, kl_divergence
+from torch.distributions import (
+    Cauchy,
+    Distribution,
+    Gumbel,
+    Independent,
+    Laplace,
+    Normal,
+    StudentT,
+    constraints,
+    kl_divergence,
+)
 
-from aevb.errors import DataError, ShapeError
+from aevb.errors import DataError, RecipeError, ShapeError
+from aevb.probability.distributions import Logistic
 
 Latent = Tensor  # opaque to objectives; hierarchies make it a tuple
 Lazy = Callable[[], Tensor]
@@ -129,6 +141,55 @@ def check_support(px: Distribution, x: Tensor) -> None:
         else "Rescale the data, or choose a likelihood that covers them (Normal covers every real number)."
     )
     raise DataError(f"The decoder's {name} covers {element}, but the data hold {first:.6g}. {hint}")
+
+
+MATCHING = {  # what a latent covers, and the priors on it that a recipe can name
+    "the real line": "standard-normal, standard-logistic, standard-laplace, standard-student-t, and more",
+    "positive numbers": "unit-exponential, log-normal",
+    "numbers between 0 and 1": "uniform",
+    "the simplex": "flat-dirichlet",
+}
+TOO_HEAVY: dict[type[Distribution], tuple[type[Distribution], ...]] = {  # posterior: priors p with E_q[-log p(z)] = ∞
+    Cauchy: (Normal, Laplace, Logistic, Gumbel),
+    StudentT: (Gumbel,),
+    Laplace: (Gumbel,),  # and likewise Logistic: ∞ where the scale is 1 or more, as E[e⁻ᶻ] is
+    Logistic: (Gumbel,),
+}
+
+
+def check_pair(q: Distribution, p: Distribution) -> None:
+    """Refuse a prior p(z) on other numbers than the posterior q(z|x), or one with tails so light that KL(q ‖ p) = ∞."""
+    ours, its = covered(q), covered(p)
+    if ours != its and ours and its:
+        raise RecipeError(
+            f"The posterior {_name(q)} covers {ours}, but the prior {_name(p)} covers {its}. Where only the posterior has a "
+            f"density the KL is infinite, and where only the prior has one no z is ever coded. Choose a prior on {ours}"
+            f"{f' ({MATCHING[ours]})' if ours in MATCHING else ''}, or another posterior."
+        )
+    base, heavy = getattr(p, "base_dist", p), TOO_HEAVY.items()
+    if any(isinstance(getattr(q, "base_dist", q), kind) and isinstance(base, light) for kind, light in heavy):
+        raise RecipeError(
+            f"KL(q ‖ p) is infinite (or is at some scales) for a posterior {_name(q)} and a prior {_name(p)}: its"
+            f" tails are too heavy. Choose the prior standard-cauchy or standard-student-t, or another posterior."
+        )
+
+
+def covered(p: Distribution) -> str | None:
+    """The support of the elements of z, in words; None where it is not known. A uniform's moves, over the real line."""
+    try:
+        support = p.support
+    except NotImplementedError:
+        return None
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    low, high = getattr(support, "lower_bound", None), getattr(support, "upper_bound", math.inf)
+    if isinstance(support, type(constraints.real)) or isinstance(low, Tensor):
+        return "the real line"
+    if isinstance(support, type(constraints.simplex)):
+        return "the simplex"
+    if low == 0 and high in (1, math.inf):
+        return "numbers between 0 and 1" if high == 1 else "positive numbers"
+    return None if support is None else str(support)
 
 
 def _name(px: Distribution) -> str:

@@ -8,8 +8,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, constraints, kl_divergence
+from torch.distributions import (
+    Distribution,
+    Exponential,
+    Independent,
+    MultivariateNormal,
+    Normal,
+    Weibull,
+    constraints,
+    kl_divergence,
+)
 from torch.distributions.kl import register_kl
+
+EULER = 0.5772156649015329  # γ, the limit of 1 + 1/2 + ... + 1/n - log n
 
 
 class Grid(constraints.Constraint):
@@ -27,6 +38,112 @@ class Grid(constraints.Constraint):
 
     def __repr__(self) -> str:
         return f"{self.levels} levels 0, {self.spacing:.4g}, ..., {(self.levels - 1) * self.spacing:.4g}"
+
+
+class Open(constraints.Constraint):
+    """low < x < high: torch's own intervals hold their ends, where a Gamma or a Beta density is 0 or ∞."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.lower_bound, self.upper_bound = low, high
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        return (value > self.lower_bound) & (value < self.upper_bound)
+
+    def __repr__(self) -> str:
+        ends = f" and below {self.upper_bound:g}" if math.isfinite(self.upper_bound) else ""
+        return f"numbers above {self.lower_bound:g}{ends}"
+
+
+class Gamma(torch.distributions.Gamma):
+    """Gamma(α, rate) on z > 0, without the 0 that torch's own support holds."""
+
+    support: constraints.Constraint = Open(0.0, math.inf)  # type: ignore[assignment]
+
+
+class Beta(torch.distributions.Beta):
+    """Beta(a, b) on 0 < z < 1, without the ends that torch's own support holds."""
+
+    support: constraints.Constraint = Open(0.0, 1.0)  # type: ignore[assignment]
+
+
+class Cauchy(torch.distributions.Cauchy):
+    """Cauchy(μ, γ), whose `mean` is its median μ: there is no mean, and what a model encodes or shows must be a number."""
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+
+class Logistic(Distribution):
+    """p(z) = σ(u) σ(-u) / s with u = (z - μ)/s, and F(z) = σ(u), so that z = F⁻¹(v) = μ + s log(v / (1 - v))."""
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+    has_rsample = True
+
+    def __init__(self, loc: Tensor, scale: Tensor, validate_args: bool = False) -> None:
+        self.loc, self.scale = loc, scale
+        super().__init__(loc.shape, validate_args=validate_args)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.real
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        """π² s² / 3."""
+        return self.scale**2 * (math.pi**2 / 3)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        u = (value - self.loc) / self.scale
+        return F.logsigmoid(u) + F.logsigmoid(-u) - self.scale.log()
+
+    def cdf(self, value: Tensor) -> Tensor:
+        return torch.sigmoid((value - self.loc) / self.scale)
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        v = torch.rand(self._extended_shape(torch.Size(sample_shape)), dtype=self.loc.dtype, device=self.loc.device)
+        return self.loc + self.scale * torch.logit(v, eps=torch.finfo(v.dtype).eps)
+
+
+class Uniform(Distribution):
+    """p(z) = 1 / 2h for |z - c| ≤ h. From centre and half-width: torch's own, from its ends, is 0/0 where they round to one.
+
+    The ends are let out by the rounding of z, so that every draw has its density.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+    has_rsample = True
+
+    def __init__(self, centre: Tensor, half: Tensor) -> None:
+        self.centre, self.half = centre, half
+        super().__init__(centre.shape, validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.interval(self.centre - self.half, self.centre + self.half)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.centre
+
+    @property
+    def variance(self) -> Tensor:
+        """h² / 3."""
+        return self.half**2 / 3
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        rounding = 2 * torch.finfo(value.dtype).eps * (self.centre.abs() + self.half)
+        inside = (value - self.centre).abs() <= self.half + rounding
+        return torch.where(inside, -(2 * self.half).log(), -torch.inf)
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        v = torch.rand(self._extended_shape(torch.Size(sample_shape)), dtype=self.half.dtype, device=self.half.device)
+        return self.centre + self.half * (2 * v - 1)
 
 
 class Delta(Distribution):
@@ -211,5 +328,20 @@ def _kl_full_diagonal(q: MultivariateNormal, p: Independent[Any]) -> Tensor:
     return kl_divergence(q, MultivariateNormal(p.mean, scale_tril=torch.diag_embed(p.stddev), validate_args=False))
 
 
+def _kl_uniform_normal(q: Uniform, p: Normal) -> Tensor:
+    """KL(U(c ± h) ‖ N(m, s²)) = ½ log 2πs² - log 2h + ((c - m)² + h²/3) / 2s²."""
+    log_p = -0.5 * ((q.mean - p.loc) ** 2 + q.variance) / p.scale**2 - p.scale.log() - 0.5 * math.log(2 * math.pi)
+    return -(2 * q.half).log() - log_p
+
+
+def _kl_weibull_exponential(q: Weibull, p: Exponential) -> Tensor:
+    """KL(Weibull(λ, k) ‖ Exponential(r)) = log(k/λ) - γ (1 - 1/k) - 1 - log r + r λ Γ(1 + 1/k), γ = 0.577..."""
+    k, scale = q.concentration, q.scale
+    entropy = EULER * (1 - 1 / k) + (scale / k).log() + 1
+    return p.rate * scale * torch.lgamma(1 + 1 / k).exp() - p.rate.log() - entropy
+
+
+register_kl(Uniform, Normal)(_kl_uniform_normal)
+register_kl(Weibull, Exponential)(_kl_weibull_exponential)
 register_kl(Delta, Distribution)(_kl_point)
 register_kl(MultivariateNormal, Independent)(_kl_full_diagonal)

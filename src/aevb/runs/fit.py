@@ -20,7 +20,7 @@ from aevb.data.dataset import Dataset
 from aevb.errors import RecipeError, RunError, TrainingDiverged
 from aevb.evaluation.batches import inference
 from aevb.evaluation.elbo import elbo
-from aevb.models.trace import check_support
+from aevb.models.trace import check_pair, check_support
 from aevb.models.vae import VAE
 from aevb.runs.files import alone, read_tensors, sweep, write_tensors
 from aevb.runs.parts import told
@@ -165,11 +165,12 @@ class _Fitting:
         return fitting
 
     def refuse_unfit(self) -> None:
-        """What `train` would refuse at its first step: data outside of the likelihood's support, or of another shape."""
+        """What `train` would refuse at its first step: data or a prior that do not fit the likelihood or posterior."""
         model = cast(VAE, self.learner.model)
         with inference(model, 0):
             x = self.data.train[:64]
             check_support(model.decode(model.encode(x)), x)
+            check_pair(model.posterior(x), model.prior())
 
     def into(self, run: Run, show: Show | None, checkpoint_every: float) -> Run:
         """Train to the end, or to where it stops."""

@@ -12,12 +12,12 @@ from torch import nn
 
 from aevb.errors import RecipeError, suggest
 from aevb.models.networks import MLP, ConvDecoder, ConvEncoder
-from aevb.models.priors import StandardNormal
+from aevb.models.priors import PRIORS
 from aevb.objectives.bounds import ELBO
 from aevb.objectives.full_bayes import FullBayes
 from aevb.objectives.schedules import Cosine, Exponential, Linear
 from aevb.objectives.wake_sleep import WakeSleep
-from aevb.probability import families
+from aevb.probability import families, reparameterized
 from aevb.training.optimizers import SGD, Adagrad, Adam
 
 Parts = Mapping[str, Callable[..., Any]]
@@ -32,12 +32,23 @@ FAMILIES: Parts = {
     "laplace": families.Laplace,
     "student-t": families.StudentT,
     "delta": families.Delta,
+    "logistic": reparameterized.Logistic,
+    "gumbel": reparameterized.Gumbel,
+    "cauchy": reparameterized.Cauchy,
+    "uniform": reparameterized.Uniform,
+    "exponential": reparameterized.Exponential,
+    "weibull": reparameterized.Weibull,
+    "log-normal": reparameterized.LogNormal,
+    "gamma": reparameterized.Gamma,
+    "beta": reparameterized.Beta,
+    "dirichlet": reparameterized.Dirichlet,
 }
+UNDIFFERENTIABLE = ("bernoulli", "continuous-bernoulli", "categorical", "discretized-logistic")
 SCHEDULES: Parts = {"linear": Linear, "cosine": Cosine, "exponential": Exponential}
 AXES: Mapping[str, Parts] = {
-    "prior": {"standard-normal": StandardNormal},
-    "posterior": {k: FAMILIES[k] for k in ("normal", "full-normal", "laplace", "student-t", "delta")},
-    "likelihood": {k: v for k, v in FAMILIES.items() if k not in ("full-normal", "delta")},
+    "prior": PRIORS,
+    "posterior": {k: v for k, v in FAMILIES.items() if k not in UNDIFFERENTIABLE},
+    "likelihood": {k: v for k, v in FAMILIES.items() if k not in ("full-normal", "delta", "uniform", "dirichlet")},
     "encoder": {"mlp": MLP, "conv": ConvEncoder},
     "decoder": {"mlp": MLP, "conv": ConvDecoder},
     "objective": {"elbo": ELBO, "full-bayes": FullBayes, "wake-sleep": WakeSleep},

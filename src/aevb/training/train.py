@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from aevb.errors import DataError, TrainingDiverged
-from aevb.models.trace import LatentModel, check_support
+from aevb.models.trace import LatentModel, check_pair, check_support
 from aevb.objectives.bounds import Info, Objective
 from aevb.objectives.schedules import Schedule
 from aevb.training.compiled import Update, compiled_update
@@ -150,6 +150,7 @@ def train(
         DataError: NaN or infinity in the data, data of another type than the parameters, no data at all, or data outside
             of the likelihood's support.
         ShapeError: the likelihood is over another shape than the data.
+        RecipeError: the prior does not fit the posterior: KL(q(z|x) ‖ p(z)) is infinite, or their supports differ.
         TrainingDiverged: the loss became NaN, infinite, or a hundred times its first value.
     """
     settings = training or (learner.training_settings if learner else Training())
@@ -177,7 +178,10 @@ def _meet_kl(learner: Learner, x: Tensor) -> None:
 
 
 def _check_data(model: nn.Module, data: Indexable) -> None:
-    """Hold a tensor whole, anything else by its first rows, against the likelihood's support. Draws and learns nothing."""
+    """Hold a tensor whole, anything else by its first rows, against the likelihood's support, and q(z|x) against p(z).
+
+    Draws and learns nothing.
+    """
     if not len(data):
         raise DataError("The data hold no rows: there is nothing to train on.")
     weights = next(model.parameters())
@@ -189,6 +193,8 @@ def _check_data(model: nn.Module, data: Indexable) -> None:
         if isinstance(model, LatentModel):
             model.eval()  # batch normalisation must not learn from this look
             check_support(model.decode(model.encode(x[:1])), whole)
+            t = model.trace(x[:1])
+            check_pair(t.q, t.p)
 
 
 def _check_type(x: Any, dtype: torch.dtype) -> None:
