@@ -14,6 +14,7 @@ from benchmarks.contenders import SUBJECTS, Task
 from benchmarks.measure import Result, Settings
 
 RESULTS = Path(__file__).parent / "results"
+NOTES = Path(__file__).parent / "notes.md"  # what the tables mean, by hand
 
 
 def processor() -> str:
@@ -34,7 +35,7 @@ def context(settings: Settings, command: str) -> dict[str, Any]:
         "processor": processor(),
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 2),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
 
@@ -119,4 +120,4 @@ def page(sections: list[str]) -> str:
         "that of the column's subject in the same round: above 1, the subject is faster. Nats per image are the mean "
         "loss of the warm-up, to see that all did the same work.\n"
     )
-    return "\n".join([introduction, *sections])
+    return "\n".join([introduction, *sections, NOTES.read_text(encoding="utf-8")])

@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from aevb.data import dataset
 from aevb.data.arrays import array_dataset, permutation
-from aevb.data.dataset import Dataset, Split, Values
+from aevb.data.dataset import Dataset, Split, Streamed, Values, placed
 from aevb.data.readers import matlab_images, read_idx, read_mat, read_pickled_array
 from aevb.data.sources import SOURCES, load_data, read_omniglot, read_silhouettes
 from aevb.errors import DataError, ShapeError
@@ -690,3 +691,17 @@ def test_a_zip_with_a_link_or_broken_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.zip").write_bytes(b"PK broken")
     with pytest.raises(DataError, match=r"p.zip cannot be read as a .zip"):
         load_data(tmp_path / "p.zip")
+
+
+def test_rows_that_do_not_fit_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same batches, whether a split is moved whole or batch by batch."""
+    rows = torch.arange(600, dtype=torch.uint8).remainder(17).reshape(100, 6)
+    split, index = Split(rows, None, Values("levels", levels=17)), torch.tensor([3, 99, 3, 0])
+    assert isinstance(placed(split, "cpu"), Split)
+    monkeypatch.setattr(dataset, "free_memory", lambda device: 1199.0)
+    streamed = placed(split, "cpu")
+    assert isinstance(streamed, Streamed)
+    assert len(streamed) == 100
+    assert torch.equal(streamed[index], split[index])
+    monkeypatch.setattr(dataset, "free_memory", lambda device: 1200.0)
+    assert isinstance(placed(split, "cpu"), Split)

@@ -295,7 +295,7 @@ MISTAKES = {
     "training.optimizer=adm": r"optimizer: there is no 'adm'\. Did you mean 'adam'",
     "training.ema=2": r"training: Invalid decay value 2",
     "training.learning_rate=0.1": r"training\.learning_rate: expected a schedule such as \{type",
-    "training.learning_rate.steps=3": r"learning_rate: a schedule needs a type\. Possible: cosine, exponential, linear",
+    "training.learning_rate={steps=3}": r"learning_rate: a schedule needs a type\. Possible: cosine, exponential, linear",
     'training.learning_rate={type="linaer"}': r"training\.learning_rate: there is no 'linaer'\. Did you mean 'linear'",
     'training.learning_rate={type="linear"}': r"learning_rate \(linear\): start and end and steps must be given",
     'objective.beta={type="linear", start=0, end=1, steps=0}': r"\.beta \(linear\): A schedule needs steps ≥ 1; got 0",

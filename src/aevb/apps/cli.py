@@ -97,7 +97,16 @@ def train(
     another step size.
     """
     if resume:
-        _refuse({"--recipe": recipe, "--latent": latent, "--batch": batch, "--seed": seed, "--out": out})
+        _refuse(
+            {
+                "--recipe": recipe,
+                "--latent": latent,
+                "--batch": batch,
+                "--seed": seed,
+                "--out": out,
+                "--compile": compile_ or None,
+            }
+        )
         run, data = _resume(source, epochs, samples, set_ or [], device, data_dir, json_)
     else:
         changes = {"latent": latent, "training__batch": batch, "training__seed": seed, "training__compile": compile_ or None}
@@ -106,7 +115,7 @@ def train(
             changes["training__samples"] = _samples(epochs, samples, len(data.train))
         chosen = chosen.replace(**{k: v for k, v in changes.items() if v is not None})
         run = _train(chosen, data, out, device, json_)
-    _finish(run, data, figures, json_)
+    _finish(run, data, _device(device), figures, json_)
 
 
 @app.command(epilog=examples("aevb evaluate", "aevb evaluate RUN --importance-samples 5000 --json"))
@@ -449,9 +458,9 @@ def _interruptible(go: Callable[[Any], Run], path: Path, quiet: bool) -> Run:
         raise typer.Exit(130) from None
 
 
-def _finish(run: Run, data: Dataset, figures: bool, as_json: bool) -> None:
+def _finish(run: Run, data: Dataset, device: str, figures: bool, as_json: bool) -> None:
     """After training: judge, draw, say where everything is and what to try."""
-    result = _evaluate(run, data, "test", None, None, None, "cpu")
+    result = _evaluate(run, data, "test", None, None, None, device)
     if not as_json:
         best = run.meta["best_step"] * run.meta["samples"] // run.meta["steps"]
         title = f"{data.name}, test split, n = {result['n']:,}, after {run.meta['samples']:,} training samples"

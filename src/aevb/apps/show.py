@@ -108,13 +108,14 @@ def evaluation_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("  reconstruction", pm(e["reconstruction"]), "nats"),
         ("  KL(q(z|x) ‖ p(z))", pm(e["kl"]), "nats"),
         (likelihood, pm(e["log_likelihood"], e["log_likelihood_se"]), f"nats, {e['importance_samples']} importance samples"),
+        ("  effective samples", pm(e["effective_sample_size"], digits=1), f"of {e['importance_samples']}, mean over points"),
         ("bits per dimension", pm(e["bits_per_dim"], e["bits_per_dim_se"], 4), "bits"),
         ("active units", f"{e['active_units']} of {e['latent_size']}", "Cov E[z|x] > 0.01"),
     ]
     latent = e.get("latent") or {}
     names = {
-        "knn_accuracy": "nearest neighbours' label",
-        "linear_accuracy": "linear probe",
+        "knn_accuracy": "10-nearest-neighbours accuracy",
+        "linear_accuracy": "linear-probe accuracy",
         "kmeans_nmi": "k-means NMI",
         "kmeans_ari": "k-means ARI",
         "kmeans_accuracy": "k-means accuracy",

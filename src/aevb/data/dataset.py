@@ -166,6 +166,30 @@ class Split:
 
 
 @dataclass(frozen=True, eq=False)
+class Streamed:
+    """A split whose rows stay where they are and whose batches go to a device: for data larger than its memory."""
+
+    split: Split
+    device: torch.device | str
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        return self.split[index.to(self.split.stored.device)].to(self.device)
+
+
+def placed(split: Split, device: torch.device | str) -> Split | Streamed:
+    """The split on a device where its rows fit there, otherwise streamed to it batch by batch."""
+    return split.to(device) if split.stored.nbytes <= free_memory(torch.device(device)) / 2 else Streamed(split, device)
+
+
+def free_memory(device: torch.device) -> float:
+    """Free bytes of a GPU; infinite for other devices, where the rows are already."""
+    return float(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else float("inf")
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Train, validation and test rows, what to call them, and the recipe that suits them.
 
@@ -202,11 +226,6 @@ class Dataset:
     def support(self) -> Support:
         """Where x lives: see `Values.support`."""
         return self.train.values.support
-
-    @property
-    def bits(self) -> bool:
-        """Whether x is discrete, so that bits per dimension mean something."""
-        return self.support in ("binary", "levels")
 
     def to(self, device: torch.device | str) -> Dataset:
         """The same data on a device."""

@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from aevb.data.dataset import Dataset
+from aevb.data.dataset import Dataset, placed
 from aevb.errors import RecipeError, RunError, TrainingDiverged
 from aevb.evaluation.batches import inference
 from aevb.evaluation.elbo import elbo
@@ -142,8 +142,11 @@ def amend(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
 class _Fitting:
     """The state of one training beyond its `Learner`: sums since the last record, and the best weights so far."""
 
-    def __init__(self, recipe: Recipe, data: Dataset, learner: Learner, training: Training) -> None:
+    def __init__(
+        self, recipe: Recipe, data: Dataset, learner: Learner, training: Training, device: str | torch.device
+    ) -> None:
         self.data, self.learner, self.training = data, learner, training
+        self.rows, self.held = placed(data.train, device), placed(data.validation, device)
         self.watching: Validation = recipe.validation()
         self.total = training.steps(len(data.train))
         self.batch = min(training.batch, len(data.train))
@@ -160,7 +163,7 @@ class _Fitting:
         model = recipe.model(data.shape, data.train.values.levels).to(device)
         objective = recipe.objective(model, len(data.train))
         learner = told("training", lambda: Learner(model, objective, training, len(data.train)))
-        fitting = cls(recipe, data.to(device), learner, training)
+        fitting = cls(recipe, data, learner, training, device)
         fitting.refuse_unfit()
         return fitting
 
@@ -168,7 +171,7 @@ class _Fitting:
         """What `train` would refuse at its first step: data or a prior that do not fit the likelihood or posterior."""
         model = cast(VAE, self.learner.model)
         with inference(model, 0):
-            x = self.data.train[:64]
+            x = self.data.train[:64].to(next(model.parameters()).device)
             check_support(model.decode(model.encode(x)), x)
             check_pair(model.posterior(x), model.prior())
 
@@ -192,7 +195,7 @@ class _Fitting:
             return "patience"
         begun, saved = _Clock(), _Clock()
         shown, first, before = _Clock(), self.learner.number, self.seconds
-        for step in train(self.learner.model, self.learner.objective, self.data.train, learner=self.learner):
+        for step in train(self.learner.model, self.learner.objective, self.rows, learner=self.learner):
             self.count(step)
             looked = self.due(self.look_every, step.number)
             if looked or self.due(self.record_every, step.number):
@@ -247,7 +250,7 @@ class _Fitting:
     def look(self, step: Step) -> dict[str, float]:
         """The ELBO of the validation split; its weights are kept if it is the best."""
         model = self.learner.best_known
-        bound = elbo(cast(VAE, model), self.data.validation, samples=self.watching.samples)
+        bound = elbo(cast(VAE, model), self.held, samples=self.watching.samples)
         numbers = {"reconstruction": float(bound.reconstruction.mean())}
         score = numbers["reconstruction"]
         if bool(torch.isfinite(bound.kl).all()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aevb.data.dataset import Dataset, Split
+from aevb.data.dataset import Dataset, Split, placed
 from aevb.errors import DataError
 from aevb.evaluation.evaluate import evaluate
 from aevb.runs.files import write_json
@@ -23,22 +23,22 @@ def judge(
     limit: int | None = None,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Evaluate a run's model on a split, with its recipe's settings where none are given; also in evaluation-SPLIT.json."""
+    """Evaluate a run's model on a split, with its recipe's settings where none are given: then also kept in evaluation-SPLIT.json."""
     settings = run.recipe.judging()
     rows: Split = getattr(data, part)
-    rows = (rows if limit is None else rows.take(limit)).frozen().to(device)
+    rows = (rows if limit is None else rows.take(limit)).frozen()
     if not len(rows):
         raise DataError(f"The {part} split of {run.path.name} is empty. Choose another with --split.")
-    known = data.train.take(REFERENCE).frozen().to(device)
+    known = data.train.take(REFERENCE).frozen()
     result = evaluate(
         run.model(device),
-        rows,
+        placed(rows, device),
         split=part,
         importance_samples=importance_samples or settings.importance_samples,
         elbo_samples=samples or settings.samples,
         labels=rows.labels,
-        reference=None if known.labels is None else (known, known.labels),
+        reference=None if known.labels is None else (placed(known, device), known.labels),
     ).to_dict()
-    if limit is None:
+    if limit is importance_samples is samples is None:  # the verdict on record is the recipe's own
         write_json(run.path / f"evaluation-{part}.json", result)
     return result

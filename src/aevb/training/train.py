@@ -151,7 +151,7 @@ def train(
             of the likelihood's support.
         ShapeError: the likelihood is over another shape than the data.
         RecipeError: the prior does not fit the posterior: KL(q(z|x) ‖ p(z)) is infinite, or their supports differ.
-        TrainingDiverged: the loss became NaN, infinite, or a hundred times its first value.
+        TrainingDiverged: the loss became NaN, infinite, or a hundred times its first value (and more than 10⁴ nats).
     """
     settings = training or (learner.training_settings if learner else Training())
     _check_data(model, data)
