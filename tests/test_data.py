@@ -177,7 +177,7 @@ def test_dataset_freezes_validation_and_test_but_not_train() -> None:
     data = Dataset("bytes", split, split, split)
     kinds = [part.values.kind for part in (data.train, data.validation, data.test)]
     assert kinds == ["dynamic", "threshold", "threshold"]
-    assert (data.support, data.bits, data.shape) == ("binary", True, (1,))
+    assert (data.support, data.shape) == ("binary", (1,))
     assert torch.equal(data.to("cpu").test.stored, data.test.stored)
 
 
@@ -430,7 +430,7 @@ def test_float_tables_are_standardized_by_the_train_rows(tmp_path: Path) -> None
     x = np.random.default_rng(0).normal(5, 3, (50, 4))
     np.save(tmp_path / "table.npy", x)
     data = load_data(tmp_path / "table.npy")
-    assert (data.name, data.recipe, data.support, data.bits) == ("table", "gaussian", "real", False)
+    assert (data.name, data.recipe, data.support) == ("table", "gaussian", "real")
     assert [len(part) for part in (data.train, data.validation, data.test)] == [40, 5, 5]
     order = permutation(50, 0)
     np.testing.assert_allclose(data.train.values.mean, x[order[:40]].mean(0), rtol=1e-5)

@@ -691,10 +691,13 @@ def test_a_verdict_is_what_evaluate_says(run: Run, data: Dataset) -> None:
         reference=(data.train.frozen(), data.train.labels),
     ).to_dict()
     assert result == expected
-    assert json.loads((run.path / "evaluation-validation.json").read_text()) == expected
-    assert judge(run, data)["importance_samples"] == 5  # of the recipe
+    assert not (run.path / "evaluation-validation.json").exists()  # other settings than the recipe's leave no verdict
+    verdict = judge(run, data)
+    assert verdict["importance_samples"] == 5  # of the recipe
+    assert json.loads((run.path / "evaluation-test.json").read_text()) == verdict
     assert judge(run, data, limit=10)["n"] == 10
-    assert json.loads((run.path / "evaluation-test.json").read_text())["n"] == 300  # a part is no verdict
+    assert judge(run, data, importance_samples=3)["importance_samples"] == 3
+    assert json.loads((run.path / "evaluation-test.json").read_text()) == verdict
 
 
 def test_an_interrupted_run_of_another_process_can_be_read(run: Run) -> None:

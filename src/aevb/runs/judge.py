@@ -23,7 +23,10 @@ def judge(
     limit: int | None = None,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Evaluate a run's model on a split, with its recipe's settings where none are given: then also kept in evaluation-SPLIT.json."""
+    """Evaluate a run's model on a split, with the recipe's settings where none are given.
+
+    With none given, this is the run's verdict, and kept in evaluation-SPLIT.json.
+    """
     settings = run.recipe.judging()
     rows: Split = getattr(data, part)
     rows = (rows if limit is None else rows.take(limit)).frozen()
