@@ -61,7 +61,7 @@ def test_wake_sleep_learns_the_oracle() -> None:
     for p in model.decoder.parameters():
         p.requires_grad_(False)
     optimizer = torch.optim.Adam(model.encoder.parameters(), lr=0.02)
-    before = float(o.gap(model, x).mean())
+    before = float(o.gap(model, x).mean().detach())
     torch.manual_seed(1)
     for step in range(400):
         optimizer.zero_grad()
