@@ -1,0 +1,261 @@
+"""A curve: one training of a recipe, measured at fixed numbers of training samples, whole on disk at every moment."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aevb.data.dataset import Dataset, Split
+from aevb.data.sources import load_data
+from aevb.errors import RunError, TrainingDiverged
+from aevb.evaluation.elbo import elbo
+from aevb.models.vae import VAE
+from aevb.runs.files import alone, read_tensors, write_tensors, write_text
+from aevb.runs.recipe import Recipe
+from aevb.runs.store import machine
+from aevb.training.checkpoint import restore, state_tensors
+from aevb.training.train import Learner, train
+
+STEPS = (0.01, 0.02, 0.1)  # Adagrad's step sizes in the paper
+PILOT = 20_000  # training samples after which the step size is chosen: "the first few iterations"
+MARKS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)  # times 10ᵏ: where a curve is measured
+FIRST = 10_000  # training samples at the first mark
+WORTH_COMPILING = 2_000_000  # training samples that repay the minute for which torch.compile thinks
+SAVE_EVERY = 20.0  # seconds between two checkpoints
+
+Row = dict[str, float]
+Measure = Callable[[Learner, Split, Split], Row]
+Tell = Callable[[str, int], None]  # (name of the curve, training samples seen)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a figure.
+
+    Attributes:
+        name: of its folder.
+        recipe, changes: what is trained; `changes` as in `Recipe.replace`.
+        source, values: the data, and what their numbers mean.
+        measure: (learner, train rows, test rows) → numbers; one row of the table.
+        rows: only so many rows of the train split, the first ones.
+        steps: the step sizes to choose from, by the bound on the train rows after `PILOT` samples; empty: the recipe's own.
+        marks: where it is measured, times 10ᵏ.
+        share: the part of the budget that is its own, for trainings that need not be so long.
+    """
+
+    name: str
+    recipe: str
+    source: str
+    measure: Measure
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    values: str = "grey"
+    rows: int | None = None
+    steps: tuple[float, ...] = STEPS
+    marks: tuple[float, ...] = MARKS
+    share: float = 1.0
+
+    def budget(self, samples: int) -> int:
+        return max(1, round(samples * self.share))
+
+    def learner(self, step_size: float | None, samples: int, compiled: bool = False) -> Learner:
+        """The recipe's model, objective and optimiser before the first step."""
+        recipe = Recipe.load(self.recipe).replace(**self.changes, training__samples=samples)
+        if step_size is not None:
+            recipe = recipe.replace(training__optimizer__lr=step_size)
+        if compiled:
+            recipe = recipe.replace(training__compile=True)
+        data, n = self.data(), len(self.train())
+        model = recipe.model(data.shape, data.train.values.levels)
+        return Learner(model, recipe.objective(model, n), recipe.training(), n)
+
+    def data(self) -> Dataset:
+        return dataset(self.source, self.values)
+
+    def train(self) -> Split:
+        return self.data().train if self.rows is None else self.data().train.take(self.rows)
+
+
+@lru_cache(maxsize=2)
+def dataset(source: str, values: str) -> Dataset:
+    return load_data(source, values=values)
+
+
+@dataclass
+class Followed:
+    """A curve as far as it is on disk: the rows measured so far, and how it was trained."""
+
+    rows: list[Row]
+    settings: dict[str, Any]
+
+    def column(self, name: str) -> tuple[list[float], list[float]]:
+        """Training samples, and the numbers `name` there, where there are any."""
+        pairs = [(r["samples"], r[name]) for r in self.rows if math.isfinite(r.get(name, math.nan))]
+        return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def follow(curve: Curve, place: Path, samples: int, tell: Tell | None = None) -> Followed:
+    """Train a curve to its share of `samples`, from where its folder left it, and measure it at every mark on the way.
+
+    Raises:
+        RunError: another process is at work on it, or its folder is of another curve.
+        TrainingDiverged: at every step size.
+    """
+    folder, budget = place / curve.name, curve.budget(samples)
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        tensors, notes = _saved(folder)
+        settings = notes.get("settings") or _settings(curve)
+        if settings["curve"] != _described(curve):
+            raise RunError(f"{folder} holds another curve: {settings['curve']}. Reproduce into another folder.")
+        number, rows, seconds = notes.get("number", 0), notes.get("rows", []), notes.get("seconds", 0.0)
+        if rows and rows[-1]["samples"] >= budget:
+            return Followed(rows, settings)
+        compiled = curve.recipe != "mcem" and budget >= WORTH_COMPILING and _has_compiler()
+        learner = curve.learner(settings["step_size"], budget, compiled)
+        if number:
+            restore(learner, tensors, number)
+        else:
+            rows = [_row(curve, learner, 0, 0.0)]
+        settings["compiled_from"] = settings.get("compiled_from") or (number if compiled else None)
+        _advance(curve, folder, learner, _State(rows, settings, seconds), budget, tell)
+        return Followed(rows, settings)
+
+
+@dataclass
+class _State:
+    rows: list[Row]
+    settings: dict[str, Any]
+    seconds: float
+
+
+def _advance(curve: Curve, folder: Path, learner: Learner, state: _State, budget: int, tell: Tell | None) -> None:
+    batch = min(learner.training_settings.batch, len(curve.train()))
+    due = {math.ceil(mark / batch) for mark in marks(curve.marks, budget)} | {math.ceil(budget / batch)}
+    begun = saved = told = time.perf_counter()
+    for step in train(learner.model, learner.objective, curve.train(), learner=learner):
+        now = time.perf_counter()
+        if tell and now - told > 1:
+            tell(curve.name, step.samples)
+            told = now
+        measured = step.number in due
+        if measured:
+            state.seconds += now - begun
+            state.rows.append(_row(curve, learner, step.samples, state.seconds))
+            begun = time.perf_counter()
+        if measured or now - saved > SAVE_EVERY:
+            state.seconds += time.perf_counter() - begun
+            _save(folder, learner, state)
+            begun = saved = time.perf_counter()
+
+
+def marks(multiples: tuple[float, ...], budget: int) -> Iterator[int]:
+    """m·10ᵏ from `FIRST` to the budget."""
+    for power in range(0, 12):
+        for multiple in multiples:
+            if FIRST <= multiple * 10**power <= budget:
+                yield round(multiple * 10**power)
+
+
+def _row(curve: Curve, learner: Learner, samples: int, seconds: float) -> Row:
+    return {"samples": samples, "seconds": round(seconds, 2), **curve.measure(learner, curve.train(), curve.data().test)}
+
+
+def _settings(curve: Curve) -> dict[str, Any]:
+    """What does not change while a curve grows; the step size is chosen here."""
+    chosen, pilot = choose_step(curve)
+    return {"curve": _described(curve), "step_size": chosen, "pilot": pilot, "machine": machine(), "threads": 1}
+
+
+def _described(curve: Curve) -> dict[str, Any]:
+    changes = {k: v for k, v in curve.changes.items()}
+    facts = {"recipe": curve.recipe, "changes": changes, "source": curve.source, "values": curve.values, "rows": curve.rows}
+    return json.loads(json.dumps(facts))  # type: ignore[no-any-return]
+
+
+def choose_step(curve: Curve) -> tuple[float | None, dict[str, float | None]]:
+    """The step size with the highest bound on train rows after `PILOT` samples, and that bound for each; None: diverged."""
+    if not curve.steps:
+        return None, {}
+    reached = {step: _pilot(curve, step) for step in curve.steps}
+    best = max(curve.steps, key=lambda s: reached[s])
+    if reached[best] == -math.inf:
+        raise TrainingDiverged(f"{curve.name} diverged at each of the step sizes {curve.steps}.")
+    return best, {str(s): round(v, 3) if math.isfinite(v) else None for s, v in reached.items()}
+
+
+def _pilot(curve: Curve, step: float) -> float:
+    learner = curve.learner(step, PILOT)
+    try:
+        for _ in train(learner.model, learner.objective, curve.train(), learner=learner):
+            pass
+    except TrainingDiverged:
+        return -math.inf
+    value = bound(learner, curve.train())
+    return value if math.isfinite(value) else -math.inf
+
+
+def bound(learner: Learner, rows: Split, most: int = 10_000) -> float:
+    """The mean of the ELBO over the first `most` rows, in nats per data point; one sample of z each."""
+    model = learner.best_known
+    assert isinstance(model, VAE)
+    return float(elbo(model, rows.take(most)).elbo.mean())
+
+
+def bounds(learner: Learner, train: Split, test: Split) -> Row:
+    """The two lines of a panel of Fig. 2: the bound on (the first 10,000) train rows and on test rows."""
+    return {"train": bound(learner, train), "test": bound(learner, test)}
+
+
+def _has_compiler() -> bool:
+    return any(shutil.which(name) for name in ("g++", "c++", "clang++"))
+
+
+def _save(folder: Path, learner: Learner, state: _State) -> None:
+    """One file, whole, from which the curve goes on; and its rows as a table for readers."""
+    notes = {"number": learner.number, "rows": state.rows, "seconds": state.seconds, "settings": state.settings}
+    write_tensors(folder / "state.safetensors", state_tensors(learner), {"state": json.dumps(notes)})
+    write_text(folder / "points.csv", as_csv(state.rows))
+
+
+def _saved(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    if not (folder / "state.safetensors").is_file():
+        return {}, {}
+    tensors, notes = read_tensors(folder / "state.safetensors")
+    return tensors, json.loads(notes["state"])
+
+
+def read(curve: Curve, place: Path) -> Followed | None:
+    """What is on disk of a curve; None if nothing is."""
+    _, notes = _saved(place / curve.name)
+    return Followed(notes["rows"], notes["settings"]) if notes else None
+
+
+def trained(curve: Curve, place: Path) -> Learner:
+    """The learner of a curve as its folder has it, with the trained model in evaluation mode."""
+    tensors, notes = _saved(place / curve.name)
+    if not notes:
+        raise RunError(f"{place / curve.name} holds no trained curve yet.")
+    learner = curve.learner(notes["settings"]["step_size"], PILOT)
+    restore(learner, tensors, notes["number"])
+    learner.model.eval()
+    return learner
+
+
+def as_csv(rows: list[Row]) -> str:
+    out = io.StringIO()
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(out, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows({k: f"{v:.10g}" for k, v in row.items()} for row in rows)
+    return out.getvalue()
