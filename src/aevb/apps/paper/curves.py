@@ -161,7 +161,7 @@ def _advance(curve: Curve, folder: Path, learner: Learner, state: _State, budget
 
 def marks(multiples: tuple[float, ...], budget: int) -> Iterator[int]:
     """m·10ᵏ from `FIRST` to the budget."""
-    for power in range(0, 12):
+    for power in range(12):
         for multiple in multiples:
             if FIRST <= multiple * 10**power <= budget:
                 yield round(multiple * 10**power)
@@ -178,8 +178,13 @@ def _settings(curve: Curve) -> dict[str, Any]:
 
 
 def _described(curve: Curve) -> dict[str, Any]:
-    changes = {k: v for k, v in curve.changes.items()}
-    facts = {"recipe": curve.recipe, "changes": changes, "source": curve.source, "values": curve.values, "rows": curve.rows}
+    facts = {
+        "recipe": curve.recipe,
+        "changes": dict(curve.changes),
+        "source": curve.source,
+        "values": curve.values,
+        "rows": curve.rows,
+    }
     return json.loads(json.dumps(facts))  # type: ignore[no-any-return]
 
 

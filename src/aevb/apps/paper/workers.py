@@ -42,7 +42,7 @@ class Line:
 
 
 def follow_all(curves: Sequence[Curve], place: Path, samples: int, jobs: int, show: Show | None = None) -> None:
-    """Follow each curve to its budget, `jobs` at a time. One that fails does not stop the others; its error is raised last."""
+    """Follow each curve to its budget, `jobs` at a time. Where one fails the others go on, and its error is raised last."""
     lines = {c.name: Line(c, place, samples) for c in curves}
     missing = [c for c in curves if lines[c.name].seen < lines[c.name].total]
     if not missing:
