@@ -90,18 +90,28 @@ class Normal(Factorized):
         shape: event shape.
         link: a function applied to μ; `torch.sigmoid` for data in (0, 1), as the paper does for Frey Face.
         scale: a fixed σ; then φ = μ alone.
+        least: a lower bound of σ, so that no density grows without bound: σ² = e^φ₂ + least².
     """
 
-    def __init__(self, shape: Shape, link: Callable[[Tensor], Tensor] | None = None, scale: float | None = None) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        link: Callable[[Tensor], Tensor] | None = None,
+        scale: float | None = None,
+        least: float = 0.0,
+    ) -> None:
         super().__init__(shape)
         if scale is not None and not scale > 0:
             raise ShapeError(f"Normal: a fixed scale must be positive; got {scale}.")
-        self.link, self.scale = link, scale
+        if least < 0:
+            raise ShapeError(f"Normal: the least scale must not be negative; got {least}.")
+        self.link, self.scale, self.least = link, scale, least
         self.parameters = 2 if scale is None else 1
 
     def elements(self, *parts: Tensor) -> Distribution:
         mean = parts[0] if self.link is None else self.link(parts[0])
         scale = scale_from_log_variance(parts[1]) if self.scale is None else torch.full_like(mean, self.scale)
+        scale = torch.hypot(scale, scale.new_tensor(self.least)) if self.least else scale
         return torch.distributions.Normal(mean, scale, validate_args=False)
 
 

@@ -8,7 +8,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -230,7 +230,7 @@ def _save(folder: Path, learner: Learner, state: _State) -> None:
     """One file, whole, from which the curve goes on; and its rows as a table for readers."""
     notes = {"number": learner.number, "rows": state.rows, "seconds": state.seconds, "settings": state.settings}
     write_tensors(folder / "state.safetensors", state_tensors(learner), {"state": json.dumps(notes)})
-    write_text(folder / "points.csv", as_csv(state.rows))
+    write_table(folder / "points.csv", state.rows)
 
 
 def _saved(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -257,10 +257,10 @@ def trained(curve: Curve, place: Path) -> Learner:
     return learner
 
 
-def as_csv(rows: list[Row]) -> str:
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A CSV of all the rows' columns, in the order in which they first come; what a row lacks stays empty."""
     out = io.StringIO()
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    writer = csv.DictWriter(out, columns, lineterminator="\n", restval="")
+    writer = csv.DictWriter(out, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n", restval="")
     writer.writeheader()
-    writer.writerows({k: f"{v:.10g}" for k, v in row.items()} for row in rows)
-    return out.getvalue()
+    writer.writerows(rows)
+    write_text(path, out.getvalue())

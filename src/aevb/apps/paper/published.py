@@ -17,8 +17,8 @@ Points = tuple[list[float], list[float]]
 def curve(figure: str, panel: str, algorithm: str, split: str) -> Points:
     """Training samples, ascending, and the value there in nats per data point; two empty lists where the paper has none.
 
-    Figure "2", panels "MNIST Nz=3", ..., "Frey Nz=2", ...; figure "3", panels "N=1000" and "N=50000". Algorithms "AEVB", "WS"
-    and "MCEM", splits "train" and "test".
+    Figure "2", panels "MNIST Nz=3", ..., "Frey Nz=2", ...; figure "3", panels "N=1000" and "N=50000". Algorithms "AEVB",
+    "WS" and "MCEM", splits "train" and "test".
     """
     samples, values = _table().get((figure, panel, algorithm, split), ([], []))
     return list(samples), list(values)
