@@ -52,6 +52,7 @@ _HOME = {
     "ELBO": "objectives.bounds",
     "Objective": "objectives.bounds",
     "FullBayes": "objectives.full_bayes",
+    "MonteCarloEM": "objectives.monte_carlo_em",
     "WakeSleep": "objectives.wake_sleep",
     "Cosine": "objectives.schedules",
     "Exponential": "objectives.schedules",
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
     from aevb.models.vae import VAE
     from aevb.objectives.bounds import ELBO, Objective
     from aevb.objectives.full_bayes import FullBayes
+    from aevb.objectives.monte_carlo_em import MonteCarloEM
     from aevb.objectives.schedules import Cosine, Exponential, Linear
     from aevb.objectives.wake_sleep import WakeSleep
     from aevb.probability.families import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -16,6 +16,18 @@ class Objective(Protocol):
     """(model, x (B, *X), step) → (loss to descend, a scalar in nats per data point; what to log, detached scalars)."""
 
     def __call__(self, model: LatentModel, x: Tensor, step: Step, /) -> tuple[Tensor, Info]: ...
+
+
+@runtime_checkable
+class PerPoint(Protocol):
+    """An objective that keeps something of its own for each data point, in the place of an encoder.
+
+    `updates` is how many updates of the weights each batch serves; `meet` is told the batch's rows before every update.
+    """
+
+    updates: int
+
+    def meet(self, rows: Tensor, /) -> None: ...
 
 
 class ELBO:

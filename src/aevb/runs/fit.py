@@ -22,6 +22,7 @@ from aevb.evaluation.batches import inference
 from aevb.evaluation.elbo import elbo
 from aevb.models.trace import check_pair, check_support
 from aevb.models.vae import VAE
+from aevb.objectives.bounds import PerPoint
 from aevb.runs.files import alone, read_tensors, sweep, write_tensors
 from aevb.runs.parts import told
 from aevb.runs.recipe import Recipe, Validation
@@ -58,7 +59,8 @@ def fit(
 ) -> Run:
     """Train a recipe on data into a new run folder.
 
-    The weights that are kept are those of the best validation ELBO, or the last where there is no validation split.
+    The weights that are kept are those of the best validation ELBO, or the last where there is no validation split, or no
+    encoder is trained (`MonteCarloEM`).
 
     Args:
         out: the folder; runs/SOURCE-RECIPE-TIME if None.
@@ -147,6 +149,8 @@ class _Fitting:
     ) -> None:
         self.data, self.learner, self.training = data, learner, training
         self.rows, self.held = placed(data.train, device), placed(data.validation, device)
+        if isinstance(learner.objective, PerPoint):  # its encoder is untrained, so no bound would say anything
+            self.held = placed(data.validation.take(0), device)
         self.watching: Validation = recipe.validation()
         self.total = training.steps(len(data.train))
         self.batch = min(training.batch, len(data.train))
@@ -242,7 +246,7 @@ class _Fitting:
         """A line of metrics: means over the steps since the last one; with the validation ELBO at a look."""
         line: dict[str, Any] = {"step": step.number, "samples": step.samples, "seconds": round(self.seconds, 3)}
         line |= {"train": self.means()}
-        if looked and len(self.data.validation):
+        if looked and len(self.held):
             line["validation"] = self.look(step)
         run.log(line)
         self.sums, self.counted = {}, 0

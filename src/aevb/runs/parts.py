@@ -15,6 +15,7 @@ from aevb.models.networks import MLP, ConvDecoder, ConvEncoder
 from aevb.models.priors import PRIORS
 from aevb.objectives.bounds import ELBO
 from aevb.objectives.full_bayes import FullBayes
+from aevb.objectives.monte_carlo_em import MonteCarloEM
 from aevb.objectives.schedules import Cosine, Exponential, Linear
 from aevb.objectives.wake_sleep import WakeSleep
 from aevb.probability import families, reparameterized
@@ -51,7 +52,7 @@ AXES: Mapping[str, Parts] = {
     "likelihood": {k: v for k, v in FAMILIES.items() if k not in ("full-normal", "delta", "uniform", "dirichlet")},
     "encoder": {"mlp": MLP, "conv": ConvEncoder},
     "decoder": {"mlp": MLP, "conv": ConvDecoder},
-    "objective": {"elbo": ELBO, "full-bayes": FullBayes, "wake-sleep": WakeSleep},
+    "objective": {"elbo": ELBO, "full-bayes": FullBayes, "monte-carlo-em": MonteCarloEM, "wake-sleep": WakeSleep},
     "optimizer": {"adagrad": Adagrad, "adam": Adam, "sgd": SGD},
 }
 CONTEXT = ("shape", "inputs", "outputs", "image", "model", "n", "bound")  # parameters that are no keys of a recipe

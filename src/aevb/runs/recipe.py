@@ -156,7 +156,8 @@ class Recipe:
     def objective(self, model: nn.Module | None = None, n: int | None = None) -> Objective:
         """The objective; one that is of a model, or of N = `n` training points, must be given them."""
         given = {k: v for k, v in {"model": model, "n": n}.items() if v is not None}
-        objective: Objective = build("objective", self.settings["objective"], **given)
+        with seeded(derive(self.training().seed, "objective")):
+            objective: Objective = build("objective", self.settings["objective"], **given)
         return objective
 
     def model(self, shape: Iterable[int], levels: int = 256) -> VAE:

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from aevb.errors import DataError, TrainingDiverged
 from aevb.models.trace import LatentModel, check_pair, check_support
-from aevb.objectives.bounds import Info, Objective
+from aevb.objectives.bounds import Info, Objective, PerPoint
 from aevb.objectives.schedules import Schedule
 from aevb.training.compiled import Update, compiled_update
 from aevb.training.memory import keep_freed_memory
@@ -81,6 +81,8 @@ class Learner(nn.Module):
 
     def __init__(self, model: nn.Module, objective: Objective, training: Training, n: int) -> None:
         super().__init__()
+        if training.compile and isinstance(objective, PerPoint):
+            raise ValueError(f"{type(objective).__name__} cannot be compiled. Leave out training.compile.")
         self.model, self.objective, self.training_settings = model, objective, training
         groups = parameter_groups(self, 1 / n if training.weight_prior else 0.0)
         self.optimizer = training.optimizer(groups)
@@ -160,12 +162,16 @@ def train(
     device = next(model.parameters()).device
     order = Order(len(data), settings.batch, settings.seed, device)
     watch, steps = _Watch(), settings.steps(len(data))
+    own = learner.objective if isinstance(learner.objective, PerPoint) else None
     if settings.compile:
         _meet_kl(learner, data[order[0][:1]])
     while learner.number < steps:
         model.train()  # the caller may have evaluated
         with seeded(derive(settings.seed, "noise", learner.number), device):
-            info = learner.update(data[order[learner.number]])
+            rows = order[learner.number // (own.updates if own else 1)]
+            if own:
+                own.meet(rows)
+            info = learner.update(data[rows])
         watch(learner.number, info["loss"], last=learner.number == steps)
         yield Step(learner.number, learner.number * order.batch, info)
 
