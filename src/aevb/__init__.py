@@ -69,6 +69,8 @@ _HOME = {
     "log_marginal": "evaluation.marginal",
     "log_marginal_hmc": "evaluation.reciprocal",
     "log_predictive": "evaluation.predictive",
+    "fidelity": "evaluation.quality",
+    "mmd": "evaluation.quality",
     "Dataset": "data.dataset",
     "Split": "data.dataset",
     "load_data": "data.sources",
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
     from aevb.evaluation.evaluate import Evaluation, evaluate
     from aevb.evaluation.marginal import log_marginal
     from aevb.evaluation.predictive import log_predictive
+    from aevb.evaluation.quality import fidelity, mmd
     from aevb.evaluation.reciprocal import log_marginal_hmc
     from aevb.models.conditional import Conditional
     from aevb.models.networks import MLP, ConvDecoder, ConvEncoder

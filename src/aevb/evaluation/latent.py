@@ -10,13 +10,15 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_samples
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
+from torch.distributions import MultivariateNormal
 
+from aevb.errors import DataError
 from aevb.evaluation.batches import BATCH, Model, batches, inference
 from aevb.training.train import Indexable
 
@@ -56,6 +58,38 @@ def linear_probe(train_codes: Tensor, train_labels: Labels, test_codes: Tensor, 
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
     classifier.fit(as_array(train_codes), as_array(train_labels))
     return float(classifier.score(as_array(test_codes), as_array(test_labels)))
+
+
+def silhouette(codes: Tensor, labels: Labels) -> Tensor:
+    """How much nearer each code (N, D) is to those of its own label than to those of any other one, (N,), from -1 to 1.
+
+    s = (b - a) / max(a, b), with a the mean distance to codes of the same label, and b that to codes of the nearest other
+    label (Rousseeuw 1987); 0 where labels overlap, 1 where they are clusters of points. It does not depend on the scale.
+    """
+    return torch.as_tensor(silhouette_samples(as_array(codes), as_array(labels)), dtype=torch.float64)
+
+
+def prior_gap(codes: Tensor) -> Tensor:
+    """How far codes are from the prior N(0, I): log N(z; m, S) - log N(z; 0, I) for each of them, (N,), in nats.
+
+    m and S are the codes' mean and covariance, so that the mean over codes is exactly, in closed form,
+    KL(N(m, S) ‖ N(0, I)) = ½ (tr S + mᵀm - D - log det S), and sd / √N its standard error. Of the distances of all
+    distributions with these moments from the prior it is the least.
+
+    Args:
+        codes: (N, D); draws z ~ q(z|x), one per data point, for the aggregate posterior.
+
+    Raises:
+        DataError: the codes lie in a plane of fewer than D dimensions, whose distance is infinite.
+    """
+    z = codes.detach().cpu().double()
+    try:
+        fitted = MultivariateNormal(z.mean(0), z.T.cov(correction=0).reshape(z.shape[1], z.shape[1]))
+    except ValueError as error:
+        raise DataError(f"{len(z)} codes do not fill their {z.shape[1]} dimensions: no normal can be fitted.") from error
+    prior = MultivariateNormal(torch.zeros_like(z[0]), torch.eye(z.shape[1], dtype=z.dtype))
+    gap: Tensor = fitted.log_prob(z) - prior.log_prob(z)
+    return gap
 
 
 @dataclass(frozen=True)
