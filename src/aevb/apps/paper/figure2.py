@@ -89,16 +89,15 @@ def panels(known: Known) -> Figure:
     """As in the paper, MNIST above and Frey Face below; ours strong, the paper's pale."""
     rows = [[p for p in known if p.startswith(data)] for data in ("MNIST", "Frey")]
     rows = [row for row in rows if row]
-    figure = chart(
-        max(420 * max(map(len, rows)), 900), 430 * len(rows) + 60, "Figure 2: the bound L against training samples", _CAPTION
-    )
+    size = max(420 * max(map(len, rows)), 900), 430 * len(rows) + 60
+    figure = chart(*size, "Figure 2: the bound L against training samples", _CAPTION)
     grid = figure.add_gridspec(len(rows), 1)
-    for line, row in zip(grid, rows, strict=True):
-        inner = line.subgridspec(1, len(row))
-        for place, panel in zip(inner, row, strict=True):
-            axes = figure.add_subplot(place)
+    for i, row in enumerate(rows):
+        inner = grid[i].subgridspec(1, len(row))
+        for j, panel in enumerate(row):
+            axes = figure.add_subplot(inner[j])
             _panel(axes, panel, known[panel])
-            axes.set_ylabel("nats per data point" if panel == row[0] else "")
+            axes.set_ylabel("" if j else "nats per data point")
             axes.set_xlabel("training samples")
     figure.axes[0].legend(loc="lower right", fontsize=7.5)
     return settle(figure)
@@ -117,9 +116,17 @@ def _panel(axes: Axes, panel: str, pair: Mapping[str, Followed]) -> None:
             axes.plot(*theirs, color=colour, linestyle=dash, linewidth=2.6, alpha=0.25)
             if algorithm in pair:
                 xs, ys = pair[algorithm].column(split)
-                marker = {"marker": "o", "markersize": 2} if split == "test" else {}
                 label = f"{NAMES[algorithm]}, {split}"
-                axes.plot(xs[1:], ys[1:], color=colour, linestyle=dash, linewidth=1.3, label=label, **marker)
+                axes.plot(
+                    xs[1:],
+                    ys[1:],
+                    color=colour,
+                    linestyle=dash,
+                    linewidth=1.3,
+                    label=label,
+                    marker="o" if split == "test" else "",
+                    markersize=2,
+                )
                 seen += ys[1:]
     axes.set_title(panel.replace("Nz=", "with ") + " latents")
     axes.set_xscale("log")

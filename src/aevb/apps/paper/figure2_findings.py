@@ -111,7 +111,7 @@ def binarisation(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The readings side by side at the last mark that all of them have."""
     names = {r["pixels"] for r in rows}
     common = [s for s in DECADES if {r["pixels"] for r in rows if r["samples"] == s} == names]
-    if not common:
+    if not rows or not common:
         return []
     last = [r for r in rows if r["samples"] == common[-1]]
     words = "; ".join(f"{r['pixels']} {r['test']:.1f} (train - test {r['train - test']:+.1f})" for r in last)

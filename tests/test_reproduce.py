@@ -1,0 +1,164 @@
+"""`aevb reproduce`: curves that resume, are measured where they should be, and stand beside the published ones."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from aevb.apps.paper import figure2, figure2_findings, published
+from aevb.apps.paper.curves import Curve, bounds, choose_step, follow, marks, read, trained
+from aevb.apps.paper.report import write_report
+from aevb.apps.paper.workers import follow_all
+from aevb.errors import RunError
+from aevb.evaluation.elbo import elbo
+from aevb.probability.families import Normal
+
+
+def small(name: str = "small", recipe: str = "aevb", **changes: Any) -> Curve:
+    """A curve on digits that takes a second."""
+    sizes = {"latent": 4, "encoder__hidden": [32], "decoder__hidden": [32]}
+    return Curve(name, recipe, "digits", bounds, {**sizes, **changes}, steps=(0.02, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [  # from a reading of the paper's figures that was made independently of `at`
+        (("2", "MNIST Nz=20", "AEVB", "test", 1e6), -124.2),
+        (("2", "MNIST Nz=3", "WS", "train", 3e6), -150.1),
+        (("2", "Frey Nz=2", "AEVB", "test", 3e5), 565.0),
+        (("3", "N=1000", "MCEM", "train", 1e7), -118.3),
+    ],
+)
+def test_the_paper_is_read_between_its_points(where: Any, value: float) -> None:
+    assert published.at(*where) == pytest.approx(value, abs=0.006 * abs(value))
+
+
+def test_the_paper_is_not_continued_beyond_its_curves() -> None:
+    assert published.at("2", "MNIST Nz=20", "AEVB", "test", 1e10) is None
+    assert published.at("2", "MNIST Nz=7", "AEVB", "test", 1e6) is None
+    xs, ys = published.curve("2", "MNIST Nz=20", "AEVB", "test")
+    assert xs == sorted(xs)
+    assert [published.at("2", "MNIST Nz=20", "AEVB", "test", x) for x in xs] == ys
+
+
+def test_marks_hold_the_decades_and_their_thirds() -> None:
+    assert list(marks((1.0, 3.0), 300_000)) == [10_000, 30_000, 100_000, 300_000]
+
+
+def test_a_curve_that_was_extended_is_the_curve_that_was_never_stopped(tmp_path: Path) -> None:
+    follow(small(), tmp_path / "a", 15_000)
+    extended = follow(small(), tmp_path / "a", 30_000)
+    at_once = follow(small(), tmp_path / "b", 30_000)
+    assert [r["samples"] for r in at_once.rows] == [0, 10_000, 15_000, 20_000, 30_000]
+    assert [(r["samples"], r["train"], r["test"]) for r in extended.rows] == [
+        (r["samples"], r["train"], r["test"]) for r in at_once.rows
+    ]
+    a, b = (trained(small(), tmp_path / name).model.state_dict() for name in "ab")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_curve_is_measured_with_the_model_of_that_moment(tmp_path: Path) -> None:
+    followed = follow(small(), tmp_path, 10_000)
+    learner = trained(small(), tmp_path)
+    data = small().data()
+    assert bounds(learner, data.train, data.test) == {k: followed.rows[-1][k] for k in ("train", "test")}
+    with (tmp_path / "small" / "points.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert [float(r["test"]) for r in rows] == [r["test"] for r in followed.rows]
+
+
+def test_the_step_is_the_one_with_the_highest_train_bound() -> None:
+    chosen, reached = choose_step(small())
+    assert reached[str(chosen)] == max(v for v in reached.values() if v is not None)
+    diverging = replace(small(), steps=(0.02, 1e30))
+    chosen, reached = choose_step(diverging)
+    assert chosen == 0.02
+    assert reached["1e+30"] is None
+
+
+def test_a_folder_of_another_curve_is_refused(tmp_path: Path) -> None:
+    follow(small(), tmp_path, 10_000)
+    with pytest.raises(RunError, match="another curve"):
+        follow(small(latent=5), tmp_path, 20_000)
+
+
+def test_workers_give_what_one_process_gives(tmp_path: Path) -> None:
+    curves = [small("a"), small("b", training__seed=1)]
+    follow_all(curves, tmp_path / "many", 10_000, jobs=2)
+    for curve in curves:
+        alone, among = follow(curve, tmp_path / "one", 10_000), read(curve, tmp_path / "many")
+        assert among is not None
+        assert among.rows[-1]["test"] == pytest.approx(alone.rows[-1]["test"], abs=1e-3)  # threads sum in other orders
+    a, b = (read(c, tmp_path / "many") for c in curves)
+    assert a
+    assert b
+    assert a.rows[-1]["test"] != b.rows[-1]["test"]
+
+
+def test_aevb_is_above_wake_sleep_at_equal_samples(tmp_path: Path) -> None:
+    """The claim of Figure 2, on digits after 10⁵ samples: by more than three standard errors of the difference."""
+    bound = []
+    for curve in (small("aevb"), small("ws", recipe="wake-sleep")):
+        follow(curve, tmp_path, 100_000)
+        bound.append(elbo(trained(curve, tmp_path).model, curve.data().test, samples=10).elbo)
+    difference = bound[0] - bound[1]
+    assert difference.mean() > 3 * difference.std() / len(difference) ** 0.5
+
+
+def test_figure_2_is_presented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table's differences are ours less the paper's, and the findings count them."""
+    pair = {"AEVB": small("mnist-z3-aevb"), "WS": small("mnist-z3-ws", recipe="wake-sleep")}
+    monkeypatch.setattr(figure2, "PANELS", {"MNIST Nz=3": pair})
+    monkeypatch.setattr(figure2, "BINARISED", {})
+    monkeypatch.setattr(figure2, "ESCAPES", {})
+    for curve in pair.values():
+        follow(curve, tmp_path / "curves", 100_000)
+    found = figure2.present(tmp_path / "curves", tmp_path / "out")
+    with (tmp_path / "out" / "table.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert len(rows) == 4  # two algorithms, two splits, at 10⁵
+    for row in rows:
+        paper = published.at("2", "MNIST Nz=3", row["algorithm"], row["split"], 1e5)
+        assert paper is not None
+        assert float(row["ours - paper"]) == pytest.approx(float(row["ours"]) - paper, abs=0.01)
+    assert any("above in 1 of 1 panels" in line for line in found)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"figure-2.png", "figure-2.svg", "table.csv"}
+
+
+def test_samples_are_written_shortly() -> None:
+    assert [figure2_findings.short(n) for n in (1e5, 3e6, 1.5e7)] == ["10⁵", "3·10⁶", "1.5·10⁷"]
+
+
+def test_the_report_holds_everything_and_fetches_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "figure-9"
+    folder.mkdir()
+    about = {"title": "A <title>", "about": "What.", "findings": ["1 < 2"], "curves": {"c": {"step_size": 0.1}}}
+    (folder / "settings.json").write_text(json.dumps(about))
+    (folder / "table.csv").write_text("name,value\nours,-1.5\n")
+    (folder / "picture.png").write_bytes(b"\x89PNG")
+    page = write_report(tmp_path).read_text()
+    for part in (
+        "A &lt;title&gt;",
+        "1 &lt; 2",
+        '<td class="number">-1.5</td>',
+        "data:image/png;base64,iVBORw==",
+        "step_size",
+    ):
+        assert part in page
+    assert "http" not in page
+    assert "<script" not in page
+    with pytest.raises(RunError, match="no experiments"):
+        write_report(tmp_path / "figure-9")
+
+
+def test_a_normal_with_a_least_scale_adds_variances() -> None:
+    phi = torch.tensor([[0.3, 2 * torch.log(torch.tensor(0.4))]])
+    q = Normal((1,), least=0.3)(phi)
+    assert q.stddev.item() == pytest.approx(0.5)
+    assert Normal((1,))(phi).stddev.item() == pytest.approx(0.4)
