@@ -31,7 +31,7 @@ from aevb.evaluation.elbo import elbo
 from aevb.runs import files, store
 from aevb.runs.files import alone, read_tensors, write_tensors, write_text
 from aevb.runs.fit import Progress, amend, fit, resume
-from aevb.runs.index import summaries
+from aevb.runs.index import status, summaries
 from aevb.runs.judge import judge
 from aevb.runs.recipe import Recipe
 from aevb.runs.store import Run, all_runs, find, new_folder
@@ -551,6 +551,17 @@ def test_a_total_that_is_behind(run: Run, data: Dataset) -> None:
     assert (run.path / "recipe.toml").read_text() == before
     assert Run.open(run.path).meta["status"] == "complete"
     assert len(run.metrics()) == 10
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs flock")
+def test_a_killed_run_is_listed_as_interrupted(run: Run) -> None:
+    """Its meta.json still says that it trains; whether it does, the lock says."""
+    run.write_meta(status="training")
+    assert status(run) == "interrupted"
+    with alone(run.path):
+        assert status(run) == "training"
+    run.write_meta(status="complete")
+    assert status(run) == "complete"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs flock")

@@ -61,6 +61,15 @@ def alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def busy(folder: Path) -> bool:
+    """Whether a process is at work in a folder, by `alone`."""
+    try:
+        with alone(folder):
+            return False
+    except RunError:
+        return True
+
+
 def sweep(folder: Path) -> None:
     """Remove what killed processes left half written in a folder and below."""
     for path in folder.rglob(".*.partial"):

@@ -9,6 +9,7 @@ from typing import Any
 
 from aevb.data.sources import load_data
 from aevb.errors import AevbError
+from aevb.runs.files import busy
 from aevb.runs.recipe import Recipe, recipe_names
 from aevb.runs.store import Run, all_runs
 
@@ -26,13 +27,19 @@ def _summary(path: Path) -> dict[str, Any]:
     except AevbError:
         return line
     s = run.recipe.settings
-    line |= {"status": run.meta.get("status"), "data": Path(s["data"]["source"]).name, "recipe": run.recipe.name}
+    line |= {"status": status(run), "data": Path(s["data"]["source"]).name, "recipe": run.recipe.name}
     line |= {"latent": s["latent"], "samples": run.meta.get("samples")}
     verdict = path / "evaluation-test.json"
     if verdict.is_file():
         result = json.loads(verdict.read_text(encoding="utf-8"))
         line |= {"test ELBO": _rounded(result["elbo"]), "log p(x)": _rounded(result["log_likelihood"])}
     return line
+
+
+def status(run: Run) -> str:
+    """As the run says; but one that trains no more, because it was killed, is interrupted."""
+    said = str(run.meta.get("status"))
+    return "interrupted" if said == "training" and not busy(run.path) else said
 
 
 def _rounded(number: float | None) -> float | None:
