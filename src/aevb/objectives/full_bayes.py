@@ -42,6 +42,8 @@ class FullBayes(nn.Module):
         bound: L̃, on log p_θ(x) in nats per data point; ELBO() if None.
     """
 
+    has_weight_prior = True  # so `Training.weight_prior` would count p(θ) twice
+
     def __init__(
         self,
         model: nn.Module,

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from aevb.objectives.full_bayes import FullBayes
-
 Groups = Iterable[dict[str, Any]]
 MakeOptimizer = Callable[[Groups], torch.optim.Optimizer]
 
@@ -56,9 +54,11 @@ def parameter_groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
 
     The prior p(θ) = N(0, I) on weights adds 1/N log p(θ) = -|θ|²/2N to the bound per data point: a decay of 1/N that is
     part of the gradient, so that Adagrad and Adam rescale it with the rest (Algorithm 1 as the paper's authors ran it).
+    A part of `module` that is an objective with p(θ) in its bound says so by an attribute `has_weight_prior`.
     """
-    if decay and any(isinstance(part, FullBayes) for part in module.modules()):
-        raise ValueError("FullBayes has p(θ) = N(0, I) in its bound already: leave out weight_prior.")
+    for part in module.modules() if decay else ():
+        if getattr(part, "has_weight_prior", False):
+            raise ValueError(f"{type(part).__name__} has p(θ) = N(0, I) in its bound already: leave out weight_prior.")
     weights = [p for p in module.parameters() if p.requires_grad and p.ndim >= 2]
     others = [p for p in module.parameters() if p.requires_grad and p.ndim < 2]
     groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
