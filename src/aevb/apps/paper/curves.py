@@ -49,9 +49,11 @@ class Curve:
         source, values: the data, and what their numbers mean.
         measure: (learner, train rows, test rows) → numbers; one row of the table.
         rows: only so many rows of the train split, the first ones.
-        steps: the step sizes to choose from, by the bound on the train rows after `PILOT` samples; empty: the recipe's own.
+        steps: the step sizes to choose from, by the `score` of the train rows after `pilot` samples; empty: the recipe's own.
         marks: where it is measured, times 10ᵏ.
         share: the part of the budget that is its own, for trainings that need not be so long.
+        first: training samples at the first mark.
+        pilot, score: how the step size is chosen; the bound if None.
     """
 
     name: str
@@ -64,6 +66,9 @@ class Curve:
     steps: tuple[float, ...] = STEPS
     marks: tuple[float, ...] = MARKS
     share: float = 1.0
+    first: int = FIRST
+    pilot: int = PILOT
+    score: Callable[[Learner, Split], float] | None = None
 
     def budget(self, samples: int) -> int:
         return max(1, round(samples * self.share))
@@ -141,7 +146,7 @@ class _State:
 
 def _advance(curve: Curve, folder: Path, learner: Learner, state: _State, budget: int, tell: Tell | None) -> None:
     batch = min(learner.training_settings.batch, len(curve.train()))
-    due = {math.ceil(mark / batch) for mark in marks(curve.marks, budget)} | {math.ceil(budget / batch)}
+    due = {math.ceil(mark / batch) for mark in marks(curve.marks, budget, curve.first)} | {math.ceil(budget / batch)}
     begun = saved = told = time.perf_counter()
     for step in train(learner.model, learner.objective, curve.train(), learner=learner):
         now = time.perf_counter()
@@ -159,11 +164,11 @@ def _advance(curve: Curve, folder: Path, learner: Learner, state: _State, budget
             begun = saved = time.perf_counter()
 
 
-def marks(multiples: tuple[float, ...], budget: int) -> Iterator[int]:
-    """m·10ᵏ from `FIRST` to the budget."""
+def marks(multiples: tuple[float, ...], budget: int, first: int = FIRST) -> Iterator[int]:
+    """m·10ᵏ from `first` to the budget."""
     for power in range(12):
         for multiple in multiples:
-            if FIRST <= multiple * 10**power <= budget:
+            if first <= multiple * 10**power <= budget:
                 yield round(multiple * 10**power)
 
 
@@ -189,7 +194,7 @@ def _described(curve: Curve) -> dict[str, Any]:
 
 
 def choose_step(curve: Curve) -> tuple[float | None, dict[str, float | None]]:
-    """The step size with the highest bound on train rows after `PILOT` samples, and that bound for each; None: diverged."""
+    """The step size with the highest score of train rows after the pilot, and that score for each; None: diverged."""
     if not curve.steps:
         return None, {}
     reached = {step: _pilot(curve, step) for step in curve.steps}
@@ -200,13 +205,13 @@ def choose_step(curve: Curve) -> tuple[float | None, dict[str, float | None]]:
 
 
 def _pilot(curve: Curve, step: float) -> float:
-    learner = curve.learner(step, PILOT)
+    learner = curve.learner(step, curve.pilot)
     try:
         for _ in train(learner.model, learner.objective, curve.train(), learner=learner):
             pass
     except TrainingDiverged:
         return -math.inf
-    value = bound(learner, curve.train())
+    value = (curve.score or bound)(learner, curve.train())
     return value if math.isfinite(value) else -math.inf
 
 
