@@ -66,6 +66,7 @@ _HOME = {
     "train": "training.train",
     "Evaluation": "evaluation.evaluate",
     "evaluate": "evaluation.evaluate",
+    "gradient_noise": "evaluation.gradient_noise",
     "log_marginal": "evaluation.marginal",
     "log_marginal_hmc": "evaluation.reciprocal",
     "log_predictive": "evaluation.predictive",
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
     from aevb.data.sources import load_data
     from aevb.errors import AevbError, DataError, RecipeError, RunError, ShapeError, TrainingDiverged
     from aevb.evaluation.evaluate import Evaluation, evaluate
+    from aevb.evaluation.gradient_noise import gradient_noise
     from aevb.evaluation.marginal import log_marginal
     from aevb.evaluation.predictive import log_predictive
     from aevb.evaluation.quality import fidelity, mmd
