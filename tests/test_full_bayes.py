@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal, Normal
 
 import aevb
+from aevb.apps.show import evaluation_rows
 from aevb.data.sources import load_data
 from aevb.errors import RecipeError
 from aevb.evaluation.elbo import elbo
@@ -25,6 +26,7 @@ from aevb.objectives.bounds import ELBO
 from aevb.objectives.full_bayes import FullBayes
 from aevb.probability import families
 from aevb.runs.fit import fit, resume
+from aevb.runs.judge import judge
 from aevb.runs.recipe import Recipe
 from aevb.runs.store import Run
 from aevb.training.optimizers import Adam
@@ -345,6 +347,8 @@ def test_a_run_keeps_the_posterior_of_its_weights(tmp_path: Path) -> None:
     found = log_predictive(model, objective, data.test.take(10), 3, samples=5)
     assert bool(torch.isfinite(found.log_px).all())
     assert "kl_weights" in run.metrics()[-1]["train"]
+    rows = evaluation_rows(judge(run, data, limit=10))
+    assert [row[1] for row in rows if row[0] == "weights"] == ["posterior mean"]
 
 
 def test_a_resumed_run_ends_bit_for_bit(tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ def evaluation_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("bits per dimension", pm(e["bits_per_dim"], e["bits_per_dim_se"], 4), "bits"),
         ("active units", f"{e['active_units']} of {e['latent_size']}", "Cov E[z|x] > 0.01"),
     ]
+    rows += [("weights", e["weights"], "aevb.log_predictive averages over their posterior")] if "weights" in e else []
     latent = e.get("latent") or {}
     names = {
         "knn_accuracy": "10-nearest-neighbours accuracy",

@@ -25,7 +25,8 @@ def judge(
 ) -> dict[str, Any]:
     """Evaluate a run's model on a split, with the recipe's settings where none are given.
 
-    With none given, this is the run's verdict, and kept in evaluation-SPLIT.json.
+    With none given, this is the run's verdict, and kept in evaluation-SPLIT.json. A run by `FullBayes` is judged at the mean
+    of its weights' posterior, and `weights` in the result says so; `log_predictive` averages over the posterior.
     """
     settings = run.recipe.judging()
     rows: Split = getattr(data, part)
@@ -42,6 +43,8 @@ def judge(
         labels=rows.labels,
         reference=None if known.labels is None else (placed(known, device), known.labels),
     ).to_dict()
+    if run.recipe.settings["objective"]["type"] == "full-bayes":
+        result["weights"] = "posterior mean"
     if limit is importance_samples is samples is None:  # the verdict on record is the recipe's own
         write_json(run.path / f"evaluation-{part}.json", result)
     return result
