@@ -49,7 +49,7 @@ class Curve:
         source, values: the data, and what their numbers mean.
         measure: (learner, train rows, test rows) → numbers; one row of the table.
         rows: only so many rows of the train split, the first ones.
-        steps: the step sizes to choose from, by the `score` of the train rows after `pilot` samples; empty: the recipe's own.
+        steps: the step sizes to choose from, by the `score` of train rows after `pilot` samples; empty: the recipe's own.
         marks: where it is measured, times 10ᵏ.
         share: the part of the budget that is its own, for trainings that need not be so long.
         first: training samples at the first mark.
