@@ -23,7 +23,7 @@ from aevb.training.randomness import Order, derive
 from aevb.training.train import Learner, train
 
 CURVE = figure2.mnist(20)
-EARLY = 50_000  # training samples of the stage between the first and the last
+EARLY, STEP = 50_000, 0.02  # training samples and Adagrad's step of the stage between the first and the last
 BATCHES, BATCH, DRAWS = 10, 100, 20  # minibatches, M, and draws of ε on each
 SAMPLES = (1, 5)  # L
 PARTS = {"encoder": "Gradient of the encoder", "decoder": "Gradient of the decoder", "bound": "The bound itself"}
@@ -42,8 +42,8 @@ def present(place: Path, out: Path) -> list[str]:
 
 
 def stages(curve: Curve, place: Path) -> Iterator[tuple[int, Model]]:
-    """(training samples seen, model): untrained, after `EARLY` samples at the recipe's step, and as the folder has it."""
-    last, begun = trained(curve, place), curve.learner(None, EARLY)
+    """(training samples seen, model): untrained, after `EARLY` samples by steps of `STEP`, and as the folder has it."""
+    last, begun = trained(curve, place), curve.learner(STEP, EARLY)
     yield 0, _model(begun)
     seen = last.number * min(last.training_settings.batch, len(curve.train()))
     if seen > EARLY:

@@ -173,19 +173,20 @@ def drawn(known: Known) -> Figure:
     _lines(gap, known, {"gap": "-"}, "Bound on train less test rows")
     _lines(density, known, {"log_px": "-", "predictive": ":"}, "log p(x) of test rows")
     bounds.set_ylabel("nats per data point")
-    bounds.legend(loc="lower right")
+    gap.legend(loc="upper left")
     return settle(figure)
 
 
 def _lines(axes: Axes, known: Known, dashes: Mapping[str, str], title: str) -> None:
+    """Some columns of every training, from a fiftieth of its samples on: what comes before would flatten all else."""
     for method, each in known.items():
         for k, followed in enumerate(each):
-            rows = [_with_gap(row) for row in followed.rows if row["samples"]]
+            rows = [_with_gap(row) for row in followed.rows if row["samples"] >= followed.rows[-1]["samples"] / 50]
             for name, dash in dashes.items():
                 xs, ys = Followed(rows, {}).column(name)
                 label = NAMES[method] if not k and dash == "-" else None
                 colour = PALETTE[list(NAMES).index(method)]
-                axes.plot(xs, ys, color=colour, linestyle=dash, linewidth=1.3, label=label)
+                axes.plot(xs, ys, color=colour, linestyle=dash, linewidth=1.3, marker="o", markersize=2, label=label)
     axes.set_xscale("log")
     axes.set_title(title)
     axes.set_xlabel("training samples")
