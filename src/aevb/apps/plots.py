@@ -280,14 +280,14 @@ def latent_scatter(
     area = float(np.clip(24000 / max(len(xy), 1), 3, 28))
     colours = _density(xy) if which is None else np.array(PALETTE)[which % len(PALETTE)]
     axes.scatter(xy[:, 0], xy[:, 1], s=area, c=colours, alpha=0.75, linewidths=0, rasterized=True)
-    _frame(axes, xy, size)
+    frame_latents(axes, xy, size)
     settle(figure)
     if which is not None:
-        _name_classes(axes, xy, which, class_names)
+        name_classes(axes, xy, which, class_names)
     return figure
 
 
-def _frame(axes: Axes, xy: Points, size: int) -> None:
+def frame_latents(axes: Axes, xy: Points, size: int) -> None:
     """Axes for two latents, with circles of the prior; hardly any for an embedding."""
     if size == 1:
         axes.set(xlabel="z[0]", yticks=[], ylim=(-3, 3))
@@ -323,7 +323,7 @@ def _density(xy: Points) -> Points:
     return np.asarray(colormaps["YlGnBu"](0.35 + 0.65 * level / level.max()))
 
 
-def _name_classes(axes: Axes, xy: Points, which: NDArray[np.int64], names: Sequence[str] | None) -> None:
+def name_classes(axes: Axes, xy: Points, which: NDArray[np.int64], names: Sequence[str] | None) -> None:
     """Class names at the medians of their points, in ink with a white rim, moved apart where they would overlap."""
     classes = np.unique(which)
     words = [str(names[c]) if names else str(c) for c in classes]

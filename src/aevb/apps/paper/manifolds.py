@@ -129,7 +129,8 @@ def present_samples(place: Path, out: Path) -> list[str]:
 
 
 def _clear_said(row: Row) -> str:
-    name = row["latents"] if isinstance(row["latents"], str) else f"{row['latents']} latents"
+    known = "training samples" in row
+    name = f"{row['latents']} latents ({row['training samples']:,} training samples)" if known else row["latents"]
     return f"{name} {row['clear']:.1%} ± {row['clear_se']:.1%} of {row['classes']} classes"
 
 
