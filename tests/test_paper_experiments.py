@@ -104,6 +104,12 @@ def test_full_bayes_is_presented(place: Path, tmp_path: Path, monkeypatch: pytes
     assert all((tmp_path / "out" / f"full-bayes.{kind}").stat().st_size < 300_000 for kind in ("png", "svg"))
 
 
+def test_the_test_bound_at_a_train_bound_lies_between_two_marks() -> None:
+    rows = [{"train": -10.0, "test": -10.0}, {"train": -6.0, "test": -8.0}, {"train": -4.0, "test": -9.0}]
+    for train, test in ((-10.0, -10.0), (-8.0, -9.0), (-6.0, -8.0), (-4.5, -8.75), (-4.0, -9.0)):
+        assert full_bayes.bound_at(train, rows) == pytest.approx(test)
+
+
 def test_nothing_trained_is_nothing_presented(tmp_path: Path) -> None:
     assert full_bayes.FULL_BAYES.present(tmp_path, tmp_path / "out") == []
     assert estimators.ESTIMATORS.present(tmp_path, tmp_path / "out") == []

@@ -85,15 +85,18 @@ def present(place: Path, out: Path) -> list[str]:
 def summary(known: Known) -> list[Line]:
     """A line for each method: means over its trainings, `_sd` their standard deviations, at the best mark and at the last.
 
-    The best is each training's best test bound; the last is the last mark that all trainings have. In nats per data point.
+    The last is the last mark that all trainings have; the best is each training's best test bound until then; and
+    `test_at_level` is the test bound where the train bound has reached `level`, as in the end it has in all of them.
+    In nats per data point.
     """
-    end = last_common(known)
+    end, reached = last_common(known), level(known)
     table = []
     for method, each in known.items():
-        best = [max(f.rows, key=lambda row: row["test"]) for f in each]
+        best = [max(until(f, end), key=lambda row: row["test"]) for f in each]
         line: Line = {"method": NAMES[method], "trainings": len(each), **_spread("best_test", [row["test"] for row in best])}
         line |= {"best_at": mean(row["samples"] for row in best), "samples": end}
-        ends = [_with_gap(next(row for row in f.rows if row["samples"] == end)) for f in each]
+        line |= {"level": reached, **_spread("test_at_level", [bound_at(reached, until(f, end)) for f in each])}
+        ends = [_with_gap(until(f, end)[-1]) for f in each]
         for name in ("train", "test", "test_se", "gap", "log_px", "log_px_se", "predictive", "predictive_se", "kl_weights"):
             line |= _spread(name, [row[name] for row in ends if name in row])
         table.append(line)
@@ -103,6 +106,25 @@ def summary(known: Known) -> list[Line]:
 def last_common(known: Known) -> float:
     """Training samples at the last mark that every training has."""
     return max(set.intersection(*({row["samples"] for row in f.rows} for each in known.values() for f in each)))
+
+
+def until(followed: Followed, samples: float) -> list[Row]:
+    """The rows measured so far, up to a mark."""
+    return [row for row in followed.rows if row["samples"] <= samples]
+
+
+def level(known: Known) -> float:
+    """The highest train bound that every training has reached by the last common mark."""
+    end = last_common(known)
+    return min(max(row["train"] for row in until(f, end)) for each in known.values() for f in each)
+
+
+def bound_at(train: float, rows: list[Row]) -> float:
+    """The test bound where the train bound first reaches a level, between two marks on a straight line."""
+    k = next(k for k, row in enumerate(rows) if row["train"] >= train)
+    above, below = rows[k], rows[max(k - 1, 0)]
+    rise = above["train"] - below["train"]
+    return above["test"] - (above["test"] - below["test"]) * ((above["train"] - train) / rise if rise else 0.0)
 
 
 def _with_gap(row: Row) -> Row:
@@ -135,7 +157,8 @@ def _reached(line: Line) -> str:
     return (
         f"{line['method']}: best test bound {_pm(line, 'best_test')} nats, after {line['best_at']:,.0f} samples; after "
         f"{line['samples']:,.0f} train {_pm(line, 'train')}, test {_pm(line, 'test')} (standard error over test points "
-        f"{line['test_se']:.2f}), gap {_pm(line, 'gap')}; {density} (standard error {line['log_px_se']:.2f})."
+        f"{line['test_se']:.2f}), gap {_pm(line, 'gap')}; where train had reached {line['level']:.2f}, test was at "
+        f"{_pm(line, 'test_at_level')}; {density} (standard error {line['log_px_se']:.2f})."
     )
 
 
@@ -146,21 +169,21 @@ def _pm(line: Line, name: str) -> str:
 
 def _ahead(known: Known, other: str) -> str:
     """Full Bayes less another method, seed by seed, with the standard error over seeds."""
-    end = last_common(known)
-    parts = []
-    for words, of in (("at the best marks", _best), (f"after {end:,.0f} samples", lambda f: _at(f, end))):
-        differences = [of(a) - of(b) for a, b in zip(known["full"], known[other], strict=False)]
+    end, parts = last_common(known), []
+    for words, of in (("at the best marks", _best), (f"after {end:,.0f} samples", _last)):
+        pairs = zip(known["full"], known[other], strict=False)
+        differences = [of(until(a, end)) - of(until(b, end)) for a, b in pairs]
         error = f" ± {stdev(differences) / len(differences) ** 0.5:.2f}" if len(differences) > 1 else ""
         parts.append(f"{mean(differences):+.2f}{error} {words}")
     return f"Full variational Bayes less {NAMES[other]}, test bound in nats: {', '.join(parts)}."
 
 
-def _best(followed: Followed) -> float:
-    return max(row["test"] for row in followed.rows)
+def _best(rows: list[Row]) -> float:
+    return max(row["test"] for row in rows)
 
 
-def _at(followed: Followed, samples: float) -> float:
-    return next(row["test"] for row in followed.rows if row["samples"] == samples)
+def _last(rows: list[Row]) -> float:
+    return rows[-1]["test"]
 
 
 @styled
