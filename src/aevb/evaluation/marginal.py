@@ -18,6 +18,7 @@ from aevb.training.randomness import derive
 from aevb.training.train import Indexable
 
 Progress = Callable[[int, int], None]  # (decoded so far, to decode in all)
+Proposal = Callable[[Tensor], Distribution]  # x (B, *X) → a distribution of z, batch (B)
 
 CPU_MEMORY = 2**20  # numbers decoded at a time: few enough for the processor's cache, enough for a matrix product
 GPU_MEMORY = 2**26  # enough to keep thousands of cores busy
@@ -53,6 +54,7 @@ def log_marginal(
     data: Indexable,
     samples: int = 1000,
     *,
+    proposal: Proposal | None = None,
     seed: int = 0,
     memory: int | None = None,
     progress: Progress | None = None,
@@ -66,6 +68,7 @@ def log_marginal(
     Args:
         data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers.
         samples: K.
+        proposal: q; the encoder's if None. For a model without a trained encoder: `from_chain` of `evaluation.reciprocal`.
         memory: how many numbers to decode at a time; by default what is fastest on the model's device.
         progress: called with (samples decoded so far, N K).
 
@@ -79,7 +82,10 @@ def log_marginal(
     with inference(model, derive(seed, "importance")) as device:
         decoded = _decoded(data, memory or (CPU_MEMORY if device.type == "cpu" else GPU_MEMORY), device)
         points = min(decoded, max(POINTS, decoded // samples))
-        sums = [_sums(_log_weights(model, x, samples, decoded), count) for x in batches(data, points, device)]
+        sums = [
+            _sums(_log_weights(model, (proposal or model.posterior)(x), x, samples, decoded), count)
+            for x in batches(data, points, device)
+        ]
     log_sum, log_sum_squares = (torch.cat(s) for s in zip(*sums, strict=True))
     return _summary(log_sum, log_sum_squares, samples)
 
@@ -90,9 +96,8 @@ def _decoded(data: Indexable, memory: int, device: torch.device) -> int:
     return max(1, memory // first.numel())
 
 
-def _log_weights(model: Model, x: Tensor, samples: int, decoded: int) -> Iterator[Tensor]:
-    """log w = log p(x, z) - log q(z|x) of `samples` z ~ q(z|x), in chunks (K', B) of ≤ `decoded`; x is encoded once."""
-    q = model.posterior(x)
+def _log_weights(model: Model, q: Distribution, x: Tensor, samples: int, decoded: int) -> Iterator[Tensor]:
+    """log w = log p(x, z) - log q(z|x) of `samples` z ~ q(z|x), in chunks (K', B) of ≤ `decoded`."""
     refuse_point(q)
     draws = max(1, decoded // len(x))
     for start in range(0, samples, draws):
