@@ -80,7 +80,7 @@ def test_every_number_has_an_error_and_every_claim_its_numbers(table: list[Line]
         measures = {k for k in line if not k.endswith("_se")} - {"model", "latents", "codes"}
         assert all(f"{m}_se" in line and math.isfinite(line[m]) for m in measures)
     said = findings(table)
-    assert len(said) == 1 + len(CLAIMS) + 1
+    assert len(said) == 1 + len(CLAIMS) + 2
     structured = next(line for line in said if line.startswith("2 latents, structured"))
     assert "holds, the VAE better in 2 of 2 measures, worse in 0." in structured
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from aevb.apps.plots import frame_latents, name_classes
 from aevb.apps.style import GAP, INK, PALETTE, as_tiles, chart, image_grid, settle, sheet, stack, styled
 
-SHOWN = 4000  # codes in a panel
+SHOWN = 3000  # codes in a panel
 WIDE = 6 * GAP  # pixels between two blocks
 LIMITS = (0.0, 1.0)
 
