@@ -455,3 +455,12 @@ def test_a_point_is_its_mean_and_all_its_samples() -> None:
     assert q.rsample((1,)).requires_grad
     assert q.log_prob(z.view(40, 2, 3)).eq(math.inf).all()
     assert q.log_prob(z.view(40, 2, 3) + 1).eq(-math.inf).all()
+
+
+def test_a_scale_beyond_its_bound_can_come_back() -> None:
+    """The value is bounded, the gradient is not: dσ / d log σ = σ everywhere."""
+    log_scale = torch.tensor([-20.0, -1.0, 0.5, 20.0], requires_grad=True)
+    scale = f.scale_from_log(log_scale)
+    assert scale.tolist() == pytest.approx(torch.tensor([-10.0, -1.0, 0.5, 10.0]).exp().tolist())
+    (slope,) = torch.autograd.grad(scale.sum(), log_scale)
+    assert torch.equal(slope, scale.detach())

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from aevb.apps.paper import figure2, figure2_findings, published
+from aevb.apps.paper import curves, figure2, figure2_findings, published
 from aevb.apps.paper.curves import Curve, bounds, choose_step, follow, marks, read, trained
 from aevb.apps.paper.report import write_report
 from aevb.apps.paper.workers import follow_all
-from aevb.errors import RunError
+from aevb.errors import RunError, TrainingDiverged
 from aevb.evaluation.elbo import elbo
 from aevb.probability.families import Normal
 
@@ -162,3 +162,22 @@ def test_a_normal_with_a_least_scale_adds_variances() -> None:
     q = Normal((1,), least=0.3)(phi)
     assert q.stddev.item() == pytest.approx(0.5)
     assert Normal((1,))(phi).stddev.item() == pytest.approx(0.4)
+
+
+def test_a_training_that_diverges_begins_again_with_the_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pilot prefers 0.1, which is made to diverge after 12,000 samples; 0.02 then takes its place from the beginning."""
+    real = curves.train
+
+    def fragile(model: Any, objective: Any, data: Any, *, learner: Any) -> Any:
+        for step in real(model, objective, data, learner=learner):
+            if learner.rates[0] == 0.1 and learner.training_settings.samples == 15_000 and step.samples > 12_000:
+                raise TrainingDiverged("made to")
+            yield step
+
+    assert choose_step(small())[0] == 0.1
+    expected = follow(replace(small(), steps=(0.02,)), tmp_path / "plain", 15_000)
+    monkeypatch.setattr(curves, "train", fragile)
+    followed = follow(small(), tmp_path / "fragile", 15_000)
+    assert [r["test"] for r in followed.rows] == [r["test"] for r in expected.rows]
+    assert followed.settings["diverged"] == [0.1]
+    assert followed.settings["step_size"] == 0.02

@@ -76,11 +76,13 @@ def check_size(family: Family, phi: Tensor) -> None:
 
 def scale_from_log_variance(log_variance: Tensor) -> Tensor:
     """σ = exp(½ log σ²), eq. 9, with |log σ| ≤ 10."""
-    return (0.5 * log_variance).clamp(-LOG_SCALE_BOUND, LOG_SCALE_BOUND).exp()
+    return scale_from_log(0.5 * log_variance)
 
 
 def scale_from_log(log_scale: Tensor) -> Tensor:
-    return log_scale.clamp(-LOG_SCALE_BOUND, LOG_SCALE_BOUND).exp()
+    """σ = exp(log σ), |log σ| ≤ 10 in the value but not in the gradient, so that a σ thrown beyond it can come back."""
+    bounded = log_scale.clamp(-LOG_SCALE_BOUND, LOG_SCALE_BOUND)
+    return (bounded.detach() + (log_scale - log_scale.detach())).exp()
 
 
 class Normal(Factorized):

@@ -112,6 +112,8 @@ class Followed:
 def follow(curve: Curve, place: Path, samples: int, tell: Tell | None = None) -> Followed:
     """Train a curve to its share of `samples`, from where its folder left it, and measure it at every mark on the way.
 
+    A training that diverges begins again with the step size that the pilot put next.
+
     Raises:
         RunError: another process is at work on it, or its folder is of another curve.
         TrainingDiverged: at every step size.
@@ -123,18 +125,30 @@ def follow(curve: Curve, place: Path, samples: int, tell: Tell | None = None) ->
         settings = notes.get("settings") or _settings(curve)
         if settings["curve"] != _described(curve):
             raise RunError(f"{folder} holds another curve: {settings['curve']}. Reproduce into another folder.")
-        number, rows, seconds = notes.get("number", 0), notes.get("rows", []), notes.get("seconds", 0.0)
-        if rows and rows[-1]["samples"] >= budget:
-            return Followed(rows, settings)
-        compiled = curve.recipe != "mcem" and budget >= WORTH_COMPILING and _has_compiler()
-        learner = curve.learner(settings["step_size"], budget, compiled)
-        if number:
-            restore(learner, tensors, number)
-        else:
-            rows = [_row(curve, learner, 0, 0.0)]
-        settings["compiled_from"] = settings.get("compiled_from") or (number if compiled else None)
-        _advance(curve, folder, learner, _State(rows, settings, seconds), budget, tell)
-        return Followed(rows, settings)
+        state = _State(notes.get("rows", []), settings, notes.get("seconds", 0.0))
+        if state.rows and state.rows[-1]["samples"] >= budget:
+            return Followed(state.rows, settings)
+        number, left = notes.get("number", 0), len(curve.steps)
+        while True:
+            try:
+                _train(curve, folder, (tensors, number), state, budget, tell)
+                return Followed(state.rows, settings)
+            except TrainingDiverged:
+                left -= 1
+                if left < 1:
+                    raise
+                tensors, number, state = {}, 0, _State([], settings, 0.0)
+                give_up_step(settings)
+
+
+def give_up_step(settings: dict[str, Any]) -> None:
+    """After a training that diverged: the step size with the next highest score in the pilot."""
+    settings["diverged"] = [*settings.get("diverged", []), settings["step_size"]]
+    left = {step: score for step, score in settings["pilot"].items() if float(step) not in settings["diverged"]}
+    known = {step: score for step, score in left.items() if score is not None}
+    if not known:
+        raise TrainingDiverged(f"{settings['curve']} diverged at every step size.")
+    settings["step_size"] = float(max(known, key=lambda step: known[step]))
 
 
 @dataclass
@@ -142,6 +156,21 @@ class _State:
     rows: list[Row]
     settings: dict[str, Any]
     seconds: float
+
+
+def _train(
+    curve: Curve, folder: Path, saved: tuple[dict[str, torch.Tensor], int], state: _State, budget: int, tell: Tell | None
+) -> None:
+    """From what was saved, (tensors, step), to the budget."""
+    tensors, number = saved
+    compiled = curve.recipe != "mcem" and budget >= WORTH_COMPILING and _has_compiler()
+    learner = curve.learner(state.settings["step_size"], budget, compiled)
+    if number:
+        restore(learner, tensors, number)
+    else:
+        state.rows.append(_row(curve, learner, 0, 0.0))
+    state.settings["compiled_from"] = state.settings.get("compiled_from") or (number if compiled else None)
+    _advance(curve, folder, learner, state, budget, tell)
 
 
 def _advance(curve: Curve, folder: Path, learner: Learner, state: _State, budget: int, tell: Tell | None) -> None:
