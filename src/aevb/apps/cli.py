@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -316,6 +317,52 @@ def data(
         return show.print_json(rows)
     show.out.print(show.table("", list(rows[0]), [[_cell(v) for v in r.values()] for r in rows]))
     return show.out.print("\nOr a .npy or .npz file, a folder of images, a .zip of images: aevb train PATH")
+
+
+@app.command(
+    epilog=examples(
+        "aevb reproduce figure-2 --panel mnist-3 --budget 1e6",
+        "aevb reproduce all --budget 100000",
+        "aevb reproduce report",
+    )
+)
+def reproduce(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME...",
+            help="autoencoder, figure-2, figure-3, figure-4, figure-5, estimators, full-bayes, or all; report: a page.",
+        ),
+    ],
+    budget: Annotated[
+        float, typer.Option(min=1, help="Training samples of each curve; a larger budget extends them.")
+    ] = 1e6,
+    panel: Annotated[list[str] | None, typer.Option(help="Of Figure 2, only this panel: mnist-3, ..., frey-20.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Curves at a time; by default one per processor core.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of all experiments.")] = Path("reproduction"),
+    data_dir: DataDir = None,
+) -> None:
+    """Rerun the paper: train its curves, hold them against the published ones. Goes on where it stopped."""
+    if names == ["report"]:
+        from aevb.apps.paper.report import write_report
+
+        show.out.print(str(write_report(out)))
+        return
+    from aevb.apps.paper.reproduce import chosen, reproduce
+
+    if data_dir is not None:
+        os.environ["AEVB_DATA"] = str(data_dir)  # for the processes that train, too
+    experiments = chosen(names)
+    try:
+        with show.curves_progress() as report:
+            found = reproduce(experiments, round(budget), out, panels=panel or (), jobs=jobs, show=report)
+    except KeyboardInterrupt:
+        show.err.print(f"Stopped; all is kept in {out}. The same command goes on from there.")
+        raise
+    for name, findings in found.items():
+        show.out.print(f"{out / name}")
+        for line in findings:
+            show.out.print(f"  {line}")
 
 
 def main() -> None:

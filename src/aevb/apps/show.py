@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from aevb.apps.paper.workers import Line
     from aevb.runs.fit import Progress, Show
 
 WIDE = 160  # columns of what is no terminal: a file or a pipe need not be narrow
@@ -69,6 +71,42 @@ def training_progress(quiet: bool) -> Iterator[Show]:
                 err.print(progress_line(p))
 
         yield show
+
+
+def curves_line(lines: Sequence[Line], rate: float) -> str:
+    """3/18 curves, 41 % · 12:30 left · mnist-z3-aevb 0.4M of 1M."""
+    seen, total = sum(line.seen for line in lines), sum(line.total for line in lines)
+    done = sum(line.seen >= line.total for line in lines)
+    left = f"{duration((total - seen) / rate)} left" if rate > 0 else "time left not known yet"
+    busy = ", ".join(f"{x.name} {x.seen / 1e6:.2f}M" for x in lines if x.begun and x.seen < x.total)
+    return f"{done}/{len(lines)} curves, {seen / max(total, 1):.0%} · {left}{' · ' * bool(busy)}{busy}"
+
+
+@contextmanager
+def curves_progress() -> Iterator[Callable[[Sequence[Line]], None]]:
+    """As `training_progress`, for many curves at once; elsewhere than on a terminal a line every minute."""
+    begun, first = time.monotonic(), -1
+    written = -math.inf
+
+    def rate(lines: Sequence[Line]) -> float:
+        nonlocal first
+        seen = sum(line.seen for line in lines)
+        first = seen if first < 0 else first
+        return (seen - first) / max(time.monotonic() - begun, 1e-3)
+
+    if err.is_terminal:
+        with Live(Text(""), console=err, refresh_per_second=2) as live:
+            yield lambda lines: live.update(Text(curves_line(lines, rate(lines))))
+        return
+
+    def show(lines: Sequence[Line]) -> None:
+        nonlocal written
+        speed = rate(lines)
+        if time.monotonic() - written > 60:
+            written = time.monotonic()
+            err.print(curves_line(lines, speed))
+
+    yield show
 
 
 def _bar(fraction: float, width: int = 20) -> str:

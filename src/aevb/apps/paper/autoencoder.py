@@ -16,7 +16,7 @@ from torch.distributions import MultivariateNormal
 from aevb.apps.paper.autoencoder_pictures import paths_picture, samples_picture, scatters
 from aevb.apps.paper.curves import Curve, Row, dataset, read, write_table
 from aevb.apps.paper.experiment import Experiment
-from aevb.apps.paper.figure2 import mnist
+from aevb.apps.paper.figure2 import plain
 from aevb.apps.paper.manifolds import AGREE, NEIGHBOURS, model_of, seen
 from aevb.apps.style import save
 from aevb.data.dataset import Dataset, Split
@@ -40,7 +40,7 @@ from aevb.training.randomness import derive, seeded
 from aevb.training.train import Learner
 
 LATENTS = (2, 20)
-STEP = 0.1  # Adagrad's step, the one that the pilot of both VAEs chooses; an autoencoder has no bound to choose by
+STEP = 0.02  # Adagrad's, of both kinds: an autoencoder has no bound to choose by
 POINTS = 5000  # samples, and test images to hold them against
 PAIRS = 500  # of test images of different digits, between whose codes a path runs
 BLOCKS = 10  # parts of the test split, for the error of what has no error of its own
@@ -60,10 +60,10 @@ def reconstruction(learner: Learner, train: Split, test: Split, most: int = 10_0
 def autoencoder(latents: int, source: str = "mnist") -> Curve:
     """The curve of an autoencoder: networks, data, optimiser, step and weight prior of figure 2's VAE, without its noise."""
     changes = {"latent": latents, "training__optimizer__lr": STEP}
-    return Curve(f"{source}-z{latents}-autoencoder", "autoencoder", source, reconstruction, changes, steps=())
+    return Curve(f"{source}-z{latents}-autoencoder", "autoencoder", source, reconstruction, changes, steps=(), share=0.3)
 
 
-KINDS: dict[str, Callable[[int], Curve]] = {"autoencoder": autoencoder, "VAE": mnist}
+KINDS: dict[str, Callable[[int], Curve]] = {"autoencoder": autoencoder, "VAE": plain}
 CURVES = tuple(kind(latents) for kind in KINDS.values() for latents in LATENTS)
 
 

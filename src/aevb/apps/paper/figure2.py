@@ -29,6 +29,12 @@ def mnist(latents: int, algorithm: str = "AEVB", values: str = "grey") -> Curve:
     return Curve(name, recipe, "mnist", bounds, {"latent": latents}, values)
 
 
+def plain(latents: int) -> Curve:
+    """AEVB by the step size 0.02 whatever a pilot says, for 0.3 of the budget: for pictures, and beside an autoencoder."""
+    curve = mnist(latents)
+    return replace(curve, name=f"mnist-z{latents}-plain", steps=(0.02,), share=0.3)
+
+
 def frey(latents: int, algorithm: str = "AEVB") -> Curve:
     """A curve of the lower panels."""
     objective = {} if algorithm == "AEVB" else {"objective": {"type": "wake-sleep"}}
@@ -138,9 +144,9 @@ def _panel(axes: Axes, panel: str, pair: Mapping[str, Followed]) -> None:
 FIGURE2 = Experiment(
     "figure-2",
     "Figure 2: the bound against training samples",
-    "AEVB against wake-sleep on the same networks: one hidden layer of 500 (MNIST) or 200 (Frey Face) tanh units, minibatches "
-    "of 100, one sample of z, p(θ) = N(0, I) on the weights, Adagrad with the step from {0.01, 0.02, 0.1} whose train bound is "
-    "the highest after 20,000 samples.",
+    "AEVB against wake-sleep on the same networks: one hidden layer of 500 (MNIST) or 200 (Frey Face) tanh units, "
+    "minibatches of 100, one sample of z, p(θ) = N(0, I) on the weights, Adagrad with the step from {0.01, 0.02, 0.1} whose "
+    "train bound is the highest after 20,000 samples, or the next best where a training by that one diverges.",
     (*(c for pair in PANELS.values() for c in pair.values()), *BINARISED.values(), *ESCAPES.values()),
     present,
 )
