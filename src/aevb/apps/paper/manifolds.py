@@ -152,9 +152,9 @@ def side_by_side(panels: Mapping[str, Tensor]) -> Figure:
 FIGURE4 = Experiment(
     "figure-4",
     "Figure 4: the learned manifolds of MNIST and Frey Face",
-    "Models as in figure 2 with two latents, MNIST's by the step size 0.02. At the cell centres u of a regular grid on the unit square, z = Φ⁻¹(u) is "
-    "decoded, so that equal areas have equal prior mass. Measured: which digits the plane holds, by the nearest train "
-    "images; how near the faces are to train frames.",
+    "Models as in figure 2 with two latents, MNIST's by the step size 0.02. At the cell centres u of a regular grid on the "
+    "unit square, z = Φ⁻¹(u) is decoded, so that equal areas have equal prior mass. Measured: which digits the plane holds, "
+    "by the nearest train images; how near the faces are to train frames.",
     (plain(2), frey(2)),
     present_manifolds,
 )
