@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from aevb.apps import show
-from aevb.errors import AevbError, DataError, RecipeError
+from aevb.apps import actions, show
+from aevb.apps.actions import Part
+from aevb.errors import AevbError, DataError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from aevb.data.dataset import Dataset, Split
-    from aevb.runs.recipe import Recipe
-    from aevb.runs.store import Run
+    pass
 
 app = typer.Typer(
     name="aevb",
@@ -30,7 +25,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Part = Literal["train", "validation", "test"]
 RunArg = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's folder or name; the latest one by default.")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder with data files, searched before any download (or $AEVB_DATA).")]
 Json = Annotated[bool, typer.Option("--json", help="Print strict JSON instead of a table.")]
@@ -98,7 +92,7 @@ def train(
     another step size.
     """
     if resume:
-        _refuse(
+        actions.refuse(
             {
                 "--recipe": recipe,
                 "--latent": latent,
@@ -108,15 +102,15 @@ def train(
                 "--compile": compile_ or None,
             }
         )
-        run, data = _resume(source, epochs, samples, set_ or [], device, data_dir, json_)
+        run, data = actions.resume_run(source, epochs, samples, set_ or [], device, data_dir, json_)
     else:
         changes = {"latent": latent, "training__batch": batch, "training__seed": seed, "training__compile": compile_ or None}
-        chosen, data = _choose(source, recipe, data_dir, set_ or [])
+        chosen, data = actions.choose(source, recipe, data_dir, set_ or [])
         if epochs is not None or samples is not None:
-            changes["training__samples"] = _samples(epochs, samples, len(data.train))
+            changes["training__samples"] = actions.total_samples(epochs, samples, len(data.train))
         chosen = chosen.replace(**{k: v for k, v in changes.items() if v is not None})
-        run = _train(chosen, data, out, device, json_)
-    _finish(run, data, _device(device), figures, json_)
+        run = actions.train_new(chosen, data, out, device, json_)
+    actions.finish(run, data, actions.device_named(device), figures, json_)
 
 
 @app.command(epilog=examples("aevb evaluate", "aevb evaluate RUN --importance-samples 5000 --json"))
@@ -131,13 +125,15 @@ def evaluate(
     json_: Json = False,
 ) -> None:
     """Judge a run: the ELBO and its parts, log p(x) by importance sampling, what the latent space holds."""
-    opened = _open(run)
+    opened = actions.open_run(run)
     data = opened.dataset(data_dir)
-    result = _evaluate(opened, data, split, importance_samples, samples, limit, _device(device))
+    result = actions.evaluate(opened, data, split, importance_samples, samples, limit, actions.device_named(device))
     if json_:
         show.print_json(result)
     else:
-        show.out.print(show.table(f"{opened.path.name}, {split} split, n = {result['n']:,}", *_evaluation_table(result)))
+        show.out.print(
+            show.table(f"{opened.path.name}, {split} split, n = {result['n']:,}", *actions.evaluation_table(result))
+        )
 
 
 @app.command(epilog=examples("aevb sample", "aevb sample -n 1000 --out new.npy"))
@@ -146,9 +142,9 @@ def sample(run: RunArg = None, n: Count = 100, out: Out = None, seed: Seed = 0, 
     from aevb.apps import plots
     from aevb.evaluation.generation import generate
 
-    opened = _open(run)
+    opened = actions.open_run(run)
     x = generate(opened.model(), n, seed=seed, draw=draw)
-    _deliver(
+    actions.deliver(
         opened,
         out,
         "samples",
@@ -166,11 +162,11 @@ def reconstruct(
 
     from aevb.apps import plots
 
-    opened = _open(run)
-    x, model = _rows(opened, split, data_dir)[:n], opened.model()
+    opened = actions.open_run(run)
+    x, model = actions.rows_of(opened, split, data_dir)[:n], opened.model()
     with torch.no_grad():
         y = model.decode(model.encode(x)).mean
-    _deliver(opened, out, "reconstructions", y, lambda: plots.reconstructions(model, x))
+    actions.deliver(opened, out, "reconstructions", y, lambda: plots.reconstructions(model, x))
 
 
 @app.command(epilog=examples("aevb encode --out codes.npy", "aevb encode --split train --samples 5 --out draws.npy"))
@@ -188,10 +184,10 @@ def encode(
 
     if out is not None and out.suffix != ".npy":
         raise DataError(f"--out {out}: codes are written as a .npy file; end its name in .npy.")
-    opened = _open(run)
-    model, rows = opened.model(), _rows(opened, split, data_dir)
+    opened = actions.open_run(run)
+    model, rows = opened.model(), actions.rows_of(opened, split, data_dir)
     codes = posterior_draws(model, rows, samples, seed=seed) if samples else encode_all(model, rows)
-    _write_array(out or opened.path / f"codes-{split}.npy", codes)
+    actions.write_array(out or opened.path / f"codes-{split}.npy", codes)
 
 
 @app.command(epilog=examples("aevb decode codes.npy", "aevb decode codes.npy --run runs/mnist --out images.npy"))
@@ -205,11 +201,11 @@ def decode(
 
     from aevb.apps import plots
 
-    opened = _open(run)
+    opened = actions.open_run(run)
     with torch.no_grad():
-        x = opened.model().decode(_read_codes(codes, opened)).mean
+        x = opened.model().decode(actions.read_codes(codes, opened)).mean
     shown = x[:100]
-    _deliver(opened, out, "decoded", x, lambda: plots.decoded(shown, columns=10, title=f"decoded from {codes.name}"))
+    actions.deliver(opened, out, "decoded", x, lambda: plots.decoded(shown, columns=10, title=f"decoded from {codes.name}"))
 
 
 @app.command(epilog=examples("aevb interpolate", "aevb interpolate --pair 3 14 --steps 15"))
@@ -224,12 +220,12 @@ def interpolate(
     """Walk straight from one code to another, and decode along the way."""
     from aevb.apps import plots
 
-    opened = _open(run)
-    rows, model = _rows(opened, split, data_dir), opened.model()
+    opened = actions.open_run(run)
+    rows, model = actions.rows_of(opened, split, data_dir), opened.model()
     few = min(len(rows) // 2 * 2, 16)
     a, b = ([pair[0]], [pair[1]]) if pair else (list(range(0, few, 2)), list(range(1, few, 2)))
-    _within([*a, *b] or [1], rows, split)
-    _save(opened, out, "interpolations", plots.interpolations(model, rows[a], rows[b], steps=steps))
+    actions.within([*a, *b] or [1], rows, split)
+    actions.save_figure(opened, out, "interpolations", plots.interpolations(model, rows[a], rows[b], steps=steps))
 
 
 @app.command(epilog=examples("aevb traverse", "aevb traverse --index 7 --dims 5"))
@@ -245,11 +241,11 @@ def traverse(
     from aevb.apps import plots
     from aevb.evaluation.elbo import elbo
 
-    opened = _open(run)
-    rows, model = _rows(opened, split, data_dir), opened.model()
-    _within([index], rows, split)
+    opened = actions.open_run(run)
+    rows, model = actions.rows_of(opened, split, data_dir), opened.model()
+    actions.within([index], rows, split)
     kl = elbo(model, rows).kl.mean(0)
-    _save(opened, out, "traversals", plots.traversals(model, rows[[index]][0], kl, dims=dims))
+    actions.save_figure(opened, out, "traversals", plots.traversals(model, rows[[index]][0], kl, dims=dims))
 
 
 @app.command(epilog=examples("aevb plot", "aevb plot RUN --only manifold --only latent"))
@@ -262,7 +258,7 @@ def plot(
     """Draw the figures of a run, as PNG and SVG."""
     from aevb.apps.gallery import draw_all
 
-    opened = _open(run)
+    opened = actions.open_run(run)
     for path in draw_all(opened, opened.model(), opened.dataset(data_dir), only=only, folder=out):
         show.out.print(str(path))
 
@@ -343,19 +339,15 @@ def reproduce(
     data_dir: DataDir = None,
 ) -> None:
     """Rerun the paper: train its curves, hold them against the published ones. Goes on where it stopped."""
-    if names == ["report"]:
-        from aevb.apps.paper.report import write_report
-
-        show.out.print(str(write_report(out)))
-        return
+    from aevb.apps.paper.report import write_report
     from aevb.apps.paper.reproduce import chosen, reproduce
 
     if data_dir is not None:
         os.environ["AEVB_DATA"] = str(data_dir)  # for the processes that train, too
-    experiments = chosen(names)
+    experiments = chosen([name for name in names if name != "report"])
     try:
-        with show.curves_progress() as report:
-            found = reproduce(experiments, round(budget), out, panels=panel or (), jobs=jobs, show=report)
+        with show.curves_progress() as progress:
+            found = reproduce(experiments, round(budget), out, panels=panel or (), jobs=jobs, show=progress)
     except KeyboardInterrupt:
         show.err.print(f"Stopped; all is kept in {out}. The same command goes on from there.")
         raise
@@ -363,6 +355,8 @@ def reproduce(
         show.out.print(f"{out / name}")
         for line in findings:
             show.out.print(f"  {line}")
+    if {"all", "report"} & set(names):
+        show.out.print(str(write_report(out)))
 
 
 def main() -> None:
@@ -378,228 +372,11 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    show.err.print(f"[bold red]error:[/bold red] {_escape(message)}")
+    show.err.print(f"[bold red]error:[/bold red] {show.escaped(message)}")
     sys.exit(1)
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return "–"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _open(run: str | None) -> Run:
-    from aevb.runs.store import Run
-
-    return Run.open(run)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise DataError("--device cuda: PyTorch sees no GPU here. Use --device cpu, or install a CUDA build of torch.")
-    return name
-
-
-def _choose(source: str | None, recipe: str | None, data_dir: Path | None, assignments: list[str]) -> tuple[Recipe, Dataset]:
-    """The recipe and the data, each with what the other says about it."""
-    from aevb.data.sources import SOURCES, load_data
-    from aevb.runs.recipe import Recipe
-    from aevb.runs.store import read
-
-    named = Recipe.load(recipe) if recipe else None
-    if source is None and named is None:
-        raise DataError("Train on what? Name a source, such as: aevb train digits. `aevb data` lists them.")
-    where = (source or named.source().source) if named else str(source)
-    if named is None:
-        named = Recipe.load(SOURCES[where].recipe if where in SOURCES else load_data(where, data_dir=data_dir).recipe)
-    path = str(Path(where).expanduser().resolve()) if Path(where).expanduser().exists() else where
-    chosen = named.replace(data__source=where if where in SOURCES else path).override(assignments)
-    if data_dir is not None:
-        chosen = chosen.replace(data__dir=str(data_dir.expanduser().resolve()))
-    return chosen, read(chosen)
-
-
-def _samples(epochs: float | None, samples: float | None, n: int) -> int:
-    if epochs is not None and samples is not None:
-        raise RecipeError("--epochs and --samples say the same thing: give one of them.")
-    total = epochs * n if epochs is not None else samples
-    assert total is not None
-    if not 1 <= total < math.inf:
-        raise RecipeError(f"Nothing to train: {total:g} training samples. Give --epochs or --samples above zero.")
-    return int(total)
-
-
-def _train(recipe: Recipe, data: Dataset, out: Path | None, device: str, quiet: bool) -> Run:
-    from aevb.runs.fit import fit
-
-    path, place = out or _new_folder(data, recipe), _device(device)
-    if not quiet:
-        kept = f"{len(data.train):,} × {'×'.join(map(str, data.shape))}"
-        show.err.print(
-            f"[bold]{data.name}[/bold] ({kept}), recipe [bold]{recipe.name}[/bold], {recipe.settings['latent']} latents"
-        )
-    return _interruptible(lambda report: fit(recipe, data, path, device=place, show=report), path, quiet)
-
-
-def _new_folder(data: Dataset, recipe: Recipe) -> Path:
-    from aevb.runs.store import new_folder
-
-    return new_folder(data.name, recipe.name)
-
-
-def _resume(
-    name: str | None,
-    epochs: float | None,
-    samples: float | None,
-    assignments: list[str],
-    device: str,
-    data_dir: Path | None,
-    quiet: bool,
-) -> tuple[Run, Dataset]:
-    from aevb.runs.fit import amend, resume
-
-    opened = _open(name)
-    opened.recipe = amend(opened.recipe, assignments)
-    data = opened.dataset(data_dir)
-    total = None if epochs is None and samples is None else _samples(epochs, samples, len(data.train))
-    if not quiet:
-        show.err.print(f"resuming [bold]{_escape(str(opened.path))}[/bold]{_ended(opened) * (total is None)}")
-
-    def go(report: Any) -> Run:
-        return resume(opened, data, samples=total, device=_device(device), show=report)
-
-    return _interruptible(go, opened.path, quiet), data
-
-
-def _ended(run: Run) -> str:
-    """What to say of a run that has nothing left to do."""
-    if run.meta.get("status") != "complete":
-        return ""
-    more = "--samples TOTAL" + " --set validation.patience=0" * (run.meta.get("stopped") == "patience")
-    return f": it is complete, after {run.meta['samples']:,} training samples. To train it for longer: {more}"
-
-
-def _refuse(options: dict[str, Any]) -> None:
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise RecipeError(f"--resume goes on with a run's own recipe: {given[0]} cannot be changed. Train anew for that.")
-
-
-def _interruptible(go: Callable[[Any], Run], path: Path, quiet: bool) -> Run:
-    try:
-        with show.training_progress(quiet) as report:
-            return go(report)
-    except KeyboardInterrupt:
-        saved = (path / "recipe.toml").is_file()
-        show.err.print(f"Interrupted. Go on with: aevb train --resume {path}" if saved else "Interrupted before it began.")
-        raise typer.Exit(130) from None
-
-
-def _finish(run: Run, data: Dataset, device: str, figures: bool, as_json: bool) -> None:
-    """After training: judge, draw, say where everything is and what to try."""
-    result = _evaluate(run, data, "test", None, None, None, device)
-    if not as_json:
-        best = run.meta["best_step"] * run.meta["samples"] // run.meta["steps"]
-        title = f"{data.name}, test split, n = {result['n']:,}, after {run.meta['samples']:,} training samples"
-        title += f" (best validation ELBO at {best:,})" if best != run.meta["samples"] else ""
-        show.out.print()
-        show.out.print(show.table(title, *_evaluation_table(result)))
-    drawn = []
-    if figures:
-        from aevb.apps.gallery import draw_all
-
-        drawn = draw_all(run, run.model(), data)
-    if as_json:
-        return show.print_json({"run": str(run.path), **result})
-    show.out.print(f"\nrun      {run.path}")
-    if drawn:
-        names = sorted({path.stem for path in drawn})
-        show.out.print(f"figures  {run.path / 'figures'}/: {', '.join(names)} (.png, .svg)")
-    show.out.print("next     aevb sample · aevb interpolate · aevb traverse · aevb evaluate --importance-samples 5000")
-    return None
-
-
-def _evaluate(
-    run: Run, data: Dataset, part: Part, importance: int | None, samples: int | None, limit: int | None, device: str
-) -> dict[str, Any]:
-    from aevb.runs.judge import judge
-
-    with show.err.status("judging ...") if show.err.is_terminal else show.training_progress(True):
-        return judge(run, data, part, importance_samples=importance, samples=samples, limit=limit, device=device)
-
-
-def _evaluation_table(result: dict[str, Any]) -> tuple[tuple[str, str, str], list[tuple[str, str, str]]]:
-    return ("", "value", ""), show.evaluation_rows(result)
-
-
-def _rows(run: Run, part: Part, data_dir: Path | None) -> Split:
-    rows: Split = getattr(run.dataset(data_dir), part)
-    if not len(rows):
-        raise DataError(f"The {part} split of {run.path.name} is empty. Choose another with --split.")
-    return rows.frozen()
-
-
-def _within(indices: list[int], rows: Split, part: str) -> None:
-    beyond = [index for index in indices if not 0 <= index < len(rows)]
-    if beyond:
-        raise DataError(f"There is no row {beyond[0]} in the {part} split: it has rows 0 to {len(rows) - 1}.")
-
-
-def _read_codes(path: Path, run: Run) -> Tensor:
-    import numpy as np
-    import torch
-
-    from aevb.runs.recipe import latent_shape
-    from aevb.training.train import refuse_non_finite
-
-    try:
-        codes = torch.from_numpy(np.load(path, allow_pickle=False)).float()
-    except FileNotFoundError as error:
-        raise DataError(f"There is no file {path}.") from error
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise DataError(f"{path} could not be read as a .npy file of codes: {error}") from error
-    latent = tuple(latent_shape(run.recipe.settings["latent"]))
-    if tuple(codes.shape[1:]) != latent or not len(codes):
-        wanted = ", ".join(map(str, ("N", *latent)))
-        raise DataError(f"{path} holds an array of shape {tuple(codes.shape)}; {run.path.name} needs codes ({wanted}).")
-    refuse_non_finite(codes)
-    return codes
-
-
-def _write_array(path: Path, values: Tensor) -> None:
-    import numpy as np
-
-    from aevb.runs.files import write_whole
-
-    def write(beside: Path) -> None:
-        with beside.open("wb") as f:
-            np.save(f, values.cpu().numpy())
-
-    write_whole(path, write)
-    show.out.print(f"{path}: {' × '.join(map(str, values.shape))}, {str(values.dtype).removeprefix('torch.')}")
-
-
-def _deliver(run: Run, out: Path | None, name: str, values: Tensor, figure: Callable[[], Any]) -> None:
-    """Numbers for a .npy, a picture for anything else."""
-    if out is not None and out.suffix == ".npy":
-        _write_array(out, values)
-    else:
-        _save(run, out, name, figure())
-
-
-def _save(run: Run, out: Path | None, name: str, figure: Any) -> None:
-    from aevb.apps.plots import save
-
-    drawn = out is not None and out.suffix in (".png", ".svg")  # both are written
-    for path in save(figure, (out.with_suffix("") if drawn else out) if out else run.figure(name)):
-        show.out.print(str(path))

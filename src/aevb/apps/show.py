@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 WIDE = 160  # columns of what is no terminal: a file or a pipe need not be narrow
 out = Console(highlight=False, soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def escaped(text: str) -> str:
+    """Text that Rich prints as it is."""
+    return escape(text)
 
 
 def print_json(content: Any) -> None:

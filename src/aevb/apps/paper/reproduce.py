@@ -64,7 +64,8 @@ def reproduce(
         jobs: curves at a time, one thread each; by default one per processor core.
     """
     curves = out / "curves"
-    curves.mkdir(parents=True, exist_ok=True)
+    if experiments:
+        curves.mkdir(parents=True, exist_ok=True)
     follow_all(curves_of(experiments, panels), curves, samples, jobs or os.cpu_count() or 1, show)
     return {e.name: present(e, curves, out / e.name) for e in experiments}
 

@@ -1,0 +1,233 @@
+"""What the verbs of the command line share: open, choose, train, judge, read and write."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from aevb.apps import show
+from aevb.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aevb.data.dataset import Dataset, Split
+    from aevb.runs.recipe import Recipe
+    from aevb.runs.store import Run
+
+Part = Literal["train", "validation", "test"]
+
+
+def open_run(run: str | None) -> Run:
+    from aevb.runs.store import Run
+
+    return Run.open(run)
+
+
+def device_named(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DataError("--device cuda: PyTorch sees no GPU here. Use --device cpu, or install a CUDA build of torch.")
+    return name
+
+
+def choose(source: str | None, recipe: str | None, data_dir: Path | None, assignments: list[str]) -> tuple[Recipe, Dataset]:
+    """The recipe and the data, each with what the other says about it."""
+    from aevb.data.sources import SOURCES, load_data
+    from aevb.runs.recipe import Recipe
+    from aevb.runs.store import read
+
+    named = Recipe.load(recipe) if recipe else None
+    if source is None and named is None:
+        raise DataError("Train on what? Name a source, such as: aevb train digits. `aevb data` lists them.")
+    where = (source or named.source().source) if named else str(source)
+    if named is None:
+        named = Recipe.load(SOURCES[where].recipe if where in SOURCES else load_data(where, data_dir=data_dir).recipe)
+    path = str(Path(where).expanduser().resolve()) if Path(where).expanduser().exists() else where
+    chosen = named.replace(data__source=where if where in SOURCES else path).override(assignments)
+    if data_dir is not None:
+        chosen = chosen.replace(data__dir=str(data_dir.expanduser().resolve()))
+    return chosen, read(chosen)
+
+
+def total_samples(epochs: float | None, samples: float | None, n: int) -> int:
+    if epochs is not None and samples is not None:
+        raise RecipeError("--epochs and --samples say the same thing: give one of them.")
+    total = epochs * n if epochs is not None else samples
+    assert total is not None
+    if not 1 <= total < math.inf:
+        raise RecipeError(f"Nothing to train: {total:g} training samples. Give --epochs or --samples above zero.")
+    return int(total)
+
+
+def train_new(recipe: Recipe, data: Dataset, out: Path | None, device: str, quiet: bool) -> Run:
+    from aevb.runs.fit import fit
+
+    path, place = out or new_folder(data, recipe), device_named(device)
+    if not quiet:
+        kept = f"{len(data.train):,} × {'×'.join(map(str, data.shape))}"
+        show.err.print(
+            f"[bold]{data.name}[/bold] ({kept}), recipe [bold]{recipe.name}[/bold], {recipe.settings['latent']} latents"
+        )
+    return interruptible(lambda report: fit(recipe, data, path, device=place, show=report), path, quiet)
+
+
+def new_folder(data: Dataset, recipe: Recipe) -> Path:
+    from aevb.runs.store import new_folder
+
+    return new_folder(data.name, recipe.name)
+
+
+def resume_run(
+    name: str | None,
+    epochs: float | None,
+    samples: float | None,
+    assignments: list[str],
+    device: str,
+    data_dir: Path | None,
+    quiet: bool,
+) -> tuple[Run, Dataset]:
+    from aevb.runs.fit import amend, resume
+
+    opened = open_run(name)
+    opened.recipe = amend(opened.recipe, assignments)
+    data = opened.dataset(data_dir)
+    total = None if epochs is None and samples is None else total_samples(epochs, samples, len(data.train))
+    if not quiet:
+        show.err.print(f"resuming [bold]{show.escaped(str(opened.path))}[/bold]{ended(opened) * (total is None)}")
+
+    def go(report: Any) -> Run:
+        return resume(opened, data, samples=total, device=device_named(device), show=report)
+
+    return interruptible(go, opened.path, quiet), data
+
+
+def ended(run: Run) -> str:
+    """What to say of a run that has nothing left to do."""
+    if run.meta.get("status") != "complete":
+        return ""
+    more = "--samples TOTAL" + " --set validation.patience=0" * (run.meta.get("stopped") == "patience")
+    return f": it is complete, after {run.meta['samples']:,} training samples. To train it for longer: {more}"
+
+
+def refuse(options: dict[str, Any]) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise RecipeError(f"--resume goes on with a run's own recipe: {given[0]} cannot be changed. Train anew for that.")
+
+
+def interruptible(go: Callable[[Any], Run], path: Path, quiet: bool) -> Run:
+    try:
+        with show.training_progress(quiet) as report:
+            return go(report)
+    except KeyboardInterrupt:
+        saved = (path / "recipe.toml").is_file()
+        show.err.print(f"Interrupted. Go on with: aevb train --resume {path}" if saved else "Interrupted before it began.")
+        raise typer.Exit(130) from None
+
+
+def finish(run: Run, data: Dataset, device: str, figures: bool, as_json: bool) -> None:
+    """After training: judge, draw, say where everything is and what to try."""
+    result = evaluate(run, data, "test", None, None, None, device)
+    if not as_json:
+        best = run.meta["best_step"] * run.meta["samples"] // run.meta["steps"]
+        title = f"{data.name}, test split, n = {result['n']:,}, after {run.meta['samples']:,} training samples"
+        title += f" (best validation ELBO at {best:,})" if best != run.meta["samples"] else ""
+        show.out.print()
+        show.out.print(show.table(title, *evaluation_table(result)))
+    drawn = []
+    if figures:
+        from aevb.apps.gallery import draw_all
+
+        drawn = draw_all(run, run.model(), data)
+    if as_json:
+        return show.print_json({"run": str(run.path), **result})
+    show.out.print(f"\nrun      {run.path}")
+    if drawn:
+        names = sorted({path.stem for path in drawn})
+        show.out.print(f"figures  {run.path / 'figures'}/: {', '.join(names)} (.png, .svg)")
+    show.out.print("next     aevb sample · aevb interpolate · aevb traverse · aevb evaluate --importance-samples 5000")
+    return None
+
+
+def evaluate(
+    run: Run, data: Dataset, part: Part, importance: int | None, samples: int | None, limit: int | None, device: str
+) -> dict[str, Any]:
+    from aevb.runs.judge import judge
+
+    with show.err.status("judging ...") if show.err.is_terminal else show.training_progress(True):
+        return judge(run, data, part, importance_samples=importance, samples=samples, limit=limit, device=device)
+
+
+def evaluation_table(result: dict[str, Any]) -> tuple[tuple[str, str, str], list[tuple[str, str, str]]]:
+    return ("", "value", ""), show.evaluation_rows(result)
+
+
+def rows_of(run: Run, part: Part, data_dir: Path | None) -> Split:
+    rows: Split = getattr(run.dataset(data_dir), part)
+    if not len(rows):
+        raise DataError(f"The {part} split of {run.path.name} is empty. Choose another with --split.")
+    return rows.frozen()
+
+
+def within(indices: list[int], rows: Split, part: str) -> None:
+    beyond = [index for index in indices if not 0 <= index < len(rows)]
+    if beyond:
+        raise DataError(f"There is no row {beyond[0]} in the {part} split: it has rows 0 to {len(rows) - 1}.")
+
+
+def read_codes(path: Path, run: Run) -> Tensor:
+    import numpy as np
+    import torch
+
+    from aevb.runs.recipe import latent_shape
+    from aevb.training.train import refuse_non_finite
+
+    try:
+        codes = torch.from_numpy(np.load(path, allow_pickle=False)).float()
+    except FileNotFoundError as error:
+        raise DataError(f"There is no file {path}.") from error
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise DataError(f"{path} could not be read as a .npy file of codes: {error}") from error
+    latent = tuple(latent_shape(run.recipe.settings["latent"]))
+    if tuple(codes.shape[1:]) != latent or not len(codes):
+        wanted = ", ".join(map(str, ("N", *latent)))
+        raise DataError(f"{path} holds an array of shape {tuple(codes.shape)}; {run.path.name} needs codes ({wanted}).")
+    refuse_non_finite(codes)
+    return codes
+
+
+def write_array(path: Path, values: Tensor) -> None:
+    import numpy as np
+
+    from aevb.runs.files import write_whole
+
+    def write(beside: Path) -> None:
+        with beside.open("wb") as f:
+            np.save(f, values.cpu().numpy())
+
+    write_whole(path, write)
+    show.out.print(f"{path}: {' × '.join(map(str, values.shape))}, {str(values.dtype).removeprefix('torch.')}")
+
+
+def deliver(run: Run, out: Path | None, name: str, values: Tensor, figure: Callable[[], Any]) -> None:
+    """Numbers for a .npy, a picture for anything else."""
+    if out is not None and out.suffix == ".npy":
+        write_array(out, values)
+    else:
+        save_figure(run, out, name, figure())
+
+
+def save_figure(run: Run, out: Path | None, name: str, figure: Any) -> None:
+    from aevb.apps.plots import save
+
+    drawn = out is not None and out.suffix in (".png", ".svg")  # both are written
+    for path in save(figure, (out.with_suffix("") if drawn else out) if out else run.figure(name)):
+        show.out.print(str(path))
