@@ -13,9 +13,11 @@ import torch
 
 from aevb.apps.paper import curves, figure2, figure2_findings, published
 from aevb.apps.paper.curves import Curve, bounds, choose_step, follow, marks, read, trained
+from aevb.apps.paper.experiment import Experiment
 from aevb.apps.paper.report import write_report
+from aevb.apps.paper.reproduce import chosen, curves_of, reproduce
 from aevb.apps.paper.workers import follow_all
-from aevb.errors import RunError, TrainingDiverged
+from aevb.errors import AevbError, RunError, TrainingDiverged
 from aevb.evaluation.elbo import elbo
 from aevb.probability.families import Normal
 
@@ -181,3 +183,31 @@ def test_a_training_that_diverges_begins_again_with_the_next_step(tmp_path: Path
     assert [r["test"] for r in followed.rows] == [r["test"] for r in expected.rows]
     assert followed.settings["diverged"] == [0.1]
     assert followed.settings["step_size"] == 0.02
+
+
+def test_an_experiment_is_trained_once_and_says_how(tmp_path: Path) -> None:
+    def present(place: Path, out: Path) -> list[str]:
+        followed = read(small(), place)
+        assert followed
+        return [f"{followed.rows[-1]['samples']:.0f} samples"]
+
+    tiny = Experiment("tiny", "Tiny", "One curve.", (small(),), present)
+    assert reproduce([tiny], 10_000, tmp_path, jobs=1) == {"tiny": ["10000 samples"]}
+    written = json.loads((tmp_path / "tiny" / "settings.json").read_text())
+    assert written["findings"] == ["10000 samples"]
+    curve = written["curves"]["small"]
+    assert (curve["samples"], curve["curve"]["recipe"], str(curve["step_size"]) in curve["pilot"]) == (10_000, "aevb", True)
+    before = (tmp_path / "curves" / "small" / "state.safetensors").stat().st_mtime_ns
+    assert reproduce([tiny], 10_000, tmp_path) == {"tiny": ["10000 samples"]}
+    assert (tmp_path / "curves" / "small" / "state.safetensors").stat().st_mtime_ns == before
+
+
+def test_experiments_share_their_curves() -> None:
+    everything = curves_of(chosen(["all"]))
+    assert len({c.name for c in everything}) == len(everything)
+    assert {c.name for c in everything} >= {"mnist-z20-aevb", "frey-z2-ws", "figure3-n1000-mcem", "mnist-z2-plain"}
+    assert [c.name for c in curves_of(chosen(["figure-2"]), ["mnist-3"])] == ["mnist-z3-aevb", "mnist-z3-ws"]
+    with pytest.raises(AevbError, match="Did you mean 'figure-2'"):
+        chosen(["figur-2"])
+    with pytest.raises(AevbError, match="no panel 'mnist-7'"):
+        curves_of(chosen(["figure-2"]), ["mnist-7"])
