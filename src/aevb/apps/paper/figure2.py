@@ -9,13 +9,14 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from aevb.apps.paper import figure2_findings as findings
 from aevb.apps.paper import published
 from aevb.apps.paper.curves import STEPS, Curve, Followed, bounds, read, write_table
 from aevb.apps.paper.experiment import Experiment
 from aevb.apps.paper.figure2_findings import NAMES, Known
-from aevb.apps.style import PALETTE, chart, save, settle, styled
+from aevb.apps.style import GREY, PALETTE, chart, save, settle, styled
 
 MNIST = (3, 5, 10, 20, 200)
 FREY = (2, 5, 10, 20)
@@ -95,23 +96,25 @@ def panels(known: Known) -> Figure:
     """As in the paper, MNIST above and Frey Face below; ours strong, the paper's pale."""
     rows = [[p for p in known if p.startswith(data)] for data in ("MNIST", "Frey")]
     rows = [row for row in rows if row]
-    size = max(420 * max(map(len, rows)), 900), 430 * len(rows) + 60
-    figure = chart(*size, "Figure 2: the bound L against training samples", _CAPTION)
+    columns = max(map(len, rows))
+    figure = chart(max(420 * columns, 900), 430 * len(rows) + 60, "Figure 2: the bound L against training samples", _CAPTION)
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(h_pad=0.06)
     grid = figure.add_gridspec(len(rows), 1)
     for i, row in enumerate(rows):
-        inner = grid[i].subgridspec(1, len(row))
+        inner = grid[i].subgridspec(1, columns if len(rows) > 1 else len(row))
         for j, panel in enumerate(row):
             axes = figure.add_subplot(inner[j])
             _panel(axes, panel, known[panel])
             axes.set_ylabel("" if j else "nats per data point")
             axes.set_xlabel("training samples")
-    figure.axes[0].legend(loc="lower right", fontsize=7.5)
+    fullest = max(figure.axes, key=lambda axes: len(axes.get_legend_handles_labels()[0]))
+    fullest.legend(loc="lower right", fontsize=7.5)
     return settle(figure)
 
 
-_CAPTION = (
-    "Solid: test data, dashed: train data.\nStrong lines: this run; pale, broad lines: the paper's, read off its figure."
-)
+_CAPTION = "Solid: test data, dashed: train data.\nStrong lines: this run, on one core each; pale, broad lines: the paper's."
 
 
 def _panel(axes: Axes, panel: str, pair: Mapping[str, Followed]) -> None:
@@ -134,6 +137,10 @@ def _panel(axes: Axes, panel: str, pair: Mapping[str, Followed]) -> None:
                     markersize=2,
                 )
                 seen += ys[1:]
+    minutes = ", ".join(f"{NAMES[a]} {findings.minutes_per_million(f):.1f}" for a, f in pair.items())
+    axes.text(
+        0.02, 0.97, f"minutes per million samples:\n{minutes}", transform=axes.transAxes, fontsize=7, va="top", color=GREY
+    )
     axes.set_title(panel.replace("Nz=", "with ") + " latents")
     axes.set_xscale("log")
     axes.set_xlim(1e4 if panel.startswith("Frey") else 3e4, 2e8)

@@ -78,7 +78,7 @@ def speed(known: Known) -> list[str]:
             pairs = [pair for panel, pair in known.items() if panel.startswith(data)]
             rates = [minutes_per_million(pair[a]) for pair in pairs if a in pair]
             words += [f"{data}, {name}: {min(rates):.1f} to {max(rates):.1f}"] if rates else []
-    return [f"Minutes per million training samples, one processor core each: {'; '.join(words)}. The paper's: 20 to 40."]
+    return [f"Minutes per million samples on one processor core: {'; '.join(words)}. The paper's: 20 to 40."]
 
 
 def minutes_per_million(followed: Followed) -> float:
