@@ -104,8 +104,8 @@ class Followed:
     settings: dict[str, Any]
 
     def column(self, name: str) -> tuple[list[float], list[float]]:
-        """Training samples, and the numbers `name` there, where there are any."""
-        pairs = [(r["samples"], r[name]) for r in self.rows if math.isfinite(r.get(name, math.nan))]
+        """Training samples, and the numbers `name` there, where there are any; not those before the first step."""
+        pairs = [(r["samples"], r[name]) for r in self.rows if r["samples"] and math.isfinite(r.get(name, math.nan))]
         return [a for a, _ in pairs], [b for _, b in pairs]
 
 
@@ -167,7 +167,7 @@ def _train(
     learner = curve.learner(state.settings["step_size"], budget, compiled)
     if number:
         restore(learner, tensors, number)
-    else:
+    elif curve.first <= FIRST:  # later, no one looks for the beginning
         state.rows.append(_row(curve, learner, 0, 0.0))
     state.settings["compiled_from"] = state.settings.get("compiled_from") or (number if compiled else None)
     _advance(curve, folder, learner, state, budget, tell)

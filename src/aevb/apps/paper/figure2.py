@@ -127,8 +127,8 @@ def _panel(axes: Axes, panel: str, pair: Mapping[str, Followed]) -> None:
                 xs, ys = pair[algorithm].column(split)
                 label = f"{NAMES[algorithm]}, {split}"
                 axes.plot(
-                    xs[1:],
-                    ys[1:],
+                    xs,
+                    ys,
                     color=colour,
                     linestyle=dash,
                     linewidth=1.3,
@@ -136,7 +136,7 @@ def _panel(axes: Axes, panel: str, pair: Mapping[str, Followed]) -> None:
                     marker="o" if split == "test" else "",
                     markersize=2,
                 )
-                seen += ys[1:]
+                seen += ys
     minutes = ", ".join(f"{NAMES[a]} {findings.minutes_per_million(f):.1f}" for a, f in pair.items())
     axes.text(
         0.02, 0.97, f"minutes per million samples:\n{minutes}", transform=axes.transAxes, fontsize=7, va="top", color=GREY

@@ -203,7 +203,7 @@ def _panel(axes: Axes, panel: str, lines: Mapping[str, Followed]) -> None:
             if algorithm in lines:
                 xs, ys = lines[algorithm].column(split)
                 label = f"{name}, {split}"
-                axes.plot([x / 1e6 for x in xs[1:]], ys[1:], color=colour, linestyle=dash, linewidth=1.3, label=label)
+                axes.plot([x / 1e6 for x in xs], ys, color=colour, linestyle=dash, linewidth=1.3, label=label)
     axes.set_title(f"N = {int(panel.removeprefix('N=')):,} training points")
     axes.set_xlabel("training samples in millions")
     axes.set_xscale("log")

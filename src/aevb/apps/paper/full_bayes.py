@@ -58,7 +58,7 @@ def curve(method: str, seed: int) -> Curve:
     """One training: `method` is a key of `NAMES`; all have the same network, optimiser and candidates for its step size."""
     recipe = "full-bayes" if method == "full" else "aevb"
     prior = {} if method == "full" else {"training__weight_prior": method == "map"}
-    marks = (1.0, 2.0, 3.0, 5.0, 7.0)
+    marks = (1.0, 2.0, 5.0)
     changes = {"latent": 20, **prior, "training__seed": seed}
     return Curve(f"full-bayes-{method}-s{seed}", recipe, "mnist", measured, changes, rows=ROWS, marks=marks)
 
