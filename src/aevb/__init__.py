@@ -31,6 +31,14 @@ _HOME = {
     "Laplace": "probability.families",
     "Normal": "probability.families",
     "StudentT": "probability.families",
+    "BetaBinomial": "probability.counts",
+    "NegativeBinomial": "probability.counts",
+    "Poisson": "probability.counts",
+    "ZeroInflatedNegativeBinomial": "probability.counts",
+    "LogisticMixture": "probability.mixtures",
+    "HomoscedasticNormal": "probability.scales",
+    "OptimalNormal": "probability.scales",
+    "VonMises": "probability.circular",
     "Beta": "probability.reparameterized",
     "Cauchy": "probability.reparameterized",
     "Dirichlet": "probability.reparameterized",
@@ -45,7 +53,9 @@ _HOME = {
     "ConvEncoder": "models.networks",
     "MLP": "models.networks",
     "Known": "models.priors",
+    "Mixture": "models.priors",
     "StandardNormal": "models.priors",
+    "VampPrior": "models.priors",
     "LatentModel": "models.trace",
     "Trace": "models.trace",
     "VAE": "models.vae",
@@ -66,6 +76,7 @@ _HOME = {
     "train": "training.train",
     "Evaluation": "evaluation.evaluate",
     "evaluate": "evaluation.evaluate",
+    "fit_prior": "evaluation.ex_post",
     "gradient_noise": "evaluation.gradient_noise",
     "log_marginal": "evaluation.marginal",
     "log_marginal_hmc": "evaluation.reciprocal",
@@ -87,6 +98,7 @@ if TYPE_CHECKING:
     from aevb.data.sources import load_data
     from aevb.errors import AevbError, DataError, RecipeError, RunError, ShapeError, TrainingDiverged
     from aevb.evaluation.evaluate import Evaluation, evaluate
+    from aevb.evaluation.ex_post import fit_prior
     from aevb.evaluation.gradient_noise import gradient_noise
     from aevb.evaluation.marginal import log_marginal
     from aevb.evaluation.predictive import log_predictive
@@ -94,7 +106,7 @@ if TYPE_CHECKING:
     from aevb.evaluation.reciprocal import log_marginal_hmc
     from aevb.models.conditional import Conditional
     from aevb.models.networks import MLP, ConvDecoder, ConvEncoder
-    from aevb.models.priors import Known, StandardNormal
+    from aevb.models.priors import Known, Mixture, StandardNormal, VampPrior
     from aevb.models.trace import LatentModel, Trace
     from aevb.models.vae import VAE
     from aevb.objectives.bounds import ELBO, Objective
@@ -102,6 +114,8 @@ if TYPE_CHECKING:
     from aevb.objectives.monte_carlo_em import MonteCarloEM
     from aevb.objectives.schedules import Cosine, Exponential, Linear
     from aevb.objectives.wake_sleep import WakeSleep
+    from aevb.probability.circular import VonMises
+    from aevb.probability.counts import BetaBinomial, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
     from aevb.probability.families import (
         Bernoulli,
         Categorical,
@@ -114,6 +128,7 @@ if TYPE_CHECKING:
         Normal,
         StudentT,
     )
+    from aevb.probability.mixtures import LogisticMixture
     from aevb.probability.reparameterized import (
         Beta,
         Cauchy,
@@ -125,6 +140,7 @@ if TYPE_CHECKING:
         Uniform,
         Weibull,
     )
+    from aevb.probability.scales import HomoscedasticNormal, OptimalNormal
     from aevb.runs.fit import fit
     from aevb.runs.recipe import Recipe
     from aevb.runs.store import Run, load

@@ -1,4 +1,4 @@
-"""Priors p(z): conditionals without a context."""
+"""Priors p(z): conditionals without a context, known or learned."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from torch.distributions import (
 
 from aevb.errors import ShapeError
 from aevb.probability import distributions as d
-from aevb.probability.families import Shape, as_shape
+from aevb.probability.families import Family, Shape, as_shape
+from aevb.probability.mixtures import FiniteMixture
 
 
 class StandardNormal(nn.Module):
@@ -65,7 +66,65 @@ class Known(nn.Module):
         return Independent(p, factors, validate_args=False) if factors else p
 
 
-PRIORS: Mapping[str, Callable[[Shape], nn.Module]] = {
+class Mixture(nn.Module):
+    """p(z) = Σ_m π_m f(z; φ_m): `components` members of one family, their weights π and parameters φ learned.
+
+    With `Normal` it is the prior of VaDE (Jiang et al. 2017, arXiv 1611.05148), whose clusters are the components:
+    `prior().responsibilities(z)` is p(m | z). Its KL has no closed form: the bound estimates it from the draws z_k ~ q(z|x).
+    It starts at π uniform and φ ~ N(0, I).
+
+    Args:
+        family: of the components, over the latent's shape, such as the posterior's.
+        components: M.
+    """
+
+    def __init__(self, family: Family, components: int = 10) -> None:
+        super().__init__()
+        if components < 1:
+            raise ShapeError(f"Mixture: components must be at least 1; got {components}.")
+        self.family = family
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.phi = nn.Parameter(torch.randn(components, family.size))
+
+    def forward(self, *context: Tensor) -> FiniteMixture:
+        return FiniteMixture(self.logits, self.family(self.phi))
+
+
+class VampPrior(nn.Module):
+    """p(z) = 1/M Σ_m q(z | u_m): the encoder's own posteriors at M learned pseudo-inputs (arXiv 1705.07120).
+
+    The encoder is shared with the model: it gets a gradient from both sides, and its weights are the model's, so that
+    neither the parameters nor the state of this module hold them a second time. Its KL has no closed form: the bound
+    estimates it from the draws z_k ~ q(z|x).
+
+    Args:
+        encoder: the very module that is the model's encoder, (M, *X) → q(z|x).
+        start: u (M, *X), where the pseudo-inputs begin: rows of the training data, as `fit` takes them, or noise.
+    """
+
+    def __init__(self, encoder: nn.Module, start: Tensor) -> None:
+        super().__init__()
+        self._encoder = (encoder,)  # within a tuple it is no part of this module
+        self.u = nn.Parameter(start.detach().clone())
+
+    @classmethod
+    def from_noise(cls, encoder: nn.Module, inputs: Shape, components: int = 500) -> VampPrior:
+        """u ~ U(0, 1): for where no data are at hand."""
+        if components < 1:
+            raise ShapeError(f"VampPrior: components must be at least 1; got {components}.")
+        return cls(encoder, torch.rand(components, *as_shape(inputs)))
+
+    def forward(self, *context: Tensor) -> FiniteMixture:
+        q = self._encoder[0](self.u)
+        return FiniteMixture(self.u.new_zeros(len(self.u)), q)
+
+    @torch.no_grad()
+    def start_at(self, x: Tensor) -> None:
+        """Let the pseudo-inputs begin at these data, x (M, *X)."""
+        self.u.copy_(x)
+
+
+PRIORS: Mapping[str, Callable[..., nn.Module]] = {
     "standard-normal": StandardNormal,
     "standard-logistic": partial(Known, d.Logistic, (0.0, 1.0)),
     "standard-laplace": partial(Known, Laplace, (0.0, 1.0)),
@@ -76,4 +135,6 @@ PRIORS: Mapping[str, Callable[[Shape], nn.Module]] = {
     "log-normal": partial(Known, LogNormal, (0.0, 1.0)),
     "uniform": partial(Known, d.Beta, (1.0, 1.0)),  # on 0 < z < 1
     "flat-dirichlet": partial(Known, Dirichlet, (1.0,)),  # uniform on the simplex
+    "mixture": Mixture,
+    "vamp": VampPrior.from_noise,
 }

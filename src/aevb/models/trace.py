@@ -24,7 +24,8 @@ from torch.distributions import (
 )
 
 from aevb.errors import DataError, RecipeError, ShapeError
-from aevb.probability.distributions import Logistic
+from aevb.probability.distributions import Logistic, Uniform
+from aevb.probability.mixtures import FiniteMixture
 
 Latent = Tensor  # opaque to objectives; hierarchies make it a tuple
 Lazy = Callable[[], Tensor]
@@ -166,6 +167,8 @@ def check_pair(q: Distribution, p: Distribution) -> None:
             f"density the KL is infinite, and where only the prior has one no z is ever coded. Choose a prior on {ours}"
             f"{f' ({MATCHING[ours]})' if ours in MATCHING else ''}, or another posterior."
         )
+    if isinstance(p, FiniteMixture) and isinstance(getattr(p.component_distribution, "base_dist", None), Uniform):
+        raise RecipeError("A mixture of uniforms is 0 between them, so KL(q ‖ p) is infinite. Choose another prior.")
     base, heavy = getattr(p, "base_dist", p), TOO_HEAVY.items()
     if any(isinstance(getattr(q, "base_dist", q), kind) and isinstance(base, light) for kind, light in heavy):
         raise RecipeError(
@@ -192,7 +195,21 @@ def covered(p: Distribution) -> str | None:
     return None if support is None else str(support)
 
 
+FAMILY_NAMES = {  # of distributions that are named otherwise than the family
+    "Pixels": "Bernoulli",
+    "Levels": "Categorical",
+    "DiscreteLogistic": "DiscretizedLogistic",
+    "PixelMixture": "LogisticMixture",
+    "BetaBinomialLevels": "BetaBinomial",
+    "NegativeBinomialCounts": "NegativeBinomial",
+    "ZeroInflated": "ZeroInflatedNegativeBinomial",
+    "Angles": "VonMises",
+    "Fitted": "OptimalNormal",
+    "FiniteMixture": "Mixture",
+}
+
+
 def _name(px: Distribution) -> str:
     """The name of the family by which the user asked for this distribution."""
     name = type(getattr(px, "base_dist", px)).__name__
-    return {"Pixels": "Bernoulli", "Levels": "Categorical", "DiscreteLogistic": "DiscretizedLogistic"}.get(name, name)
+    return FAMILY_NAMES.get(name, name)

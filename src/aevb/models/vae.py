@@ -23,6 +23,7 @@ class VAE(nn.Module):
     def __init__(self, prior: nn.Module, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()
         self.prior, self.encoder, self.decoder = prior, encoder, decoder
+        self._latent_dims: int | None = None  # len(*Z), known once the prior was called
 
     def forward(self, x: Tensor, samples: int = 1) -> Trace:
         return self.trace(x, samples)
@@ -56,8 +57,9 @@ class VAE(nn.Module):
         return self.posterior(x, given).mean
 
     def decode(self, z: Latent, given: Tensor | None = None) -> Distribution:
-        event = self.prior(*_contexts(given)).event_shape
-        dims = z.ndim - len(event)
+        if self._latent_dims is None:  # once: a prior may be as costly as an encoder
+            self._latent_dims = len(self.prior(*_contexts(given)).event_shape)
+        dims = z.ndim - self._latent_dims
         if given is not None:  # (B, *C), the same for every k
             given = given.expand(*z.shape[: max(dims - 1, 0)], *given.shape)
         return condition(self.decoder, z, *_contexts(given), batch_dims=dims)

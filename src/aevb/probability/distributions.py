@@ -280,6 +280,16 @@ class DiscreteLogistic(Distribution):
             total = total + torch.sigmoid((self.loc - (j - 0.5) / (n - 1)) / self.scale)
         return total / (n - 1)
 
+    @property
+    def variance(self) -> Tensor:
+        """Σ_j P(x_j) (x_j - E[x])², with no difference of large numbers."""
+        n, mean = self.levels, self.mean
+        total, above = torch.zeros_like(self.loc), torch.ones_like(self.loc)
+        for j in range(n):  # P(x_j) = P(x ≥ x_j) - P(x ≥ x_j+1)
+            rest = torch.sigmoid((self.loc - (j + 0.5) / (n - 1)) / self.scale) if j < n - 1 else torch.zeros_like(above)
+            total, above = total + (above - rest) * (j / (n - 1) - mean) ** 2, rest
+        return total
+
     def log_prob(self, value: Tensor) -> Tensor:
         half = 0.5 / (self.levels - 1)
         b, a = (value + half - self.loc) / self.scale, (value - half - self.loc) / self.scale
@@ -313,6 +323,12 @@ class Levels(Distribution):
     def mean(self) -> Tensor:
         k = torch.arange(self.base.logits.shape[-1], dtype=self.base.logits.dtype, device=self.base.logits.device)
         return (self.base.probs * k).sum(-1) * self.spacing
+
+    @property
+    def variance(self) -> Tensor:
+        k = torch.arange(self.base.logits.shape[-1], dtype=self.base.logits.dtype, device=self.base.logits.device)
+        far = k - self.mean.unsqueeze(-1) / self.spacing
+        return (self.base.probs * far**2).sum(-1) * self.spacing**2
 
     def log_prob(self, value: Tensor) -> Tensor:
         log_p: Tensor = self.base.log_prob((value / self.spacing).round().long())

@@ -16,10 +16,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from aevb.data.dataset import Dataset, placed
+from aevb.data.dataset import Dataset, Split, placed
 from aevb.errors import RecipeError, RunError, TrainingDiverged
 from aevb.evaluation.batches import inference
 from aevb.evaluation.elbo import elbo
+from aevb.models.priors import VampPrior
 from aevb.models.trace import check_pair, check_support
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import PerPoint
@@ -28,6 +29,7 @@ from aevb.runs.parts import told
 from aevb.runs.recipe import Recipe, Validation
 from aevb.runs.store import Run, fingerprints, load_weights, new_folder
 from aevb.training.checkpoint import restore, state_tensors
+from aevb.training.randomness import derive, seeded
 from aevb.training.train import Learner, Step, Training, train
 
 RECORDS = 100  # lines of training numbers in metrics.jsonl
@@ -165,6 +167,8 @@ class _Fitting:
         training = recipe.training()
         recipe.judging()  # a mistake there is told now, and not after the training
         model = recipe.model(data.shape, data.train.values.levels).to(device)
+        if isinstance(model.prior, VampPrior):
+            model.prior.start_at(some_rows(data.train, len(model.prior.u), training.seed))
         objective = recipe.objective(model, len(data.train))
         learner = told("training", lambda: Learner(model, objective, training, len(data.train)))
         fitting = cls(recipe, data, learner, training, device)
@@ -340,6 +344,12 @@ class _Fitting:
             best_step=self.best_step if self.best else self.learner.number,
             seconds=round(self.seconds, 2),
         )
+
+
+def some_rows(data: Split, n: int, seed: int) -> Tensor:
+    """n different rows of the data, or all of them as often as it takes."""
+    with seeded(derive(seed, "pseudo-inputs")):
+        return data[torch.randperm(len(data))[torch.arange(n) % len(data)]]
 
 
 class _Clock:

@@ -18,7 +18,7 @@ from aevb.objectives.full_bayes import FullBayes
 from aevb.objectives.monte_carlo_em import MonteCarloEM
 from aevb.objectives.schedules import Cosine, Exponential, Linear
 from aevb.objectives.wake_sleep import WakeSleep
-from aevb.probability import families, reparameterized
+from aevb.probability import circular, counts, families, mixtures, reparameterized, scales
 from aevb.training.optimizers import SGD, Adagrad, Adam
 
 Parts = Mapping[str, Callable[..., Any]]
@@ -43,19 +43,31 @@ FAMILIES: Parts = {
     "gamma": reparameterized.Gamma,
     "beta": reparameterized.Beta,
     "dirichlet": reparameterized.Dirichlet,
+    "homoscedastic-normal": scales.HomoscedasticNormal,
+    "optimal-normal": scales.OptimalNormal,
+    "logistic-mixture": mixtures.LogisticMixture,
+    "beta-binomial": counts.BetaBinomial,
+    "poisson": counts.Poisson,
+    "negative-binomial": counts.NegativeBinomial,
+    "zero-inflated-negative-binomial": counts.ZeroInflatedNegativeBinomial,
+    "von-mises": circular.VonMises,
 }
-UNDIFFERENTIABLE = ("bernoulli", "continuous-bernoulli", "categorical", "discretized-logistic")
+LIKELIHOODS_ONLY = (  # without a derivative of their draws, or with a σ that no x moves
+    *("bernoulli", "continuous-bernoulli", "categorical", "discretized-logistic", "logistic-mixture", "beta-binomial"),
+    *("poisson", "negative-binomial", "zero-inflated-negative-binomial", "von-mises"),
+    *("homoscedastic-normal", "optimal-normal"),
+)
 SCHEDULES: Parts = {"linear": Linear, "cosine": Cosine, "exponential": Exponential}
 AXES: Mapping[str, Parts] = {
     "prior": PRIORS,
-    "posterior": {k: v for k, v in FAMILIES.items() if k not in UNDIFFERENTIABLE},
+    "posterior": {k: v for k, v in FAMILIES.items() if k not in LIKELIHOODS_ONLY},
     "likelihood": {k: v for k, v in FAMILIES.items() if k not in ("full-normal", "delta", "uniform", "dirichlet")},
     "encoder": {"mlp": MLP, "conv": ConvEncoder},
     "decoder": {"mlp": MLP, "conv": ConvDecoder},
     "objective": {"elbo": ELBO, "full-bayes": FullBayes, "monte-carlo-em": MonteCarloEM, "wake-sleep": WakeSleep},
     "optimizer": {"adagrad": Adagrad, "adam": Adam, "sgd": SGD},
 }
-CONTEXT = ("shape", "inputs", "outputs", "image", "model", "n", "bound")  # parameters that are no keys of a recipe
+CONTEXT = ("shape", "inputs", "outputs", "image", "family", "encoder", "model", "n", "bound")  # no keys of a recipe
 NAMED: Mapping[str, Mapping[str, Any]] = {
     "activation": {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "softplus": nn.Softplus},
     "link": {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "softplus": torch.nn.functional.softplus},

@@ -170,10 +170,10 @@ class Recipe:
         pixel = {"levels": levels, "classes": levels, "spacing": 1 / (levels - 1)}
         likelihood = build("likelihood", s["likelihood"], shape=event, **pixel)
         with seeded(derive(self.training().seed, "initialization")):
-            prior: nn.Module = build("prior", s["prior"], shape=latent)
-            encoder = build("encoder", s["encoder"], inputs=event, outputs=posterior.size)
+            encoder = Conditional(build("encoder", s["encoder"], inputs=event, outputs=posterior.size), posterior)
             decoder = build("decoder", s["decoder"], inputs=latent, outputs=likelihood.size, image=event)
-        return VAE(prior, Conditional(encoder, posterior), Conditional(decoder, likelihood))
+            prior: nn.Module = build("prior", s["prior"], shape=latent, inputs=event, family=posterior, encoder=encoder)
+        return VAE(prior, encoder, Conditional(decoder, likelihood))
 
     def __repr__(self) -> str:
         return f"Recipe({self.name!r})"

@@ -1,0 +1,112 @@
+"""Mixtures: finite ones of any distribution, and of discretised logistics for images."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, constraints
+
+from aevb.errors import ShapeError
+from aevb.probability.distributions import DiscreteLogistic
+from aevb.probability.families import Family, Shape, check_size, scale_from_log
+
+DRAWN = 2**24  # numbers drawn at a time: torch draws every component and keeps one
+
+
+class FiniteMixture(MixtureSameFamily):
+    """p(z) = Σ_m π_m p_m(z), π = softmax(logits): logits (*, M), and one distribution of batch (*, M) for all p_m."""
+
+    def __init__(self, logits: Tensor, components: Distribution) -> None:
+        super().__init__(Categorical(logits=logits, validate_args=False), components, validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint | None:
+        return self.component_distribution.support  # the same for all components
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        shape = torch.Size(sample_shape)
+        n, each = max(1, shape.numel()), max(1, DRAWN // max(1, self.component_distribution._extended_shape().numel()))
+        parts = [MixtureSameFamily.sample(self, torch.Size((min(each, n - i),))) for i in range(0, n, each)]
+        return torch.cat(parts)[: shape.numel()].reshape(self._extended_shape(shape))  # torch refuses to draw none
+
+    def responsibilities(self, value: Tensor) -> Tensor:
+        """p(m | z) = π_m p_m(z) / p(z), (*, M): how much each component has to do with z (*, *Z)."""
+        each = self.component_distribution.log_prob(value.unsqueeze(-1 - len(self.event_shape)))
+        return (each + self.mixture_distribution.logits).softmax(-1)
+
+
+class PixelMixture(Distribution):
+    """An image (C, *P) whose pixels are independent, each of its C channels drawn from one mixture for the pixel.
+
+    `pixels` has batch (*, P) and event (C): what is here is the order of axes, channels first.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+
+    def __init__(self, pixels: Distribution, shape: torch.Size) -> None:
+        self.pixels = pixels
+        super().__init__(pixels.batch_shape[:-1], shape, validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        levels = self.pixels.support
+        assert isinstance(levels, constraints.independent)
+        return constraints.independent(levels.base_constraint, len(self.event_shape))
+
+    @property
+    def mean(self) -> Tensor:
+        return self._image(self.pixels.mean)
+
+    @property
+    def variance(self) -> Tensor:
+        """Of each number, whatever the others are."""
+        return self._image(self.pixels.variance)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        channels, pixels = self.pixels.event_shape[0], self.pixels.batch_shape[-1]
+        x = value.reshape(*value.shape[: value.ndim - len(self.event_shape)], channels, pixels)
+        total: Tensor = self.pixels.log_prob(x.transpose(-1, -2)).sum(-1)
+        return total
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        return self._image(self.pixels.sample(torch.Size(sample_shape)))
+
+    def _image(self, x: Tensor) -> Tensor:
+        """(*, P, C) → (*, *shape)."""
+        return x.transpose(-1, -2).reshape(*x.shape[:-2], *self.event_shape)
+
+
+class LogisticMixture(Family):
+    """A mixture of logistics cut into bins, for each pixel: P(x) = Σ_m π_m Π_c P(x_c; μ_mc, s_mc) (arXiv 1701.05517).
+
+    The bins are those of `DiscretizedLogistic`, with exact masses. The channels of a pixel share the choice of m, which is
+    all that ties them: there is no autoregression over channels. φ = (logits of π, μ, log s), component axis first.
+
+    Args:
+        shape: (C, H, W) of images; in any other shape each number is a pixel of one channel.
+        components: M.
+        levels: n, for x on {0, 1, ..., n-1}/(n-1).
+    """
+
+    def __init__(self, shape: Shape, components: int = 5, levels: int = 256) -> None:
+        super().__init__(shape)
+        if components < 1 or levels < 2:
+            raise ShapeError(f"LogisticMixture: components ≥ 1 and levels ≥ 2; got {components} and {levels}.")
+        self.components, self.levels = components, levels
+        self.channels = self.shape[0] if len(self.shape) == 3 else 1
+        self.pixels = math.prod(self.shape) // self.channels
+
+    @property
+    def size(self) -> int:
+        return self.components * self.pixels * (1 + 2 * self.channels)
+
+    def __call__(self, phi: Tensor) -> Distribution:
+        check_size(self, phi)
+        c = self.channels
+        parts = phi.unflatten(-1, (self.components, 1 + 2 * c, self.pixels)).movedim(-1, -3)  # (*, P, M, 1 + 2C)
+        logits, loc, log_scale = parts[..., 0], parts[..., 1 : 1 + c], parts[..., 1 + c :]
+        bins = Independent(DiscreteLogistic(loc, scale_from_log(log_scale), self.levels), 1, validate_args=False)
+        return PixelMixture(FiniteMixture(logits, bins), self.shape)

@@ -1,0 +1,352 @@
+"""Learned priors: they integrate to one, share what they should, and their estimated KL has the right expectation."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from oracle import Oracle, oracle
+from sklearn.mixture import GaussianMixture
+from torch import Tensor, nn
+from torch.distributions import Distribution, MultivariateNormal
+
+import aevb
+from aevb.data.sources import load_data
+from aevb.errors import DataError, RecipeError, ShapeError
+from aevb.evaluation.ex_post import as_prior, fit_prior
+from aevb.evaluation.marginal import log_marginal
+from aevb.models.conditional import Conditional
+from aevb.models.priors import Mixture, StandardNormal, VampPrior
+from aevb.models.trace import check_pair, kl_groups
+from aevb.models.vae import VAE
+from aevb.runs.files import read_tensors
+from aevb.runs.fit import fit, resume
+from aevb.runs.parts import AXES
+from aevb.runs.recipe import Recipe
+from aevb.runs.store import Run
+
+
+def mixture(components: int = 3, latent: int = 1, family: type[aevb.Family] = aevb.Normal) -> Mixture:
+    torch.manual_seed(0)
+    prior = Mixture(family(latent), components).double()
+    with torch.no_grad():
+        prior.logits.copy_(torch.linspace(-1, 1, components))
+    return prior
+
+
+def vamp(components: int = 3, latent: int = 1) -> VampPrior:
+    torch.manual_seed(0)
+    encoder = Conditional(nn.Linear(4, 2 * latent), aevb.Normal(latent)).double()
+    return VampPrior(encoder, 3 * torch.randn(components, 4)).double()
+
+
+PRIORS: dict[str, Callable[[], nn.Module]] = {"mixture": mixture, "vamp": vamp}
+
+
+def vamp_vae(components: int = 5, latent: int = 2) -> VAE:
+    torch.manual_seed(0)
+    q, p = aevb.Normal(latent), aevb.Bernoulli(6)
+    encoder = Conditional(nn.Linear(6, q.size), q)
+    return VAE(VampPrior.from_noise(encoder, 6, components), encoder, Conditional(nn.Linear(latent, p.size), p))
+
+
+# Densities
+
+
+@pytest.mark.parametrize("make", [lambda: mixture(4, 2), lambda: mixture(4, 2, aevb.FullNormal), lambda: vamp(4, 2)])
+def test_a_prior_integrates_to_one_over_the_plane(make: Callable[[], nn.Module]) -> None:
+    t = torch.linspace(-25, 25, 501, dtype=torch.float64)
+    prior = make()
+    with torch.no_grad():
+        for parameter in prior.parameters():
+            parameter.mul_(0.5)  # no peak thinner than the grid
+    p = prior()
+    total = p.log_prob(torch.cartesian_prod(t, t)).exp().sum() * 0.1**2
+    assert p.event_shape == (2,)
+    assert total.item() == pytest.approx(1, abs=1e-6)
+
+
+def test_a_mixture_of_one_is_its_component() -> None:
+    prior, z = Mixture(aevb.Normal(3), 1), torch.randn(5, 4, 3)
+    with torch.no_grad():
+        prior.phi.zero_()
+    torch.testing.assert_close(prior().log_prob(z), StandardNormal(3)().log_prob(z))
+
+
+def test_a_mixture_by_hand() -> None:
+    prior, z = mixture(4, 2), torch.randn(7, 2, dtype=torch.float64)
+    share = prior.logits.softmax(-1)
+    each = torch.stack([prior.family(phi).log_prob(z) for phi in prior.phi])
+    torch.testing.assert_close(prior().log_prob(z), (share.log()[:, None] + each).logsumexp(0))
+    together = (share.log()[:, None] + each).softmax(0)
+    torch.testing.assert_close(prior().responsibilities(z), together.T)
+
+
+def test_a_vamp_prior_is_the_mean_of_the_posteriors_at_its_pseudo_inputs() -> None:
+    prior, z = vamp(4, 2), torch.randn(7, 2, dtype=torch.float64)
+    encoder = prior._encoder[0]
+    densities = torch.stack([encoder(u[None]).log_prob(z).exp() for u in prior.u])
+    torch.testing.assert_close(prior().log_prob(z).exp(), densities.mean(0))
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_draws_have_the_moments_of_the_density(name: str) -> None:
+    torch.manual_seed(0)
+    p = PRIORS[name]()()
+    z = p.sample((20_000,))
+    assert z.shape == (20_000, 1)
+    for power, exact in ((z - p.mean, torch.zeros(1).double()), ((z - p.mean) ** 2, p.variance)):
+        assert bool(((power.mean(0) - exact).abs() < 4.5 * power.std(0) / math.sqrt(20_000)).all())
+    assert p.sample().shape == (1,)
+    assert p.sample((0,)).shape == (0, 1)
+
+
+def test_many_draws_of_many_components_are_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from aevb.probability import mixtures
+
+    monkeypatch.setattr(mixtures, "DRAWN", 100)
+    z = mixture(7, 2)().sample((11, 3))
+    assert z.shape == (11, 3, 2)
+    assert len(z.flatten(0, 1).unique(dim=0)) == 33
+
+
+# The KL
+
+
+def integrate(q: Distribution, p: Distribution, values: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """∫ f(log q, log p) dz in one dimension, by the trapezoidal rule: (B)."""
+    z = torch.linspace(-30, 30, 20_001, dtype=torch.float64)[:, None, None]
+    return torch.trapezoid(values(q.log_prob(z), p.log_prob(z).squeeze(-1).unsqueeze(-1)), z[:, 0, 0], dim=0)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_the_kl_is_unbiased_in_value_and_gradient(name: str) -> None:
+    """E[log q(z) - log p(z)] and its slopes in μ and log σ² of q, and in the prior's parameters, against quadrature."""
+    torch.manual_seed(0)
+    prior = PRIORS[name]()
+    phi = torch.tensor([[0.5, -0.7], [-1.5, 0.4]], dtype=torch.float64, requires_grad=True)
+    parameters = [phi, *prior.parameters()]
+    q, p = aevb.Normal(1)(phi), prior()
+    exact = integrate(q, p, lambda a, b: a.exp() * (a - b))
+    expected = torch.autograd.grad(exact.sum(), parameters, retain_graph=True)
+    repeats, sums, squares = 300, [torch.zeros_like(e) for e in expected], [torch.zeros_like(e) for e in expected]
+    values = []
+    for _ in range(repeats):
+        z = q.rsample((50,))
+        kl = kl_groups(q, p, z)
+        assert kl.shape == (2, 1)
+        values.append(kl.detach()[:, 0])
+        for s, s2, g in zip(sums, squares, torch.autograd.grad(kl.sum(), parameters, retain_graph=True), strict=True):
+            s += g
+            s2 += g**2
+    mean, se = torch.stack(values).mean(0), torch.stack(values).std(0) / math.sqrt(repeats)
+    assert bool(((mean - exact).abs() < 4.5 * se).all())
+    for s, s2, e in zip(sums, squares, expected, strict=True):
+        error = ((s2 / repeats - (s / repeats) ** 2) / repeats).clamp(min=0).sqrt()
+        assert bool(((s / repeats - e).abs() < 4.5 * error + 1e-9).all())
+
+
+def test_importance_sampling_finds_the_evidence_under_a_mixture() -> None:
+    """p(z) = Σ π_m N(μ_m, Σ_m), p(x|z) = N(W z + b, s² I):   p(x) = Σ π_m N(x; W μ_m + b, W Σ_m Wᵀ + s² I)."""
+    truth: Oracle = oracle()
+    base, latent = truth.vae(widen=2.0), truth.W.shape[1]
+    prior = mixture(3, latent, aevb.FullNormal)
+    with torch.no_grad():
+        prior.phi.mul_(0.3)
+    x, parts = truth.data(20), prior().component_distribution
+    W, noise = truth.W, truth.s**2 * torch.eye(len(truth.b), dtype=torch.float64)
+    each = [
+        MultivariateNormal(W @ m + truth.b, W @ c @ W.T + noise).log_prob(x)
+        for m, c in zip(parts.mean, parts.covariance_matrix, strict=True)
+    ]
+    exact = (prior.logits.log_softmax(-1)[:, None] + torch.stack(each)).logsumexp(0).detach()
+    found = log_marginal(VAE(prior, base.encoder, base.decoder), x, 20_000)
+    assert bool(((found.log_px - exact).abs() < 5 * found.se + 1e-3).all())
+
+
+# Sharing the encoder
+
+
+def test_the_encoder_of_a_vamp_prior_is_shared_and_held_once() -> None:
+    model = vamp_vae()
+    assert list(model.prior.state_dict()) == ["u"]
+    assert [k for k in model.state_dict() if k.startswith(("prior", "encoder"))] == [
+        "prior.u",
+        "encoder.net.weight",
+        "encoder.net.bias",
+    ]
+    x = torch.bernoulli(torch.full((4, 6), 0.5))
+    (model.trace(x).log_pz.sum()).backward()
+    grads = {k: p.grad for k, p in model.named_parameters()}
+    assert all(grads[k] is not None and bool(grads[k].abs().sum() > 0) for k in ("prior.u", "encoder.net.weight"))
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda m: torch.optim.swa_utils.AveragedModel(m).module])
+def test_a_copy_has_an_encoder_of_its_own_and_shares_it(duplicate: Callable[[VAE], VAE]) -> None:
+    model = vamp_vae()
+    z = torch.randn(3, 2)
+    before = model.prior().log_prob(z)
+    other = duplicate(model)
+    assert other.prior._encoder[0] is other.encoder
+    with torch.no_grad():
+        for p in other.encoder.parameters():
+            p.add_(1.0)
+    assert torch.equal(model.prior().log_prob(z), before)
+    assert not torch.allclose(other.prior().log_prob(z), before)
+
+
+def test_lent_weights_reach_the_prior_too() -> None:
+    """As full Bayes and compilation lend them: the prior must see the encoder's of the moment."""
+    from torch.func import functional_call
+
+    model, x = vamp_vae(), torch.zeros(1, 6)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for p in other.parameters():
+            p.add_(0.3)
+    torch.manual_seed(0)
+    lent = functional_call(model, dict(other.named_parameters()), (x,))
+    torch.manual_seed(0)
+    torch.testing.assert_close(lent.p.log_prob(lent.z), other(x).log_pz)
+
+
+def test_a_decoder_is_called_without_encoding_the_pseudo_inputs_again() -> None:
+    model, count = vamp_vae(), []
+    model.encoder.register_forward_hook(lambda *_: count.append(1))
+    z = model.sample_latent(3)
+    model.decode(z)
+    model.decode(z)
+    assert len(count) == 2  # for the draw, and once for the shape
+
+
+def test_a_vamp_run_resumes_and_loads_bit_for_bit(tmp_path: Path) -> None:
+    data = load_data("digits", values="dynamic")
+    recipe = Recipe.load("bernoulli").override(["prior=vamp", "prior.components=20", "latent=2", "encoder.hidden=[16]"])
+    whole = fit(recipe.replace(training__samples=2000), data, tmp_path / "whole")
+    half = fit(recipe.replace(training__samples=1000), data, tmp_path / "half")
+    resume(half, data, samples=2000)
+    tensors, _ = read_tensors(tmp_path / "whole" / "weights.safetensors")
+    assert [k for k in tensors if k.startswith("prior")] == ["prior.u"]
+    a, b = whole.model(), Run.open(tmp_path / "half").model()
+    z = torch.randn(10, 2)
+    assert torch.equal(a.prior().log_prob(z), b.prior().log_prob(z))
+    assert a.prior._encoder[0] is a.encoder
+
+
+def test_pseudo_inputs_begin_at_rows_of_the_training_data(tmp_path: Path) -> None:
+    data = load_data("digits", values="levels")
+    recipe = Recipe.load("digits").override(["prior=vamp", "prior.components=9", "training.optimizer.lr=1e-9"])
+    u = fit(recipe.replace(training__samples=100), data, tmp_path / "run").model().prior.u
+    rows = data.train[torch.arange(len(data.train))].flatten(1)
+    nearest = torch.cdist(u.flatten(1), rows)
+    assert u.shape == (9, 1, 8, 8)
+    assert bool((nearest.min(1).values < 1e-3).all())
+    assert len(nearest.argmin(1).unique()) == 9
+
+
+# In recipes
+
+
+@pytest.mark.parametrize("posterior", [p for p in sorted(AXES["posterior"]) if p not in ("uniform", "delta")])
+@pytest.mark.parametrize("prior", ["mixture", "vamp"])
+def test_every_posterior_goes_with_every_learned_prior(prior: str, posterior: str) -> None:
+    recipe = Recipe.load("bernoulli").override(
+        [f"posterior={posterior}", f"prior={prior}", "prior.components=4", "latent=3"]
+    )
+    model = recipe.model((1, 4, 4))
+    x = torch.bernoulli(torch.full((5, 1, 4, 4), 0.5))
+    check_pair(model.posterior(x), model.prior())
+    t = model.trace(x, 2)
+    assert bool(t.kl.isfinite().all())
+    loss, _ = aevb.ELBO()(model, x, 0)
+    loss.backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+    assert model.sample_latent(6).shape == (6, 3)
+    assert model.decode(model.sample_latent(6)).mean.shape == (6, 1, 4, 4)
+
+
+@pytest.mark.parametrize("prior", ["mixture", "vamp"])
+def test_a_mixture_of_uniforms_is_refused(prior: str) -> None:
+    model = Recipe.load("bernoulli").override(["posterior=uniform", f"prior={prior}", "latent=2"]).model((1, 4, 4))
+    with pytest.raises(RecipeError, match="mixture of uniforms"):
+        check_pair(model.posterior(torch.zeros(1, 1, 4, 4)), model.prior())
+
+
+def test_a_positive_posterior_is_refused_under_a_mixture_over_the_line() -> None:
+    with pytest.raises(RecipeError, match="covers positive numbers, but the prior Mixture covers the real line"):
+        check_pair(aevb.Gamma(2)(torch.zeros(1, 4)), mixture(3, 2)())
+
+
+@pytest.mark.parametrize("make", [lambda: Mixture(aevb.Normal(2), 0), lambda: VampPrior.from_noise(nn.Identity(), 4, 0)])
+def test_no_components_are_refused(make: Callable[[], nn.Module]) -> None:
+    with pytest.raises(ShapeError, match="at least 1; got 0"):
+        make()
+
+
+# Fitted to a finished model
+
+
+class Clusters(nn.Module):
+    """An encoder whose codes lie in three places, by the sign of the data's first two numbers."""
+
+    def forward(self, x: Tensor) -> Distribution:
+        mean = 6 * x[:, :2].sign() + torch.stack([x[:, 2], 0.9 * x[:, 2] + 0.3 * x[:, 3]], -1)
+        return aevb.Normal(2, scale=0.1)(mean)
+
+
+def clustered(n: int = 600) -> tuple[VAE, Tensor]:
+    torch.manual_seed(0)
+    x = torch.randn(n, 4)
+    x[:, 1] = torch.where(x[:, 0] > 0, x[:, 1], -x[:, 1].abs())
+    return VAE(StandardNormal(2), Clusters(), Conditional(nn.Linear(2, 4), aevb.Normal(4, scale=1.0))), x
+
+
+def test_a_fitted_prior_has_as_many_components_as_there_are_clusters() -> None:
+    model, x = clustered()
+    found = fit_prior(model, x, (1, 2, 3))
+    assert found.components == 3
+    assert max(found.scores, key=lambda m: found.scores[m]) == 3
+    assert found.scores[3] > found.scores[1] + 1
+    assert found.model.encoder is model.encoder
+    assert found.model.decoder is model.decoder
+    z = model.posterior(x).sample()
+    assert found.model.prior().log_prob(z).mean() > model.prior().log_prob(z).mean() + 10
+    draws = found.model.sample_latent(2000)
+    assert bool(((draws.mean(0) - z.mean(0)).abs() < 1).all())
+    again = fit_prior(model, x, (1, 2, 3))
+    assert torch.equal(found.model.prior.phi, again.model.prior.phi)
+
+
+def test_a_fitted_prior_is_scikit_learns_mixture() -> None:
+    z = torch.randn(200, 3, dtype=torch.float64) @ torch.randn(3, 3, dtype=torch.float64)
+    fitted = GaussianMixture(4, covariance_type="full", random_state=0).fit(z.numpy())
+    ours = as_prior(fitted)().log_prob(z).detach()
+    torch.testing.assert_close(ours, torch.from_numpy(fitted.score_samples(z.numpy())))
+
+
+def test_an_autoencoder_gets_a_prior_to_draw_from() -> None:
+    torch.manual_seed(0)
+    x, q = torch.randn(300, 4), aevb.Delta(2)
+    model = VAE(StandardNormal(2), Conditional(nn.Linear(4, 2), q), Conditional(nn.Linear(2, 4), aevb.Normal(4, scale=1.0)))
+    found = fit_prior(model, x, (1,)).model
+    codes = model.encode(x).detach()
+    torch.testing.assert_close(found.prior().mean[0], codes.mean(0)[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        found.prior().component_distribution.covariance_matrix[0], codes.T.cov(correction=0), rtol=1e-2, atol=1e-4
+    )
+    assert found.decode(found.sample_latent(7)).mean.shape == (7, 4)
+
+
+def test_too_few_codes_and_codes_that_are_no_vectors_are_refused() -> None:
+    model, x = clustered(20)
+    with pytest.raises(DataError, match="20 codes of 2 numbers are too few"):
+        fit_prior(model, x, (30,))
+    assert list(fit_prior(model, x, (1, 30)).scores) == [1]
+    q = aevb.Normal((2, 2))
+    square = VAE(StandardNormal((2, 2)), Conditional(nn.Linear(4, q.size), q), Conditional(nn.Linear(4, 4), aevb.Normal(2)))
+    with pytest.raises(ShapeError, match=r"vectors; these have the shape \(2, 2\)"):
+        fit_prior(square, x)
