@@ -21,6 +21,7 @@ from PIL import Image
 import aevb
 from aevb.apps.cli import main
 from aevb.data.dataset import Dataset
+from aevb.evaluation.annealing import Annealing, bidirectional, log_marginal_ais
 from aevb.evaluation.generation import generate, posterior_draws
 from aevb.models.vae import VAE
 from aevb.runs.recipe import recipe_names
@@ -30,7 +31,7 @@ NETS = ["--set", "encoder.hidden=[16]", "--set", "decoder.hidden=[16]", "--set",
 KEYS = {
     "split", "n", "elbo", "elbo_se", "reconstruction", "kl", "kl_per_dimension", "log_likelihood", "log_likelihood_se",
     "log_likelihood_monte_carlo_se", "importance_samples", "effective_sample_size", "bits_per_dim", "bits_per_dim_se",
-    "active_units", "latent_size", "is_likelihood", "latent",
+    "active_units", "latent_size", "is_likelihood", "latent", "importance_warning",
 }  # fmt: skip
 
 
@@ -213,6 +214,46 @@ def test_evaluate_prints_a_table(run: Run) -> None:
     assert f"{content['log_likelihood']:.2f} ± {content['log_likelihood_se']:.2f}" in out
     assert "nats, 10 importance samples" in out
     assert json.loads((run.path / "evaluation-test.json").read_text())["n"] == 300
+
+
+def test_evaluate_by_other_estimators(run: Run, model: VAE, data: Dataset) -> None:
+    content = strict(
+        good("evaluate", "tiny", "--estimator", "ais", "--limit", 6, "--chains", 3, "--temperatures", 5, "--json")
+    )
+    path = Annealing(5, start=model.posterior)
+    expected = log_marginal_ais(model, data.test.take(6), 3, path).log_px
+    assert content["log_likelihood"] == pytest.approx(float(expected.mean()), rel=1e-5)
+    assert (content["n"], content["samples"], content["temperatures"]) == (6, 3, 5)
+    assert (content["estimator"], content["start"], content["split"]) == ("ais", "posterior", "test")
+    out = good("evaluate", "tiny", "--estimator", "hmc", "--limit", 3)
+    assert "log p(x)" in out
+    assert "n = 3" in out
+
+
+def test_evaluate_brackets_log_p(run: Run, model: VAE) -> None:
+    options = ("--estimator", "bdmc", "--limit", 6, "--chains", 3, "--temperatures", 5, "--start", "prior")
+    content = strict(good("evaluate", "tiny", *options, "--json"))
+    bracket = bidirectional(model, 6, 3, Annealing(5))
+    assert content["gap"] == pytest.approx(float(bracket.gap.mean()), rel=1e-5)
+    assert content["gap"] == pytest.approx(content["upper"] - content["lower"])
+    assert content["gap_se"] == pytest.approx(float(bracket.gap.std()) / 6**0.5, rel=1e-4)
+    out = good("evaluate", "tiny", *options)
+    assert "tiny, data of the model, n = 6" in out
+    assert f"{content['upper']:.2f} ± {content['upper_se']:.2f}" in out
+    assert f"{content['gap']:.2f} ± {content['gap_se']:.2f}" in out
+
+
+def test_options_of_another_estimator_are_refused(run: Run) -> None:
+    assert mistake("evaluate", "tiny", "--chains", 3) == "--chains is of --estimator ais and bdmc, not of is."
+    assert "--importance-samples is of --estimator is, not of ais" in mistake(
+        "evaluate", "tiny", "--estimator", "ais", "--importance-samples", 3
+    )
+
+
+def test_evaluate_warns_of_heavy_tails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Pareto" not in good("evaluate", "tiny", "--limit", 20)
+    monkeypatch.setattr("aevb.evaluation.marginal.pareto_k", lambda log_top: torch.ones(log_top.shape[1]))
+    assert "The weights of 100% of the data points have too heavy a tail" in good("evaluate", "tiny", "--limit", 20)
 
 
 # use

@@ -214,7 +214,7 @@ def test_errors_hold_their_monte_carlo_part() -> None:
 KEYS = {
     *("split", "n", "elbo", "elbo_se", "reconstruction", "kl", "log_likelihood", "log_likelihood_se"),
     *("importance_samples", "effective_sample_size", "bits_per_dim", "bits_per_dim_se", "active_units"),
-    *("latent_size", "kl_per_dimension", "is_likelihood", "latent", "log_likelihood_monte_carlo_se"),
+    *("latent_size", "kl_per_dimension", "is_likelihood", "latent", "log_likelihood_monte_carlo_se", "importance_warning"),
 }
 
 
@@ -236,6 +236,7 @@ def test_bits_per_dimension_only_where_data_are_discrete(
     report = evaluate(vae(likelihood), x, importance_samples=5).to_dict()
     assert set(report) == KEYS
     assert report["is_likelihood"] is is_likelihood
+    assert report["importance_warning"] is None
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     if not discrete:
         assert report["bits_per_dim"] is None

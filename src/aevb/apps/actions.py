@@ -142,6 +142,7 @@ def finish(run: Run, data: Dataset, device: str, figures: bool, as_json: bool) -
         title += f" (best validation ELBO at {best:,})" if best != run.meta["samples"] else ""
         show.out.print()
         show.out.print(show.table(title, *evaluation_table(result)))
+        warn(result)
     drawn = []
     if figures:
         from aevb.apps.gallery import draw_all
@@ -166,8 +167,30 @@ def evaluate(
         return judge(run, data, part, importance_samples=importance, samples=samples, limit=limit, device=device)
 
 
+def likelihood(run: Run, data: Dataset, part: Part, estimator: Any, device: str, **options: Any) -> dict[str, Any]:
+    """As `judge_likelihood`, with its defaults for the options that were not given."""
+    from aevb.runs.judge import judge_likelihood
+
+    given = {name: value for name, value in options.items() if value is not None}
+    with show.counting(f"judging by {estimator}") as progress:
+        return judge_likelihood(run, data, part, estimator=estimator, device=device, progress=progress, **given)
+
+
+def only_for(estimator: str, accepted: tuple[str, ...], **options: Any) -> None:
+    """Refuse options of another estimator, of which nothing would be heard."""
+    idle = [name for name, value in options.items() if value is not None and estimator not in accepted]
+    if idle:
+        raise RecipeError(f"--{idle[0].replace('_', '-')} is of --estimator {' and '.join(accepted)}, not of {estimator}.")
+
+
 def evaluation_table(result: dict[str, Any]) -> tuple[tuple[str, str, str], list[tuple[str, str, str]]]:
-    return ("", "value", ""), show.evaluation_rows(result)
+    rows = show.likelihood_rows(result) if "estimator" in result else show.evaluation_rows(result)
+    return ("", "value", ""), rows
+
+
+def warn(result: dict[str, Any]) -> None:
+    if result.get("importance_warning"):
+        show.out.print(f"\n{result['importance_warning']}")
 
 
 def rows_of(run: Run, part: Part, data_dir: Path | None) -> Split:

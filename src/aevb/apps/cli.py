@@ -113,27 +113,58 @@ def train(
     actions.finish(run, data, actions.device_named(device), figures, json_)
 
 
-@app.command(epilog=examples("aevb evaluate", "aevb evaluate RUN --importance-samples 5000 --json"))
+@app.command(
+    epilog=examples(
+        "aevb evaluate",
+        "aevb evaluate RUN --importance-samples 5000 --json",
+        "aevb evaluate RUN --estimator bdmc",
+        "aevb evaluate RUN --estimator ais --limit 200 --chains 16 --temperatures 1000",
+    )
+)
 def evaluate(
     run: RunArg = None,
     split: SplitOption = "test",
     importance_samples: Annotated[int | None, typer.Option(min=1, help="K for log p(x).")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="L for the ELBO.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many data points.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first so many data points; ais, bdmc and hmc: 50 by default.")
+    ] = None,
+    estimator: Annotated[
+        Literal["is", "ais", "bdmc", "hmc"],
+        typer.Option(
+            help="Of log p(x). is: importance sampling; ais: annealed; bdmc: from below and from above, on data that the"
+            " model makes; hmc: App. D of the 2013 paper, for up to five latents."
+        ),
+    ] = "is",
+    chains: Annotated[int | None, typer.Option(min=1, help="Of ais and bdmc, per data point; 8 by default.")] = None,
+    temperatures: Annotated[int | None, typer.Option(min=1, help="Of ais and bdmc; 200 by default.")] = None,
+    start: Annotated[
+        Literal["prior", "posterior"] | None,
+        typer.Option(help="Where the chains of ais and bdmc begin; by default at q(z|x), from which the way is shorter."),
+    ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
     data_dir: DataDir = None,
     json_: Json = False,
 ) -> None:
-    """Judge a run: the ELBO and its parts, log p(x) by importance sampling, what the latent space holds."""
-    opened = actions.open_run(run)
+    """Judge a run: the ELBO and its parts, log p(x) by importance sampling, what the latent space holds.
+
+    With another --estimator, log p(x) alone, of fewer data points and in more time.
+    """
+    path = {"chains": chains, "temperatures": temperatures, "start": start}
+    actions.only_for(estimator, ("ais", "bdmc"), **path)
+    actions.only_for(estimator, ("is",), importance_samples=importance_samples, samples=samples)
+    opened, place = actions.open_run(run), actions.device_named(device)
     data = opened.dataset(data_dir)
-    result = actions.evaluate(opened, data, split, importance_samples, samples, limit, actions.device_named(device))
+    if estimator == "is":
+        result = actions.evaluate(opened, data, split, importance_samples, samples, limit, place)
+    else:
+        result = actions.likelihood(opened, data, split, estimator, place, limit=limit, **path)
     if json_:
         show.print_json(result)
     else:
-        show.out.print(
-            show.table(f"{opened.path.name}, {split} split, n = {result['n']:,}", *actions.evaluation_table(result))
-        )
+        of = f"{split} split, n" if estimator != "bdmc" else "data of the model, n"
+        show.out.print(show.table(f"{opened.path.name}, {of} = {result['n']:,}", *actions.evaluation_table(result)))
+        actions.warn(result)
 
 
 @app.command(epilog=examples("aevb sample", "aevb sample -n 1000 --out new.npy"))

@@ -115,6 +115,16 @@ def curves_progress() -> Iterator[Callable[[Sequence[Line]], None]]:
     yield show
 
 
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """`what` and how far it is, on a terminal; nothing elsewhere."""
+    if not err.is_terminal:
+        yield lambda done, total: None
+        return
+    with err.status(what) as line:
+        yield lambda done, total: line.update(f"{what}: {done / max(total, 1):.0%}")
+
+
 def _bar(fraction: float, width: int = 20) -> str:
     done = int(min(max(fraction, 0), 1) * width)
     return "━" * done + "╌" * (width - done)
@@ -152,6 +162,7 @@ def evaluation_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("  reconstruction", pm(e["reconstruction"]), "nats"),
         ("  KL(q(z|x) ‖ p(z))", pm(e["kl"]), "nats"),
         (likelihood, pm(e["log_likelihood"], e["log_likelihood_se"]), f"nats, {e['importance_samples']} importance samples"),
+        ("  Monte-Carlo error", pm(e["log_likelihood_monte_carlo_se"], digits=3), "nats, less with more samples"),
         ("  effective samples", pm(e["effective_sample_size"], digits=1), f"of {e['importance_samples']}, mean over points"),
         ("bits per dimension", pm(e["bits_per_dim"], e["bits_per_dim_se"], 4), "bits"),
         ("active units", f"{e['active_units']} of {e['latent_size']}", "Cov E[z|x] > 0.01"),
@@ -166,4 +177,23 @@ def evaluation_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         "kmeans_accuracy": "k-means accuracy",
     }
     rows += [(names[k], pm(latent[k], digits=3), "of the posterior means") for k in names if latent.get(k) is not None]
+    return [row for row in rows if row[1] != "–"]
+
+
+def likelihood_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """As `evaluation_rows`, of `judge_likelihood`."""
+    annealed = f"{e['samples']} chains × {e['temperatures']} temperatures" if "temperatures" in e else "HMC"
+    if e["estimator"] == "bdmc":
+        return [
+            ("log p(x), upper bound", pm(e["upper"], e["upper_se"]), f"nats, {annealed}, down to the {e['start']}"),
+            ("log p(x), lower bound", pm(e["lower"], e["lower_se"]), f"nats, {annealed}, up from the {e['start']}"),
+            ("  gap", pm(e["gap"], e["gap_se"]), "nats, between the two in expectation"),
+        ]
+    likelihood = "log p(x)" if e["is_likelihood"] else "log p(x), relaxed: no true likelihood"
+    rows = [
+        (likelihood, pm(e["log_likelihood"], e["log_likelihood_se"]), f"nats, {annealed}"),
+        ("  Monte-Carlo error", pm(e["log_likelihood_monte_carlo_se"], digits=3), "nats"),
+        ("  effective samples", pm(e["effective_sample_size"], digits=1), f"of {e['samples']}, mean over points"),
+        ("bits per dimension", pm(e["bits_per_dim"], e["bits_per_dim_se"], 4), "bits"),
+    ]
     return [row for row in rows if row[1] != "–"]

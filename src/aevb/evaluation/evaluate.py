@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
+from aevb.evaluation.annealing import Bracket
 from aevb.evaluation.batches import BATCH, Model, batches, inference
 from aevb.evaluation.elbo import Bound, elbo
 from aevb.evaluation.latent import Labels, active_units, as_array, encode, kmeans, linear_probe, neighbors_accuracy
@@ -41,6 +42,7 @@ class Evaluation:
         log_likelihood: mean_N of the importance-sampling estimate of log p(x) with K = `importance_samples`.
         log_likelihood_monte_carlo_se: the part of its error that more importance samples would remove, √(Σ_n se_n²) / N.
         effective_sample_size: mean_N of (Σ w)² / Σ w², between 1 and K.
+        importance_warning: in words, where the weights' tails (Pareto k) are so heavy that log_likelihood cannot be trusted.
         bits_per_dim: -log_likelihood / (dim(x) ln 2) where x is discrete.
         active_units: latent units with Cov_x(E_q[z]) > 0.01, out of `latent_size`.
         kl_per_dimension: mean_N of the KL per group of latents, (G).
@@ -63,6 +65,7 @@ class Evaluation:
     log_likelihood_monte_carlo_se: float | None
     importance_samples: int
     effective_sample_size: float | None
+    importance_warning: str | None
     bits_per_dim: float | None
     bits_per_dim_se: float | None
     active_units: int
@@ -120,6 +123,24 @@ def evaluate(
     )
 
 
+def evaluate_likelihood(model: Model, data: Indexable, marginal: Marginal, *, split: str = "test") -> dict[str, Any]:
+    """Of `Evaluation` the numbers that come of log p(x), for an estimate of it by other means, such as `log_marginal_ais`.
+
+    `samples` is its K; everything else has the name and the meaning that it has in `Evaluation`.
+    """
+    _, p = _distributions(model, data)
+    likelihood = {"split": split, "n": len(data), "samples": marginal.samples, "is_likelihood": not _relaxed(p)}
+    return _plain({**likelihood, **_marginal_numbers(marginal, p)})  # type: ignore[no-any-return]
+
+
+def evaluate_bracket(bracket: Bracket) -> dict[str, Any]:
+    """Means over the data points of a `Bracket`, with their standard errors sd_N / √N, in nats."""
+    sides = {"lower": bracket.lower.log_px, "upper": bracket.upper.log_px, "gap": bracket.gap}
+    numbers = {name: _mean_and_se(values) for name, values in sides.items()}
+    means, errors = ({name + end: pair[i] for name, pair in numbers.items()} for i, end in enumerate(("", "_se")))
+    return _plain({"n": len(bracket.x), "samples": bracket.lower.samples, **means, **errors})  # type: ignore[no-any-return]
+
+
 def _distributions(model: Model, data: Indexable) -> tuple[Distribution, Distribution]:
     """q(z|x) and p(x|z) of a batch, after every data point was held against the likelihood's support."""
     with inference(model, 0) as device:
@@ -140,7 +161,7 @@ def _bound_numbers(bound: Bound) -> dict[str, Any]:
 def _marginal_numbers(marginal: Marginal | None, p: Distribution) -> dict[str, Any]:
     if marginal is None:
         names = ("log_likelihood", "log_likelihood_se", "log_likelihood_monte_carlo_se", "effective_sample_size")
-        return dict.fromkeys((*names, "bits_per_dim", "bits_per_dim_se"))
+        return dict.fromkeys((*names, "importance_warning", "bits_per_dim", "bits_per_dim_se"))
     mean, se = _mean_and_se(marginal.log_px)
     nats = p.event_shape.numel() * math.log(2)
     discrete = p.support is not None and p.support.is_discrete
@@ -149,6 +170,7 @@ def _marginal_numbers(marginal: Marginal | None, p: Distribution) -> dict[str, A
         "log_likelihood_se": se,
         "log_likelihood_monte_carlo_se": float(marginal.se.square().sum().sqrt()) / len(marginal.se),
         "effective_sample_size": float(marginal.ess.mean()),
+        "importance_warning": marginal.warning,
         "bits_per_dim": -mean / nats if discrete else None,
         "bits_per_dim_se": se / nats if discrete else None,
     }

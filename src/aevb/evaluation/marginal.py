@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 
 from aevb.errors import AevbError
 from aevb.evaluation.batches import Model, batches, inference, kept
+from aevb.evaluation.pareto import pareto_k, tail_size
 from aevb.probability.distributions import Delta
 from aevb.training.memory import keep_freed_memory
 from aevb.training.randomness import derive
@@ -23,6 +24,8 @@ Proposal = Callable[[Tensor], Distribution]  # x (B, *X) → a distribution of z
 CPU_MEMORY = 2**20  # numbers decoded at a time: few enough for the processor's cache, enough for a matrix product
 GPU_MEMORY = 2**26  # enough to keep thousands of cores busy
 POINTS = 64  # data points at a time, at least: below, encoding them one by one is felt
+HEAVY = 0.7  # the Pareto k above which an estimate is not what it says
+TOLERATED = 0.1  # the share of data points with a larger k that goes without a warning
 
 
 class NoLikelihood(AevbError, TypeError):
@@ -38,6 +41,8 @@ class Marginal:
         se: (N,), its Monte-Carlo standard error in nats, sd(w) / (mean(w) √K) by the delta method; NaN for K = 1.
         ess: (N,), the effective sample size (Σ w)² / Σ w², between 1 and K.
         samples: K.
+        pareto_k: (N,), how heavy the tail of the weights is: above 0.7 neither `log_px` nor `se` can be trusted. NaN where
+            K < 25 is too few to say, -∞ where all weights are equal.
 
     The estimate is below log p(x) in expectation, by about se²/2. Both `se` and `ess` are themselves estimates from the
     same weights: where `ess` is near one, the estimate rests on one sample, and its error is larger than `se` says.
@@ -47,6 +52,24 @@ class Marginal:
     se: Tensor
     ess: Tensor
     samples: int
+    pareto_k: Tensor
+
+    @property
+    def heavy(self) -> float:
+        """The share of data points with k > 0.7; NaN where no k is known."""
+        known = self.pareto_k[~self.pareto_k.isnan()]
+        return float((known > HEAVY).double().mean())
+
+    @property
+    def warning(self) -> str | None:
+        """In words, where more than a tenth of the data points have k > 0.7."""
+        if not self.heavy > TOLERATED:
+            return None
+        return (
+            f"The weights of {self.heavy:.0%} of the data points have too heavy a tail (Pareto k > {HEAVY}): with K ="
+            f" {self.samples:,} their log p(x) is probably too low, by more than its error says. Take more samples, or"
+            " annealed importance sampling."
+        )
 
 
 def log_marginal(
@@ -63,7 +86,8 @@ def log_marginal(
 
         log p̂(x) = log 1/K Σ_k w_k,   w_k = p(x, z_k) / q(z_k|x),   z_k ~ q(z|x)
 
-    Any K is possible: Σ w and Σ w² are kept as running logarithms, so no two chunks of samples are in memory at once.
+    Any K is possible: kept are log Σ w, log Σ w² and the 3√K largest weights, whose tail is in `pareto_k`; no two chunks of
+    samples are in memory at once.
 
     Args:
         data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers.
@@ -77,17 +101,16 @@ def log_marginal(
     """
     if samples < 1 or (memory is not None and memory < 1):
         raise ValueError(f"log_marginal: samples and memory must be at least 1; got {samples} and {memory}.")
-    count = _Counter(len(data) * samples, progress)
+    count = Counter(len(data) * samples, progress)
     keep_freed_memory()
     with inference(model, derive(seed, "importance")) as device:
         decoded = _decoded(data, memory or (CPU_MEMORY if device.type == "cpu" else GPU_MEMORY), device)
         points = min(decoded, max(POINTS, decoded // samples))
-        sums = [
-            _sums(_log_weights(model, (proposal or model.posterior)(x), x, samples, decoded), count)
+        parts = [
+            estimated(_log_weights(model, (proposal or model.posterior)(x), x, samples, decoded), samples, count)
             for x in batches(data, points, device)
         ]
-    log_sum, log_sum_squares = (torch.cat(s) for s in zip(*sums, strict=True))
-    return _summary(log_sum, log_sum_squares, samples)
+    return joined(parts)
 
 
 def _decoded(data: Indexable, memory: int, device: torch.device) -> int:
@@ -105,21 +128,29 @@ def _log_weights(model: Model, q: Distribution, x: Tensor, samples: int, decoded
         yield kept(model.log_joint(x, z) - q.log_prob(z))
 
 
-def _sums(chunks: Iterator[Tensor], count: _Counter) -> tuple[Tensor, Tensor]:
-    """log Σ_k w_k and log Σ_k w_k², (B,) each, from chunks of log w (·, B)."""
+def estimated(chunks: Iterable[Tensor], samples: int, count: Callable[[int], None] = lambda n: None) -> Marginal:
+    """log 1/K Σ_k w_k of B data points and what is known of its error, from chunks of log w (·, B), float64, K in all.
+
+    With m = Σw/K and ess = (Σw)²/Σw²: sd(w)²/m² = (K/ess - 1) K/(K-1), hence se² = (K/ess - 1)/(K-1). Kept from one chunk
+    to the next are log Σ w, log Σ w², and the largest weights.
+    """
     total = squares = torch.tensor(-math.inf, dtype=torch.float64)
+    top: list[Tensor] = []
     for log_w in chunks:
         total = torch.logaddexp(total, log_w.logsumexp(0))
         squares = torch.logaddexp(squares, (2 * log_w).logsumexp(0))
+        found = torch.cat([*top, log_w])
+        top = [found.topk(min(tail_size(samples) + 1, len(found)), 0, sorted=False).values]
         count(log_w.numel())
-    return total, squares
-
-
-def _summary(log_sum: Tensor, log_sum_squares: Tensor, samples: int) -> Marginal:
-    """With m = Σw/K and ess = (Σw)²/Σw²: sd(w)²/m² = (K/ess - 1) K/(K-1), hence se² = (K/ess - 1)/(K-1)."""
-    ess = (2 * log_sum - log_sum_squares).exp().clamp(1, samples)
+    ess = (2 * total - squares).exp().clamp(1, samples)
     se = ((samples / ess - 1) / (samples - 1)).sqrt() if samples > 1 else torch.full_like(ess, math.nan)
-    return Marginal(log_sum - math.log(samples), se, ess, samples)
+    return Marginal(total - math.log(samples), se, ess, samples, pareto_k(top[0]))
+
+
+def joined(parts: Sequence[Marginal]) -> Marginal:
+    """The estimates of several batches of data points as one."""
+    log_px, se, ess, k = (torch.cat(p) for p in zip(*((m.log_px, m.se, m.ess, m.pareto_k) for m in parts), strict=True))
+    return Marginal(log_px, se, ess, parts[0].samples, k)
 
 
 def refuse_point(q: Distribution) -> None:
@@ -131,7 +162,7 @@ def refuse_point(q: Distribution) -> None:
         )
 
 
-class _Counter:
+class Counter:
     """Tells `progress` how many samples are done."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:

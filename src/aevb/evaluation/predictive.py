@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from aevb.evaluation.batches import Model
-from aevb.evaluation.marginal import Marginal, Progress, _summary, log_marginal
+from aevb.evaluation.marginal import Marginal, Progress, estimated, log_marginal
 from aevb.objectives.full_bayes import FullBayes
 from aevb.training.randomness import derive, seeded
 from aevb.training.train import Indexable
@@ -46,5 +46,4 @@ def log_predictive(
         with seeded(derive(seed, "weights", s), device):
             drawn = cast(Model, objective.draw(cast(nn.Module, model)))
         found.append(log_marginal(drawn, data, samples, seed=derive(seed, "predictive", s), progress=progress).log_px)
-    log_p = torch.stack(found)
-    return _summary(log_p.logsumexp(0), (2 * log_p).logsumexp(0), draws)
+    return estimated([torch.stack(found)], draws)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
 from aevb.evaluation.batches import Model, batches, inference, kept
-from aevb.evaluation.marginal import CPU_MEMORY, Marginal, Proposal
+from aevb.evaluation.marginal import CPU_MEMORY, Marginal, Proposal, estimated, joined
 from aevb.probability.hmc import HMC, adapted
 from aevb.training.randomness import derive
 from aevb.training.train import Indexable
@@ -56,9 +57,13 @@ def log_marginal_hmc(
         for x in batches(data, POINTS, device):
             z, log_joint = posterior_chain(model, x, 3 * samples, leapfrogs, thin, burn_in)
             fit, tune, z_l = kept(z).split(samples)
-            parts.append(_reciprocal(kernel_density(fit, tune, z_l) - kept(log_joint)[-samples:]))
-    log_px, se, ess = (torch.cat(p) for p in zip(*parts, strict=True))
-    return Marginal(log_px, se, ess, samples)
+            parts.append(estimated([kernel_density(fit, tune, z_l) - kept(log_joint)[-samples:]], samples))
+    return reciprocal(joined(parts))
+
+
+def reciprocal(inverse: Marginal) -> Marginal:
+    """log p̂(x) from an estimate of log 1/p(x); relative errors stay what they are."""
+    return replace(inverse, log_px=-inverse.log_px)
 
 
 def posterior_chain(model: Model, x: Tensor, draws: int, leapfrogs: int, thin: int, burn_in: int) -> tuple[Tensor, Tensor]:
@@ -126,11 +131,3 @@ def _kde(centres: Tensor, scale: Tensor, z: Tensor) -> Tensor:
     kernel = MultivariateNormal(centres, scale_tril=scale, validate_args=False)
     log_q: Tensor = kernel.log_prob(z.unsqueeze(1))
     return log_q.logsumexp(1) - math.log(len(centres))
-
-
-def _reciprocal(log_ratio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """log p̂(x), its standard error by the delta method, and the effective sample size, from log q - log p(x, z), (L, B)."""
-    n = len(log_ratio)
-    total, squares = log_ratio.logsumexp(0), (2 * log_ratio).logsumexp(0)
-    ess = torch.exp(2 * total - squares)
-    return math.log(n) - total, ((n / ess - 1) / (n - 1)).clamp(min=0).sqrt(), ess

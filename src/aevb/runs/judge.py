@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from aevb.data.dataset import Dataset, Split, placed
 from aevb.errors import DataError
-from aevb.evaluation.evaluate import evaluate
+from aevb.evaluation.annealing import Annealing, bidirectional, log_marginal_ais
+from aevb.evaluation.evaluate import evaluate, evaluate_bracket, evaluate_likelihood
+from aevb.evaluation.marginal import Progress
+from aevb.evaluation.reciprocal import log_marginal_hmc
 from aevb.runs.files import write_json
 from aevb.runs.store import Run
 
+Estimator = Literal["ais", "bdmc", "hmc"]
 REFERENCE = 10_000  # labelled training points that neighbours and probes learn from, at most
 
 
@@ -29,10 +33,7 @@ def judge(
     of its weights' posterior, and `weights` in the result says so; `log_predictive` averages over the posterior.
     """
     settings = run.recipe.judging()
-    rows: Split = getattr(data, part)
-    rows = (rows if limit is None else rows.take(limit)).frozen()
-    if not len(rows):
-        raise DataError(f"The {part} split of {run.path.name} is empty. Choose another with --split.")
+    rows = _rows(run, data, part, limit)
     known = data.train.take(REFERENCE).frozen()
     result = evaluate(
         run.model(device),
@@ -48,3 +49,42 @@ def judge(
     if limit is importance_samples is samples is None:  # the verdict on record is the recipe's own
         write_json(run.path / f"evaluation-{part}.json", result)
     return result
+
+
+def judge_likelihood(
+    run: Run,
+    data: Dataset,
+    part: str = "test",
+    *,
+    estimator: Estimator,
+    chains: int = 8,
+    temperatures: int = 200,
+    start: Literal["prior", "posterior"] = "posterior",
+    limit: int = 50,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """log p(x) of a run's model by a costlier estimator than `judge`'s, on the first `limit` data points of a split.
+
+    "ais": annealed importance sampling from the prior or from q(z|x); "hmc": App. D of arXiv 1312.6114, for up to about five
+    latents, which has no use for chains, temperatures and start; "bdmc": from below and from above, of `limit` data points
+    that the model makes (the split is not read).
+    """
+    model = run.model(device)
+    annealing = Annealing(temperatures, start=model.posterior if start == "posterior" else None)
+    path = {"estimator": estimator, "temperatures": temperatures, "start": start}
+    if estimator == "bdmc":
+        return path | evaluate_bracket(bidirectional(model, limit, chains, annealing, progress=progress))
+    rows = placed(_rows(run, data, part, limit), device)
+    if estimator == "hmc":
+        return {"estimator": estimator} | evaluate_likelihood(model, rows, log_marginal_hmc(model, rows), split=part)
+    found = log_marginal_ais(model, rows, chains, annealing, progress=progress)
+    return path | evaluate_likelihood(model, rows, found, split=part)
+
+
+def _rows(run: Run, data: Dataset, part: str, limit: int | None) -> Split:
+    rows: Split = getattr(data, part)
+    rows = (rows if limit is None else rows.take(limit)).frozen()
+    if not len(rows):
+        raise DataError(f"The {part} split of {run.path.name} is empty. Choose another with --split.")
+    return rows

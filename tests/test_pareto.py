@@ -1,0 +1,93 @@
+"""The Pareto diagnosis of importance weights: known tail indices, what it must not depend on, what it says in words."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from oracle import DTYPE, oracle
+from scipy.stats import genpareto
+
+from aevb.evaluation.marginal import estimated, log_marginal
+from aevb.evaluation.pareto import pareto_k, tail_size
+
+
+def pareto_weights(k: float, n: int, points: int, seed: int = 0) -> torch.Tensor:
+    """log w of w = U^(-k), whose tail is exactly P(w > t) = t^(-1/k); (n, points)."""
+    u = torch.rand(n, points, dtype=DTYPE, generator=torch.Generator().manual_seed(seed))
+    return -k * u.log()
+
+
+def test_the_tail_has_the_size_of_the_paper() -> None:
+    assert [tail_size(n) for n in (10, 100, 225, 1000, 10_000)] == [2, 20, 45, 95, 300]
+
+
+@pytest.mark.parametrize("k", [0.2, 0.5, 0.7, 1.0, 1.5])
+def test_a_known_tail_index_is_found(k: float) -> None:
+    found = estimated([pareto_weights(k, 10_000, 100)], 10_000).pareto_k
+    expected = (300 * k + 10 * 0.5) / 310
+    se = float(found.std()) / 10
+    assert se < 0.02
+    assert abs(float(found.mean()) - expected) < 4 * se + 0.01  # the estimator's own bias falls as 1/M
+    assert float(found.std()) == pytest.approx((1 + k) / math.sqrt(300), rel=0.3)  # of maximum likelihood
+
+
+def test_weights_that_are_bounded_have_a_tail_below_zero() -> None:
+    u = torch.rand(4000, 50, dtype=DTYPE, generator=torch.Generator().manual_seed(1))
+    found = estimated([u.log()], 4000).pareto_k  # w uniform: k = -1
+    assert float(found.max()) < -0.5
+
+
+def test_the_fit_is_near_maximum_likelihood() -> None:
+    excess = genpareto.rvs(0.6, size=3000, random_state=np.random.RandomState(0))
+    log_top = torch.from_numpy(np.append(excess + 1, 1.0)).log()[:, None]
+    likely, _, _ = genpareto.fit(excess, floc=0)
+    shrunk = (3000 * likely + 5) / 3010
+    assert float(pareto_k(log_top)) == pytest.approx(shrunk, abs=0.01)
+
+
+def test_neither_chunks_nor_order_nor_scale_matter() -> None:
+    log_w = pareto_weights(0.8, 1000, 7)
+    whole = estimated([log_w], 1000).pareto_k
+    order = torch.randperm(1000, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(estimated(log_w.split(13), 1000).pareto_k, whole)
+    torch.testing.assert_close(estimated([log_w[order]], 1000).pareto_k, whole)
+    torch.testing.assert_close(estimated([log_w - 5000.0], 1000).pareto_k, whole)
+
+
+def test_a_normal_proposal_that_is_too_narrow_is_found_out() -> None:
+    """With q of variance v·s, w has the tail index k = 1 - s for s < 1, in the direction of one latent."""
+    o = oracle(d=1)
+    x = o.data(60)
+    narrow, right = (log_marginal(o.vae(widen=s), x, 5000) for s in (0.15, 1.3))
+    assert float(narrow.pareto_k.median()) > 0.6
+    assert narrow.heavy > 0.2
+    assert "Pareto k > 0.7" in str(narrow.warning)
+    assert f"{narrow.heavy:.0%} of the data points" in str(narrow.warning)
+    assert right.heavy < 0.05
+    assert right.warning is None
+
+
+def test_equal_weights_have_no_tail() -> None:
+    o = oracle()
+    found = log_marginal(o.vae(), o.data(5), 1000)
+    assert bool((found.pareto_k == -math.inf).all())
+    assert found.heavy == 0
+    assert found.warning is None
+
+
+def test_too_few_weights_say_nothing() -> None:
+    found = estimated([pareto_weights(2.0, 20, 3)], 20)
+    assert bool(found.pareto_k.isnan().all())
+    assert math.isnan(found.heavy)
+    assert found.warning is None
+
+
+def test_one_weight_that_outweighs_all_is_a_heavy_tail() -> None:
+    log_w = torch.zeros(1000, 1, dtype=DTYPE)
+    log_w[17] = 900.0
+    assert not float(estimated([log_w], 1000).pareto_k) < 0.7
+    log_w[:, 0] = torch.linspace(-3000, 0, 1000, dtype=DTYPE)  # all but one vanish beside the largest
+    assert not float(estimated([log_w], 1000).pareto_k) < 0.7
