@@ -31,7 +31,7 @@ def mnist(latents: int, algorithm: str = "AEVB", values: str = "grey") -> Curve:
 
 
 def plain(latents: int) -> Curve:
-    """AEVB by the step size 0.02 whatever a pilot says, for 0.3 of the budget: for pictures, and beside an autoencoder."""
+    """AEVB by the step size 0.02 whatever a pilot says, for 0.3 of the budget: beside an autoencoder."""
     curve = mnist(latents)
     return replace(curve, name=f"mnist-z{latents}-plain", steps=(0.02,), share=0.3)
 

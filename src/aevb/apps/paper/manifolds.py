@@ -14,7 +14,7 @@ from torch import Tensor
 from aevb.apps import plots
 from aevb.apps.paper.curves import Curve, dataset, read, trained, write_table
 from aevb.apps.paper.experiment import Experiment
-from aevb.apps.paper.figure2 import frey, mnist, plain
+from aevb.apps.paper.figure2 import frey, mnist
 from aevb.apps.style import GAP, as_tiles, image_grid, save, sheet, stack, styled
 from aevb.data.dataset import Split
 from aevb.evaluation.batches import Model
@@ -43,7 +43,7 @@ def model_of(curve: Curve, place: Path) -> VAE | None:
 
 def present_manifolds(place: Path, out: Path) -> list[str]:
     found = []
-    for curve, n, say in ((plain(2), 20, _digits_said), (frey(2), 10, _faces_said)):
+    for curve, n, say in ((mnist(2), 20, _digits_said), (frey(2), 10, _faces_said)):
         model = model_of(curve, place)
         if model is not None:
             name = {"mnist": "MNIST", "frey": "Frey Face"}[curve.source]
@@ -114,18 +114,13 @@ def digits(images: Tensor, train: Split) -> Row:
 # Figure 5
 
 
-def samples_curve(latents: int) -> Curve:
-    """Of Figure 2, but for two latents, which it does not have."""
-    return plain(2) if latents == 2 else mnist(latents)
-
-
 def present_samples(place: Path, out: Path) -> list[str]:
-    models = {d: model for d in LATENTS if (model := model_of(samples_curve(d), place)) is not None}
+    models = {d: model for d in LATENTS if (model := model_of(mnist(d), place)) is not None}
     if not models:
         return []
     data = dataset("mnist", "grey")
     save(side_by_side({f"{d} latents": generate(model, SHOWN) for d, model in models.items()}), out / "figure-5")
-    rows: list[Row] = [{"latents": d, "training samples": seen(samples_curve(d), place)} for d in models]
+    rows: list[Row] = [{"latents": d, "training samples": seen(mnist(d), place)} for d in models]
     rows = [row | digits(generate(models[int(row["latents"])], JUDGED, seed=1), data.train) for row in rows]
     rows.append({"latents": "test images", **digits(data.test[:JUDGED], data.train)})
     write_table(out / "figure-5.csv", rows)
@@ -152,10 +147,10 @@ def side_by_side(panels: Mapping[str, Tensor]) -> Figure:
 FIGURE4 = Experiment(
     "figure-4",
     "Figure 4: the learned manifolds of MNIST and Frey Face",
-    "Models as in figure 2 with two latents, MNIST's by the step size 0.02. At the cell centres u of a regular grid on the "
+    "Models as in figure 2 with two latents. At the cell centres u of a regular grid on the "
     "unit square, z = Φ⁻¹(u) is decoded, so that equal areas have equal prior mass. Measured: which digits the plane holds, "
     "by the nearest train images; how near the faces are to train frames.",
-    (plain(2), frey(2)),
+    (mnist(2), frey(2)),
     present_manifolds,
 )
 FIGURE5 = Experiment(
@@ -163,6 +158,6 @@ FIGURE5 = Experiment(
     "Figure 5: random samples for 2, 5, 10 and 20 latents",
     "Models of figure 2 on MNIST: the Bernoulli means at z ~ N(0, I). Measured: the share of samples which the nearest "
     "train images call one digit, and how many digits there are.",
-    tuple(map(samples_curve, LATENTS)),
+    tuple(map(mnist, LATENTS)),
     present_samples,
 )
