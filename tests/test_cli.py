@@ -23,6 +23,7 @@ from aevb.apps.cli import main
 from aevb.data.dataset import Dataset
 from aevb.evaluation.annealing import Annealing, bidirectional, log_marginal_ais
 from aevb.evaluation.generation import generate, posterior_draws
+from aevb.evaluation.surgery import surgery
 from aevb.models.vae import VAE
 from aevb.runs.recipe import recipe_names
 from aevb.runs.store import Run
@@ -241,6 +242,20 @@ def test_evaluate_brackets_log_p(run: Run, model: VAE) -> None:
     assert "tiny, data of the model, n = 6" in out
     assert f"{content['upper']:.2f} ± {content['upper_se']:.2f}" in out
     assert f"{content['gap']:.2f} ± {content['gap_se']:.2f}" in out
+
+
+def test_evaluate_takes_the_kl_apart(run: Run, model: VAE, data: Dataset) -> None:
+    content = strict(good("evaluate", "tiny", "--surgery", "--json"))
+    assert set(content) == KEYS | {"surgery"}
+    found, expected = content["surgery"], surgery(model, data.test)
+    assert found["mutual_information"] == pytest.approx(float(expected.mutual_information.mean()), rel=1e-5)
+    assert found["rate"] == pytest.approx(content["kl"])
+    assert found["aggregate_kl"] == pytest.approx(found["total_correlation"] + found["dimension_kl"])
+    assert found["verdict"] == expected.verdict
+    out = good("evaluate", "tiny", "--surgery")
+    assert f"{found['mutual_information']:.2f} ± {found['mutual_information_se']:.2f}" in out
+    assert "nats, at most log N = 5.70" in out
+    assert expected.verdict in out
 
 
 def test_options_of_another_estimator_are_refused(run: Run) -> None:

@@ -176,6 +176,13 @@ def likelihood(run: Run, data: Dataset, part: Part, estimator: Any, device: str,
         return judge_likelihood(run, data, part, estimator=estimator, device=device, progress=progress, **given)
 
 
+def surgery(run: Run, data: Dataset, part: Part, limit: int | None, device: str) -> dict[str, Any]:
+    from aevb.runs.judge import judge_surgery
+
+    with show.counting("surgery ..."):
+        return judge_surgery(run, data, part, limit=limit, device=device)
+
+
 def only_for(estimator: str, accepted: tuple[str, ...], **options: Any) -> None:
     """Refuse options of another estimator, of which nothing would be heard."""
     idle = [name for name, value in options.items() if value is not None and estimator not in accepted]
@@ -186,6 +193,13 @@ def only_for(estimator: str, accepted: tuple[str, ...], **options: Any) -> None:
 def evaluation_table(result: dict[str, Any]) -> tuple[tuple[str, str, str], list[tuple[str, str, str]]]:
     rows = show.likelihood_rows(result) if "estimator" in result else show.evaluation_rows(result)
     return ("", "value", ""), rows
+
+
+def show_surgery(result: dict[str, Any]) -> None:
+    show.out.print(
+        show.table(f"\nwhere the KL goes, over all {result['n']:,}", ("", "value", ""), show.surgery_rows(result))
+    )
+    show.out.print(result["verdict"])
 
 
 def warn(result: dict[str, Any]) -> None:

@@ -117,6 +117,7 @@ def train(
     epilog=examples(
         "aevb evaluate",
         "aevb evaluate RUN --importance-samples 5000 --json",
+        "aevb evaluate RUN --surgery",
         "aevb evaluate RUN --estimator bdmc",
         "aevb evaluate RUN --estimator ais --limit 200 --chains 16 --temperatures 1000",
     )
@@ -142,6 +143,9 @@ def evaluate(
         Literal["prior", "posterior"] | None,
         typer.Option(help="Where the chains of ais and bdmc begin; by default at q(z|x), from which the way is shorter."),
     ] = None,
+    surgery: Annotated[
+        bool, typer.Option("--surgery", help="Also take the KL apart: what codes say, how far they are from the prior.")
+    ] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
     data_dir: DataDir = None,
     json_: Json = False,
@@ -159,12 +163,16 @@ def evaluate(
         result = actions.evaluate(opened, data, split, importance_samples, samples, limit, place)
     else:
         result = actions.likelihood(opened, data, split, estimator, place, limit=limit, **path)
+    if surgery:
+        result["surgery"] = actions.surgery(opened, data, split, limit, place)
     if json_:
         show.print_json(result)
     else:
         of = f"{split} split, n" if estimator != "bdmc" else "data of the model, n"
         show.out.print(show.table(f"{opened.path.name}, {of} = {result['n']:,}", *actions.evaluation_table(result)))
         actions.warn(result)
+        if surgery:
+            actions.show_surgery(result["surgery"])
 
 
 @app.command(epilog=examples("aevb sample", "aevb sample -n 1000 --out new.npy"))

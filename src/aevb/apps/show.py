@@ -182,11 +182,12 @@ def evaluation_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def likelihood_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """As `evaluation_rows`, of `judge_likelihood`."""
+    start = {"prior": "p(z)", "posterior": "q(z|x)"}.get(e.get("start", ""))
     annealed = f"{e['samples']} chains × {e['temperatures']} temperatures" if "temperatures" in e else "HMC"
     if e["estimator"] == "bdmc":
         return [
-            ("log p(x), upper bound", pm(e["upper"], e["upper_se"]), f"nats, {annealed}, down to the {e['start']}"),
-            ("log p(x), lower bound", pm(e["lower"], e["lower_se"]), f"nats, {annealed}, up from the {e['start']}"),
+            ("log p(x), upper bound", pm(e["upper"], e["upper_se"]), f"nats, {annealed}, down to {start}"),
+            ("log p(x), lower bound", pm(e["lower"], e["lower_se"]), f"nats, {annealed}, up from {start}"),
             ("  gap", pm(e["gap"], e["gap_se"]), "nats, between the two in expectation"),
         ]
     likelihood = "log p(x)" if e["is_likelihood"] else "log p(x), relaxed: no true likelihood"
@@ -196,4 +197,18 @@ def likelihood_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("  effective samples", pm(e["effective_sample_size"], digits=1), f"of {e['samples']}, mean over points"),
         ("bits per dimension", pm(e["bits_per_dim"], e["bits_per_dim_se"], 4), "bits"),
     ]
+    return [row for row in rows if row[1] != "–"]
+
+
+def surgery_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """As `evaluation_rows`, of `judge_surgery`."""
+    names = {
+        "distortion": ("distortion, -E[log p(x|z)]", "nats"),
+        "rate": ("rate, KL(q(z|x) ‖ p(z))", "nats; the next two add up to it, within their errors"),
+        "mutual_information": ("  I(x; z)", f"nats, at most log N = {e['most_information']:.2f}"),
+        "aggregate_kl": ("  KL(q(z) ‖ p(z))", "nats, the sum of the next two"),
+        "total_correlation": ("    total correlation of q(z)", "nats"),
+        "dimension_kl": ("    Σ KL(q(z_d) ‖ p(z_d))", "nats"),
+    }
+    rows = [(name, pm(e[key], e[f"{key}_se"]), unit) for key, (name, unit) in names.items()]
     return [row for row in rows if row[1] != "–"]

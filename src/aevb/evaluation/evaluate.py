@@ -16,6 +16,7 @@ from aevb.evaluation.batches import BATCH, Model, batches, inference
 from aevb.evaluation.elbo import Bound, elbo
 from aevb.evaluation.latent import Labels, active_units, as_array, encode, kmeans, linear_probe, neighbors_accuracy
 from aevb.evaluation.marginal import Marginal, Progress, log_marginal
+from aevb.evaluation.surgery import Surgery
 from aevb.models.trace import check_support
 from aevb.probability.distributions import Delta, Pixels
 from aevb.training.train import Indexable
@@ -137,8 +138,25 @@ def evaluate_bracket(bracket: Bracket) -> dict[str, Any]:
     """Means over the data points of a `Bracket`, with their standard errors sd_N / √N, in nats."""
     sides = {"lower": bracket.lower.log_px, "upper": bracket.upper.log_px, "gap": bracket.gap}
     numbers = {name: _mean_and_se(values) for name, values in sides.items()}
-    means, errors = ({name + end: pair[i] for name, pair in numbers.items()} for i, end in enumerate(("", "_se")))
-    return _plain({"n": len(bracket.x), "samples": bracket.lower.samples, **means, **errors})  # type: ignore[no-any-return]
+    flat = {name + end: pair[i] for name, pair in numbers.items() for i, end in enumerate(("", "_se"))}
+    return _plain({"n": len(bracket.x), "samples": bracket.lower.samples, **flat})  # type: ignore[no-any-return]
+
+
+def evaluate_surgery(s: Surgery) -> dict[str, Any]:
+    """The means of a `Surgery` with their standard errors, in nats; `dimension_kl` is the sum over latents."""
+    by_dimension = None if s.dimension_kl is None else s.dimension_kl.sum(1)
+    terms = {
+        "rate": s.bound.kl.sum(1),
+        "distortion": -s.bound.reconstruction,
+        "mutual_information": s.mutual_information,
+        "aggregate_kl": s.aggregate_kl,
+        "total_correlation": s.total_correlation,
+        "dimension_kl": by_dimension,
+    }
+    numbers = {name: (None, None) if term is None else _mean_and_se(term) for name, term in terms.items()}
+    flat = {name + end: pair[i] for name, pair in numbers.items() for i, end in enumerate(("", "_se"))}
+    sizes = {"n": len(s.bound.kl), "draws": len(s.mutual_information), "most_information": s.most_information}
+    return _plain({**sizes, **flat, "collapsed": int(s.collapsed.sum()), "verdict": s.verdict})  # type: ignore[no-any-return]
 
 
 def _distributions(model: Model, data: Indexable) -> tuple[Distribution, Distribution]:

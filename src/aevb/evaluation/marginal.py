@@ -67,7 +67,7 @@ class Marginal:
             return None
         return (
             f"The weights of {self.heavy:.0%} of the data points have too heavy a tail (Pareto k > {HEAVY}): with K ="
-            f" {self.samples:,} their log p(x) is probably too low, by more than its error says. Take more samples, or"
+            f" {self.samples:,} their log p(x) is probably off by more than its error says. Take more samples, or"
             " annealed importance sampling."
         )
 

@@ -7,9 +7,10 @@ from typing import Any, Literal
 from aevb.data.dataset import Dataset, Split, placed
 from aevb.errors import DataError
 from aevb.evaluation.annealing import Annealing, bidirectional, log_marginal_ais
-from aevb.evaluation.evaluate import evaluate, evaluate_bracket, evaluate_likelihood
+from aevb.evaluation.evaluate import evaluate, evaluate_bracket, evaluate_likelihood, evaluate_surgery
 from aevb.evaluation.marginal import Progress
 from aevb.evaluation.reciprocal import log_marginal_hmc
+from aevb.evaluation.surgery import surgery
 from aevb.runs.files import write_json
 from aevb.runs.store import Run
 
@@ -80,6 +81,13 @@ def judge_likelihood(
         return {"estimator": estimator} | evaluate_likelihood(model, rows, log_marginal_hmc(model, rows), split=part)
     found = log_marginal_ais(model, rows, chains, annealing, progress=progress)
     return path | evaluate_likelihood(model, rows, found, split=part)
+
+
+def judge_surgery(
+    run: Run, data: Dataset, part: str = "test", *, limit: int | None = None, device: str = "cpu"
+) -> dict[str, Any]:
+    """Where the KL of a run's model goes, over a whole split: `surgery`."""
+    return evaluate_surgery(surgery(run.model(device), placed(_rows(run, data, part, limit), device)))
 
 
 def _rows(run: Run, data: Dataset, part: str, limit: int | None) -> Split:

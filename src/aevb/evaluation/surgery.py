@@ -1,0 +1,145 @@
+"""Where the bits of a code go: rate and distortion, and the KL taken apart over the aggregate posterior of all the data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+
+from aevb.evaluation.batches import BATCH, Model, batches, inference, kept
+from aevb.evaluation.elbo import Bound, elbo
+from aevb.evaluation.marginal import refuse_point
+from aevb.training.randomness import derive
+from aevb.training.train import Indexable
+
+MEMORY = 2**22  # densities of single latents computed at a time
+SILENT = 0.01  # nats below which a latent says nothing of a data point
+SHARE = 0.99  # of the data points of which a collapsed latent says nothing
+
+
+@dataclass(frozen=True)
+class Surgery:
+    """The mean KL of N data points, taken apart; nats, float64 on the CPU. With z_m ~ q(z|x_m) for M of the data points,
+
+        E_n KL(q(z|x_n) ‖ p(z)) = I_q(x; z) + KL(q(z) ‖ p(z))            (Hoffman & Johnson 2016)
+        KL(q(z) ‖ p(z)) = KL(q(z) ‖ Π_d q(z_d)) + Σ_d KL(q(z_d) ‖ p(z_d))    (Chen et al. 2018, arXiv 1802.04942)
+
+    and q(z) = 1/N Σ_n q(z|x_n), the mixture over all N. Each term is the mean over M of its draws, with the standard error
+    sd / √M, and draw by draw the identities hold exactly.
+
+    Attributes:
+        bound: the ELBO of all N data points: distortion is -`bound.reconstruction`, rate is `bound.kl`, (N, D) (Alemi et al.
+            2018, arXiv 1711.00464).
+        mutual_information: (M,), log q(z_m|x_m) - log q(z_m). On average at most log N, which is the entropy of n, and near
+            it a bound on what can be seen: with log N nats every code tells its data point from all the others.
+        aggregate_kl: (M,), log q(z_m) - log p(z_m): how far codes are from the prior, from which new data are drawn.
+        total_correlation: (M,), log q(z_m) - Σ_d log q(z_md): how far latents are from independent. None, and so the next,
+            where q(z|x) or p(z) gives no density of single latents.
+        dimension_kl: (M, D), log q(z_md) - log p(z_md).
+    """
+
+    bound: Bound
+    mutual_information: Tensor
+    aggregate_kl: Tensor
+    total_correlation: Tensor | None
+    dimension_kl: Tensor | None
+
+    @property
+    def most_information(self) -> float:
+        """log N."""
+        return math.log(len(self.bound.reconstruction))
+
+    @property
+    def collapsed(self) -> Tensor:
+        """Which latents (D,) say nothing of the data: KL(q(z_d|x) ‖ p(z_d)) < 0.01 nats for 99 % of x.
+
+        This is (ε, δ)-collapse (Lucas et al. 2019, arXiv 1911.02469). Where the KL has no closed form there is one
+        group, and the question is of all latents together.
+        """
+        return (self.bound.kl < SILENT).double().mean(0) >= SHARE
+
+    @property
+    def verdict(self) -> str:
+        """In words, whether the posterior has collapsed to the prior."""
+        silent, size = int(self.collapsed.sum()), len(self.collapsed)
+        if silent == size:
+            return f"The posterior has collapsed: no latent of {size} says anything about the data."
+        if silent == 0:
+            return f"No posterior collapse: every latent of {size} says something about the data."
+        return f"Partial posterior collapse: {silent} of {size} latents say nothing about the data."
+
+
+def surgery(model: Model, data: Indexable, *, draws: int = 10_000, seed: int = 0, memory: int = MEMORY) -> Surgery:
+    """Rate, distortion, and the parts of the rate, of the aggregate posterior of *all* the data.
+
+    The cost is M N D densities: q(z) is the exact mixture, since one over a minibatch is biased, by several nats.
+
+    Args:
+        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers.
+        draws: M at most, one for each of M data points drawn without replacement; all of them where N is smaller.
+        memory: how many densities of single latents to compute at a time.
+
+    Raises:
+        NoLikelihood: the posterior is a point (`Delta`), and its rate infinite.
+    """
+    if min(draws, memory) < 1:
+        raise ValueError(f"surgery: draws and memory must be at least 1; got {draws} and {memory}.")
+    with inference(model, derive(seed, "surgery")) as device:
+        p = model.trace(next(batches(data, 1, device))).p
+        z, own = _draws(model, data, min(draws, len(data)), device)
+        joint, single = aggregate(model, data, z, memory)
+        log_p, alone = kept(p.log_prob(z)), marginals(p)
+    total = by_dimension = None
+    if single is not None and alone is not None:
+        total, by_dimension = joint - single.sum(1), single - kept(alone.log_prob(z).flatten(1))
+    return Surgery(elbo(model, data, seed=seed), own - joint, joint - log_p, total, by_dimension)
+
+
+def aggregate(model: Model, data: Indexable, z: Tensor, memory: int = MEMORY) -> tuple[Tensor, Tensor | None]:
+    """log q(z) = log 1/N Σ_n q(z|x_n), (M,), and log q(z_d), (M, D), for z (M, *Z), over all of the data."""
+    joint = torch.full((len(z),), -math.inf, dtype=torch.float64)
+    single = torch.full((len(z), z[0].numel()), -math.inf, dtype=torch.float64)
+    factors = True
+    for x in batches(data, BATCH, z.device):
+        q = model.posterior(x)
+        refuse_point(q)
+        for rows in torch.arange(len(z)).split(max(1, memory // (len(x) * z[0].numel()))):
+            log_q, parts = _pairs(q, z[rows.to(z.device)])
+            joint[rows] = torch.logaddexp(joint[rows], kept(log_q.logsumexp(1)))
+            factors = factors and parts is not None
+            if parts is not None:
+                single[rows] = torch.logaddexp(single[rows], kept(parts.logsumexp(1)))
+    n = math.log(len(data))
+    return joint - n, single - n if factors else None
+
+
+def _pairs(q: Distribution, z: Tensor) -> tuple[Tensor, Tensor | None]:
+    """log q(z_m|x_n), (M, B), and log q(z_md|x_n), (M, B, D), of each draw under each posterior."""
+    alone = marginals(q)
+    if alone is None:
+        return q.log_prob(z[:, None]), None
+    parts: Tensor = alone.log_prob(z[:, None]).flatten(2)
+    return parts.sum(2) if isinstance(q, Independent) else q.log_prob(z[:, None]), parts
+
+
+def marginals(p: Distribution) -> Distribution | None:
+    """The densities of single latents, as a distribution over *Z less its dependences; None where they have no formula."""
+    if isinstance(p, Independent) and not p.base_dist.event_shape:
+        return p.base_dist
+    if isinstance(p, MultivariateNormal):
+        return Normal(p.loc, p.variance.sqrt(), validate_args=False)
+    return None
+
+
+def _draws(model: Model, data: Indexable, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """z_m ~ q(z|x_m) for `count` data points, (M, *Z), and log q(z_m|x_m), (M,)."""
+    chosen = torch.randperm(len(data), device=device)[:count]
+    z, own = [], []
+    for rows in chosen.split(BATCH):
+        q = model.posterior(data[rows])
+        z.append(q.sample())
+        own.append(kept(q.log_prob(z[-1])))
+    return torch.cat(z), torch.cat(own)

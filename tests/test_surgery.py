@@ -1,0 +1,196 @@
+"""The parts of the KL: identities draw by draw, closed forms of the linear-Gaussian model, and what must not matter."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from oracle import DTYPE, Oracle, oracle
+from torch import Tensor, nn
+from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
+
+import aevb
+from aevb.evaluation.elbo import elbo
+from aevb.evaluation.marginal import NoLikelihood
+from aevb.evaluation.surgery import Surgery, aggregate, surgery
+
+
+def agrees(draws: Tensor, exact: float, slack: float = 0.0) -> None:
+    """Within 4 standard errors, which are small enough to say something; `slack`: of a q(z) of finitely many data."""
+    se = float(draws.std()) / math.sqrt(len(draws))
+    assert se < 0.05
+    assert abs(float(draws.mean()) - exact) < 4 * se + slack, (float(draws.mean()), exact, se)
+
+
+def mixing(o: Oracle, turn: Tensor, shift: float = 0.0) -> aevb.VAE:
+    """The exact posterior with its means multiplied by a matrix: the aggregate posterior becomes correlated."""
+    model = o.vae(shift=shift)
+    encoder, d = model.encoder.net, len(turn)
+    with torch.no_grad():
+        encoder.weight[:d] = turn @ encoder.weight[:d]
+        encoder.bias[:d] = turn @ encoder.bias[:d]
+    return model
+
+
+def gaussian(o: Oracle, turn: Tensor) -> MultivariateNormal:
+    """The aggregate posterior of infinitely many data of `mixing`: Cov = T (I - v) Tᵀ + v."""
+    v = o.variances
+    return MultivariateNormal(torch.zeros_like(v), turn @ torch.diag(1 - v) @ turn.T + torch.diag(v))
+
+
+# Identities
+
+
+@pytest.mark.parametrize("posterior", [aevb.Normal(3), aevb.FullNormal(3), aevb.Laplace(3)])
+def test_the_parts_telescope_draw_by_draw(posterior: aevb.Family) -> None:
+    torch.manual_seed(0)
+    encoder, decoder = nn.Linear(6, posterior.size), nn.Linear(3, 6)
+    model = aevb.VAE(
+        aevb.StandardNormal(3), aevb.Conditional(encoder, posterior), aevb.Conditional(decoder, aevb.Normal(6, scale=0.6))
+    ).double()
+    x = oracle().data(200)
+    s = surgery(model, x)
+    assert s.total_correlation is not None
+    assert s.dimension_kl is not None
+    assert s.dimension_kl.shape == (200, 3)
+    torch.testing.assert_close(s.total_correlation + s.dimension_kl.sum(1), s.aggregate_kl)
+    error = s.mutual_information + s.aggregate_kl - s.bound.kl.sum(1).mean()  # log q(z_m|x_m) - log p(z_m) - mean KL
+    assert abs(float(error.mean())) < 4 * float(error.std()) / math.sqrt(200)
+
+
+def test_rate_and_distortion_are_those_of_the_bound() -> None:
+    o = oracle()
+    x, model = o.data(50), o.vae(shift=0.2)
+    s = surgery(model, x, seed=3)
+    torch.testing.assert_close(s.bound.elbo, elbo(model, x, seed=3).elbo)
+
+
+# Closed forms
+
+
+def test_information_and_marginal_kl_of_the_exact_posterior() -> None:
+    """I(x; z) = -½ Σ log v_d, and the aggregate posterior is the prior."""
+    o = oracle(d=2)
+    s = surgery(o.vae(), o.data(3000), draws=2000)
+    agrees(s.mutual_information, float(-0.5 * o.variances.log().sum()), slack=0.025)
+    agrees(s.aggregate_kl, 0.0, slack=0.025)
+    assert s.total_correlation is not None
+    agrees(s.total_correlation, 0.0, slack=0.025)
+
+
+def test_a_shift_of_all_codes_is_marginal_kl_and_nothing_else() -> None:
+    o = oracle(d=2)
+    s = surgery(o.vae(shift=0.7), o.data(3000), draws=2000)
+    agrees(s.mutual_information, float(-0.5 * o.variances.log().sum()), slack=0.025)
+    assert s.dimension_kl is not None
+    for column in s.dimension_kl.T:
+        agrees(column, 0.5 * 0.7**2, slack=0.025)
+
+
+def test_total_correlation_of_a_correlated_normal() -> None:
+    """½ (Σ log Σ_dd - log det Σ), and Σ_d KL(q(z_d) ‖ p(z_d)) of its marginals."""
+    o, turn = oracle(d=2, s=0.4), torch.tensor([[1.0, 0.0], [0.9, 0.6]], dtype=DTYPE)
+    q = gaussian(o, turn)
+    s = surgery(mixing(o, turn), o.data(3000), draws=2000)
+    assert s.total_correlation is not None
+    assert s.dimension_kl is not None
+    exact = 0.5 * (q.variance.log().sum() - q.covariance_matrix.logdet())
+    assert float(exact) > 0.15
+    agrees(s.total_correlation, float(exact), slack=0.025)
+    apart = kl_divergence(Normal(torch.zeros(2, dtype=DTYPE), q.variance.sqrt()), Normal(0.0, 1.0))
+    for column, value in zip(s.dimension_kl.T, apart, strict=True):
+        agrees(column, float(value), slack=0.025)
+
+
+def test_one_data_point_tells_nothing_and_two_far_apart_tell_log_two() -> None:
+    o = oracle(d=2, s=0.1)
+    one = surgery(o.vae(), o.data(1).expand(100, -1))
+    torch.testing.assert_close(one.mutual_information, torch.zeros(100, dtype=DTYPE), atol=1e-9, rtol=0)
+    x = torch.cat([o.data(1) - 30, o.data(1) + 30])
+    two = surgery(o.vae(), x)
+    torch.testing.assert_close(two.mutual_information, torch.full((2,), math.log(2), dtype=DTYPE))
+    assert two.most_information == pytest.approx(math.log(2))
+
+
+def test_information_is_at_most_log_n() -> None:
+    o = oracle(d=2, s=0.01)
+    s = surgery(o.vae(), o.data(50))
+    assert float(s.mutual_information.max()) <= s.most_information + 1e-9
+    assert float(s.mutual_information.mean()) > 0.95 * s.most_information
+
+
+def test_the_aggregate_posterior_is_the_mixture_over_all_of_the_data() -> None:
+    o = oracle(d=2)
+    x, model = o.data(700), o.vae()
+    z = torch.randn(9, 2, dtype=DTYPE)
+    joint, single = aggregate(model, x, z)
+    with torch.no_grad():
+        q = model.posterior(x)
+    assert isinstance(q, Independent)
+    torch.testing.assert_close(joint, q.log_prob(z[:, None]).logsumexp(1) - math.log(700))
+    torch.testing.assert_close(single, q.base_dist.log_prob(z[:, None]).logsumexp(1) - math.log(700))
+
+
+# What must not matter
+
+
+def test_neither_chunks_nor_copies_nor_the_order_of_the_data_matter() -> None:
+    o = oracle(d=2)
+    x, model = o.data(600), o.vae(shift=0.3)
+    whole = surgery(model, x)
+    torch.testing.assert_close(surgery(model, x, memory=1000).mutual_information, whole.mutual_information)
+    torch.testing.assert_close(surgery(model, x, memory=1000).total_correlation, whole.total_correlation)
+    for other in (surgery(model, x.flip(0)), surgery(model, x.repeat(2, 1)), surgery(model, x, seed=1)):
+        for a, b in ((other.mutual_information, whole.mutual_information), (other.aggregate_kl, whole.aggregate_kl)):
+            error = math.hypot(float(a.std()) / math.sqrt(len(a)), float(b.std()) / math.sqrt(len(b)))
+            assert abs(float(a.mean() - b.mean())) < 4 * error
+
+
+# Verdicts
+
+
+def constant(silent: int, d: int = 3) -> Surgery:
+    """Of an encoder whose first `silent` latents are the prior whatever the data."""
+    o = oracle(d=d)
+    model = o.vae()
+    with torch.no_grad():
+        for rows in (range(silent), range(d, d + silent)):
+            model.encoder.net.weight[list(rows)] = 0
+            model.encoder.net.bias[list(rows)] = 0
+    return surgery(model, o.data(300))
+
+
+def test_collapse_is_named() -> None:
+    assert [int(constant(k).collapsed.sum()) for k in (0, 2, 3)] == [0, 2, 3]
+    assert constant(0).verdict == "No posterior collapse: every latent of 3 says something about the data."
+    assert constant(2).verdict.startswith("Partial posterior collapse: 2 of 3 latents")
+    dead = constant(3)
+    assert dead.verdict.startswith("The posterior has collapsed")
+    assert float(dead.mutual_information.abs().max()) < 1e-9
+    assert float(dead.aggregate_kl.abs().max()) < 1e-9
+
+
+def test_a_posterior_without_marginals_has_information_still() -> None:
+    torch.manual_seed(0)
+    posterior = aevb.Dirichlet(3)
+    prior = aevb.Known(torch.distributions.Dirichlet, (1.0,), 3)
+    encoder, decoder = nn.Linear(6, posterior.size), nn.Linear(3, 6)
+    model = aevb.VAE(prior, aevb.Conditional(encoder, posterior), aevb.Conditional(decoder, aevb.Normal(6, scale=1.0)))
+    s = surgery(model, oracle().data(100).float())
+    assert s.total_correlation is None
+    assert s.dimension_kl is None
+    assert bool(s.mutual_information.isfinite().all())
+
+
+def test_what_is_refused() -> None:
+    o = oracle(d=2)
+    with pytest.raises(ValueError, match="at least 1"):
+        surgery(o.vae(), o.data(2), draws=0)
+    point = aevb.VAE(
+        aevb.StandardNormal(2),
+        aevb.Conditional(nn.Linear(6, 2), aevb.Delta(2)),
+        aevb.Conditional(nn.Linear(2, 6), aevb.Normal(6, scale=1.0)),
+    )
+    with pytest.raises(NoLikelihood):
+        surgery(point, o.data(5).float())
