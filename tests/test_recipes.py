@@ -258,7 +258,7 @@ def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "objective.sample=3": r"objective \(elbo\): there is no 'sample'\. Did you mean 'samples'\? Possible: beta, estimator",
+    "objective.sample=3": r"objective \(elbo\): there is no 'sample'\. Did you mean 'samples'\? Possible: beta, capacity,",
     "objectiv.samples=3": r"There is no 'objectiv' in a recipe\. Did you mean 'objective'",
     "latnet=3": r"there is no 'latnet'\. Did you mean 'latent'",
     "data.valuse=grey": r"data: there is no 'valuse'\. Did you mean 'values'",
@@ -295,7 +295,7 @@ MISTAKES = {
     "training.optimizer=adm": r"optimizer: there is no 'adm'\. Did you mean 'adam'",
     "training.ema=2": r"training: Invalid decay value 2",
     "training.learning_rate=0.1": r"training\.learning_rate: expected a schedule such as \{type",
-    "training.learning_rate={steps=3}": r"learning_rate: a schedule needs a type\. Possible: cosine, exponential, linear",
+    "training.learning_rate={steps=3}": r"learning_rate: a schedule needs a type\. Possible: cosine, cyclical, exponential,",
     'training.learning_rate={type="linaer"}': r"training\.learning_rate: there is no 'linaer'\. Did you mean 'linear'",
     'training.learning_rate={type="linear"}': r"learning_rate \(linear\): start and end and steps must be given",
     'objective.beta={type="linear", start=0, end=1, steps=0}': r"\.beta \(linear\): A schedule needs steps ≥ 1; got 0",

@@ -62,9 +62,16 @@ _HOME = {
     "ELBO": "objectives.bounds",
     "Objective": "objectives.bounds",
     "FullBayes": "objectives.full_bayes",
+    "ImportanceWeighted": "objectives.importance",
     "MonteCarloEM": "objectives.monte_carlo_em",
     "WakeSleep": "objectives.wake_sleep",
+    "DIP": "objectives.terms",
+    "MMD": "objectives.terms",
+    "DensityRatio": "objectives.terms",
+    "Regularized": "objectives.terms",
+    "TotalCorrelation": "objectives.terms",
     "Cosine": "objectives.schedules",
+    "Cyclical": "objectives.schedules",
     "Exponential": "objectives.schedules",
     "Linear": "objectives.schedules",
     "Adagrad": "training.optimizers",
@@ -74,9 +81,13 @@ _HOME = {
     "Step": "training.train",
     "Training": "training.train",
     "train": "training.train",
+    "Annealing": "evaluation.annealing",
+    "bidirectional": "evaluation.annealing",
+    "log_marginal_ais": "evaluation.annealing",
     "Evaluation": "evaluation.evaluate",
     "evaluate": "evaluation.evaluate",
     "fit_prior": "evaluation.ex_post",
+    "surgery": "evaluation.surgery",
     "gradient_noise": "evaluation.gradient_noise",
     "log_marginal": "evaluation.marginal",
     "log_marginal_hmc": "evaluation.reciprocal",
@@ -97,6 +108,7 @@ if TYPE_CHECKING:
     from aevb.data.dataset import Dataset, Split
     from aevb.data.sources import load_data
     from aevb.errors import AevbError, DataError, RecipeError, RunError, ShapeError, TrainingDiverged
+    from aevb.evaluation.annealing import Annealing, bidirectional, log_marginal_ais
     from aevb.evaluation.evaluate import Evaluation, evaluate
     from aevb.evaluation.ex_post import fit_prior
     from aevb.evaluation.gradient_noise import gradient_noise
@@ -104,6 +116,7 @@ if TYPE_CHECKING:
     from aevb.evaluation.predictive import log_predictive
     from aevb.evaluation.quality import fidelity, mmd
     from aevb.evaluation.reciprocal import log_marginal_hmc
+    from aevb.evaluation.surgery import surgery
     from aevb.models.conditional import Conditional
     from aevb.models.networks import MLP, ConvDecoder, ConvEncoder
     from aevb.models.priors import Known, Mixture, StandardNormal, VampPrior
@@ -111,8 +124,10 @@ if TYPE_CHECKING:
     from aevb.models.vae import VAE
     from aevb.objectives.bounds import ELBO, Objective
     from aevb.objectives.full_bayes import FullBayes
+    from aevb.objectives.importance import ImportanceWeighted
     from aevb.objectives.monte_carlo_em import MonteCarloEM
-    from aevb.objectives.schedules import Cosine, Exponential, Linear
+    from aevb.objectives.schedules import Cosine, Cyclical, Exponential, Linear
+    from aevb.objectives.terms import DIP, MMD, DensityRatio, Regularized, TotalCorrelation
     from aevb.objectives.wake_sleep import WakeSleep
     from aevb.probability.circular import VonMises
     from aevb.probability.counts import BetaBinomial, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial

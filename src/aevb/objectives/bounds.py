@@ -36,14 +36,16 @@ class ELBO:
         A (eq. 6):  L̃ᴬ(x) = 1/L Σ_l log p(x, z_l) - log q(z_l|x)
         B (eq. 7):  L̃ᴮ(x) = 1/L Σ_l log p(x|z_l) - KL(q(z|x) ‖ p(z))
 
-    The loss is -mean_B of 1/L Σ_l log p(x|z_l) - β · KL, the KL estimated (A) or in closed form (B). For other β than 1
-    and for free bits it is no bound; the logged `elbo` always is the plain one.
+    The loss is -mean_B of 1/L Σ_l log p(x|z_l) - β · KL, the KL estimated (A) or in closed form (B). For other β than 1,
+    for free bits and for a capacity it is no bound; the logged `elbo` always is the plain one.
 
     Args:
         estimator: "A", or "B" with less variance wherever the KL has a closed form.
         samples: L.
         beta: weight of the KL (arXiv 1804.03599), a number or a schedule; 0 is a plain autoencoder.
         free_bits: λ, nats per group of latents that cost nothing: Σ_g max(λ, mean_B KL_g) (arXiv 1606.04934); needs "B".
+        capacity: C, nats that the code is to carry, a number or a schedule: the loss has β |mean_B KL - C| in the place of
+            β · KL (Burgess et al. 2018, arXiv 1804.03599); 0 is none; needs "B".
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class ELBO:
         samples: int = 1,
         beta: float | Schedule = 1.0,
         free_bits: float = 0.0,
+        capacity: float | Schedule = 0.0,
     ) -> None:
         if estimator not in ("A", "B"):
             raise ValueError(f"ELBO: the estimator is 'A' (eq. 6) or 'B' (eq. 7); got {estimator!r}.")
@@ -59,16 +62,27 @@ class ELBO:
             raise ValueError(f"ELBO: samples ≥ 1, beta ≥ 0 and free_bits ≥ 0; got {samples}, {beta} and {free_bits}.")
         if free_bits and estimator == "A":
             raise ValueError("ELBO: free bits clamp the KL of each group of latents, which only estimator 'B' has.")
-        self.estimator, self.samples, self.beta, self.free_bits = estimator, samples, beta, free_bits
+        if not callable(capacity) and capacity < 0:
+            raise ValueError(f"ELBO: capacity ≥ 0; got {capacity}.")
+        if capacity and (estimator == "A" or free_bits):
+            raise ValueError(
+                "ELBO: a capacity needs estimator 'B', as |KL - C| of an estimated KL is biased, and no free bits, which "
+                "would say a second time what the KL may cost."
+            )
+        self.estimator, self.samples, self.beta = estimator, samples, beta
+        self.free_bits, self.capacity = free_bits, capacity
 
     def __call__(self, model: LatentModel, x: Tensor, step: Step) -> tuple[Tensor, Info]:
-        t = model.trace(x, self.samples)
+        return self.of(model.trace(x, self.samples), step)
+
+    def of(self, t: Trace, step: Step) -> tuple[Tensor, Info]:
+        """Loss and numbers to log, read off a trace."""
         reconstruction = t.log_px.mean()
         beta = value(self.beta, step)
         if isinstance(beta, float | int) and beta == 0:
             return -reconstruction, {"reconstruction": reconstruction.detach()}
         kl = self.kl(t)
-        loss = beta * self.charged(t, kl) - reconstruction
+        loss = beta * self.charged(t, kl, step) - reconstruction
         return loss, {
             "elbo": (reconstruction - kl).detach(),
             "reconstruction": reconstruction.detach(),
@@ -81,6 +95,9 @@ class ELBO:
             return (t.log_qz - t.log_pz).mean()
         return t.kl.sum(-1).mean()
 
-    def charged(self, t: Trace, kl: Tensor) -> Tensor:
-        """What the loss pays for: the KL, less what is free."""
+    def charged(self, t: Trace, kl: Tensor, step: Step = 0) -> Tensor:
+        """What the loss pays for: the KL, less what is free, or its distance from the capacity."""
+        if self.capacity:
+            apart: Tensor = kl - value(self.capacity, step)
+            return apart.abs()
         return t.kl.mean(0).clamp(min=self.free_bits).sum() if self.free_bits else kl

@@ -61,6 +61,27 @@ class Exponential:
         return self.start * self.rate ** (step / self.steps)
 
 
+@dataclass(frozen=True)
+class Cyclical:
+    """Linear rises from `start` to `end`, one in every `steps` steps (Fu et al. 2019, arXiv 1903.10145).
+
+    A rise takes the first part of a cycle, `ramp` (the paper's R) of it, and `end` holds for the rest.
+    """
+
+    start: float
+    end: float
+    steps: int
+    ramp: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check(self.steps)
+        if not 0 < self.ramp <= 1:
+            raise ValueError(f"A cyclical schedule needs 0 < ramp ≤ 1; got {self.ramp}.")
+
+    def __call__(self, step: Step) -> Any:
+        return self.start + (self.end - self.start) * _fraction(step % self.steps, self.ramp * self.steps)
+
+
 def _check(steps: int) -> None:
     if not steps >= 1:
         raise ValueError(f"A schedule needs steps ≥ 1; got {steps}. For a constant, give the plain number.")
@@ -71,7 +92,7 @@ def value(number: float | Schedule, step: Step) -> Any:
     return number(step) if callable(number) else number
 
 
-def _fraction(step: Step, steps: int) -> Any:
+def _fraction(step: Step, steps: float) -> Any:
     if isinstance(step, Tensor):
         return (step / steps).clamp(0, 1)
     return min(max(step / steps, 0.0), 1.0)

@@ -1,6 +1,8 @@
-"""The wake-sleep algorithm (Hinton, Dayan, Frey & Neal 1995), the paper's baseline, on the same encoder and decoder."""
+"""The wake-sleep algorithm (Hinton, Dayan, Frey & Neal 1995), the paper's baseline, and its reweighted form."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -13,29 +15,51 @@ from aevb.objectives.schedules import Step
 class WakeSleep:
     """Two objectives at once, neither of them a bound for the other's parameters.
 
-        wake:  z ~ q_φ(z|x), x from the data;  ascend log p_θ(x, z) in θ
-        sleep: (z, x̃) ~ p_θ(x, z), a dream;     ascend log q_φ(z|x̃) in φ
+        wake-θ:  z_k ~ q_φ(z|x), x from the data;  ascend Σ_k ŵ_k log p_θ(x, z_k) in θ,  ŵ = softmax_k log w_k
+        sleep-φ: (z, x̃) ~ p_θ(x, z), a dream;       ascend log q_φ(z|x̃) in φ
+        wake-φ:  the z_k of wake-θ;                 ascend Σ_k ŵ_k log q_φ(z_k|x) in φ
 
-    The samples are constants, so the gradient of the summed loss is the wake gradient in θ and the sleep gradient in φ.
-    The logged `elbo` is estimator A of the bound on the wake sample (arXiv 1312.6114, eq. 6).
+    One sample and no wake-φ is wake-sleep. Several are reweighted wake-sleep (Bornschein & Bengio 2015, arXiv 1406.2751),
+    which ascends the importance-weighted bound in θ, and in φ the fit of q to p(z|x): KL(p ‖ q) in either phase, at dreams
+    or (with a bias that falls as 1/K) at the data.
+
+    Samples and ŵ are constants, so each side's parameters get the gradient of their own objective. The loss is minus the
+    sum of both, φ's being w · wake + (1 - w) · sleep. Logged are `elbo`, estimator A of the bound on the wake samples
+    (arXiv 1312.6114, eq. 6), `bound`, log 1/K Σ_k w_k, and what φ ascends as `wake` and `sleep`, all in nats per data point.
 
     Args:
         dreams: sleep samples per data point.
+        samples: K.
+        wake: w in [0, 1], the share of wake-φ; with 1 nothing is dreamt.
     """
 
-    def __init__(self, dreams: int = 1) -> None:
-        if dreams < 1:
-            raise ValueError(f"WakeSleep: dreams must be at least 1; got {dreams}.")
-        self.dreams = dreams
+    def __init__(self, dreams: int = 1, samples: int = 1, wake: float = 0.0) -> None:
+        if dreams < 1 or samples < 1 or not 0 <= wake <= 1:
+            got = f"{dreams}, {samples} and {wake}"
+            raise ValueError(f"WakeSleep: dreams must be at least 1, samples at least 1, and 0 ≤ wake ≤ 1; got {got}.")
+        self.dreams, self.samples, self.wake = dreams, samples, wake
 
     def __call__(self, model: LatentModel, x: Tensor, step: Step) -> tuple[Tensor, Info]:
         with torch.no_grad():
             q = model.posterior(x)
-            z = q.sample(torch.Size((1,)))
+            z = q.sample(torch.Size((self.samples,)))
             log_q = q.log_prob(z)
-            dreamt = model.sample_latent(self.dreams * len(x))
-            dream = model.decode(dreamt).sample()
-        wake = model.log_joint(x, z)
-        sleep = model.log_posterior(dream, dreamt.unsqueeze(0))
-        elbo = (wake - log_q).mean()
-        return -(wake.mean() + sleep.mean()), {"elbo": elbo.detach(), "sleep": sleep.mean().detach()}
+        log_joint = model.log_joint(x, z)
+        log_w = log_joint.detach() - log_q
+        share = log_w.softmax(0)
+        ascended: Info = {}
+        if self.wake < 1:
+            ascended["sleep"] = self.sleep(model, len(x))
+        if self.wake > 0:
+            ascended["wake"] = (share * model.log_posterior(x, z)).sum(0).mean()
+        phi = sum((self.wake if k == "wake" else 1 - self.wake) * v for k, v in ascended.items())
+        bound = (log_w.logsumexp(0) - math.log(self.samples)).mean()
+        info = {"elbo": log_w.mean(), "bound": bound, **{k: v.detach() for k, v in ascended.items()}}
+        return -((share * log_joint).sum(0).mean() + phi), info
+
+    def sleep(self, model: LatentModel, n: int) -> Tensor:
+        """mean log q(z|x̃) of dreams (z, x̃), `dreams` for each of n data points."""
+        with torch.no_grad():
+            z = model.sample_latent(self.dreams * n)
+            dream = model.decode(z).sample()
+        return model.log_posterior(dream, z.unsqueeze(0)).mean()

@@ -15,8 +15,10 @@ from aevb.models.networks import MLP, ConvDecoder, ConvEncoder
 from aevb.models.priors import PRIORS
 from aevb.objectives.bounds import ELBO
 from aevb.objectives.full_bayes import FullBayes
+from aevb.objectives.importance import ImportanceWeighted
 from aevb.objectives.monte_carlo_em import MonteCarloEM
-from aevb.objectives.schedules import Cosine, Exponential, Linear
+from aevb.objectives.schedules import Cosine, Cyclical, Exponential, Linear
+from aevb.objectives.terms import DIP, MMD, DensityRatio, TotalCorrelation
 from aevb.objectives.wake_sleep import WakeSleep
 from aevb.probability import circular, counts, families, mixtures, reparameterized, scales
 from aevb.training.optimizers import SGD, Adagrad, Adam
@@ -57,14 +59,21 @@ LIKELIHOODS_ONLY = (  # without a derivative of their draws, or with a σ that n
     *("poisson", "negative-binomial", "zero-inflated-negative-binomial", "von-mises"),
     *("homoscedastic-normal", "optimal-normal"),
 )
-SCHEDULES: Parts = {"linear": Linear, "cosine": Cosine, "exponential": Exponential}
+SCHEDULES: Parts = {"linear": Linear, "cosine": Cosine, "cyclical": Cyclical, "exponential": Exponential}
 AXES: Mapping[str, Parts] = {
     "prior": PRIORS,
     "posterior": {k: v for k, v in FAMILIES.items() if k not in LIKELIHOODS_ONLY},
     "likelihood": {k: v for k, v in FAMILIES.items() if k not in ("full-normal", "delta", "uniform", "dirichlet")},
     "encoder": {"mlp": MLP, "conv": ConvEncoder},
     "decoder": {"mlp": MLP, "conv": ConvDecoder},
-    "objective": {"elbo": ELBO, "full-bayes": FullBayes, "monte-carlo-em": MonteCarloEM, "wake-sleep": WakeSleep},
+    "objective": {
+        "elbo": ELBO,
+        "full-bayes": FullBayes,
+        "importance-weighted": ImportanceWeighted,
+        "monte-carlo-em": MonteCarloEM,
+        "wake-sleep": WakeSleep,
+    },
+    "terms": {"density-ratio": DensityRatio, "dip": DIP, "mmd": MMD, "total-correlation": TotalCorrelation},
     "optimizer": {"adagrad": Adagrad, "adam": Adam, "sgd": SGD},
 }
 CONTEXT = ("shape", "inputs", "outputs", "image", "family", "encoder", "model", "n", "bound")  # no keys of a recipe

@@ -18,8 +18,9 @@ from aevb.errors import RecipeError, suggest
 from aevb.models.conditional import Conditional
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import Objective
+from aevb.objectives.terms import Regularized
 from aevb.probability.families import as_shape
-from aevb.runs.parts import AXES, build, construct
+from aevb.runs.parts import AXES, build, construct, told
 from aevb.training.randomness import derive, seeded
 from aevb.training.train import Training
 
@@ -32,6 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "prior": {"type": "standard-normal"},
     "posterior": {"type": "normal"},
     "objective": {"type": "elbo"},
+    "terms": [],
     "training": {},
     "validation": {},
     "evaluation": {},
@@ -154,11 +156,21 @@ class Recipe:
         return judging
 
     def objective(self, model: nn.Module | None = None, n: int | None = None) -> Objective:
-        """The objective; one that is of a model, or of N = `n` training points, must be given them."""
+        """The objective with its terms; what is of a model, or of N = `n` training points, must be given them."""
         given = {k: v for k, v in {"model": model, "n": n}.items() if v is not None}
         with seeded(derive(self.training().seed, "objective")):
             objective: Objective = build("objective", self.settings["objective"], **given)
+            terms = [build("terms", table, **given) for table in self.term_tables()]
+        if terms:
+            objective = told("terms", lambda: Regularized(objective, terms), "Regularized")  # type: ignore[arg-type]
         return objective
+
+    def term_tables(self) -> list[Any]:
+        """The array of tables `terms`, one for each regulariser."""
+        tables = self.settings["terms"]
+        if not isinstance(tables, list):
+            raise RecipeError(f"terms: expected a list of tables ([[terms]]); got {tables!r}.")
+        return tables
 
     def model(self, shape: Iterable[int], levels: int = 256) -> VAE:
         """The model for data of event shape `shape`, initialised from the training seed."""

@@ -113,7 +113,7 @@ class Run:
     def objective(self, model: nn.Module) -> Objective:
         """The objective with what it has learnt beside the model's weights, such as their spread under `FullBayes`."""
         objective = self.recipe.objective(model, self.meta["splits"]["train"]["n"])
-        if isinstance(objective, nn.Module):
+        if isinstance(objective, nn.Module) and objective.state_dict():
             tensors, _ = read_tensors(self.path / "objective.safetensors")
             load_weights(objective, tensors, self.path / "objective.safetensors")
         return objective

@@ -1,0 +1,284 @@
+"""Terms: weighted regularisers, functions of a trace, that are added to the loss of a bound."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal, Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent, MultivariateNormal
+from torch.func import functional_call
+from torch.nn.functional import softplus
+
+from aevb.models.networks import MLP
+from aevb.models.trace import LatentModel, Trace
+from aevb.models.vae import VAE
+from aevb.objectives.bounds import ELBO, Info
+from aevb.objectives.schedules import Schedule, Step, value
+
+LEAST = 2  # data points in a minibatch whose codes are compared with each other
+
+
+class Term(Protocol):
+    """t → a penalty, a scalar, added to the loss `weight` times and logged by its `name`."""
+
+    name: str
+    weight: float | Schedule
+
+    def __call__(self, t: Trace, /) -> Tensor: ...
+
+
+@runtime_checkable
+class Adversary(Protocol):
+    """A term with parameters of its own, which learn from a loss of their own."""
+
+    def own_loss(self, t: Trace, /) -> Tensor: ...
+
+
+class Regularized(nn.Module):
+    """loss = loss of the bound + Σ_i weight_i · term_i, all read off one trace; in nats per data point where the terms are.
+
+    A term's own loss, such as a discriminator's, reaches its own parameters alone and adds nothing to the value. Logged are
+    the bound's numbers, each term by its name, unweighted, and own losses as `NAME_loss`.
+
+    Args:
+        bound: an `ELBO`, with a β of its own.
+        terms: each of another kind.
+    """
+
+    def __init__(self, bound: ELBO, terms: Sequence[Term]) -> None:
+        super().__init__()
+        if not isinstance(bound, ELBO):
+            raise ValueError(f"Regularized: terms are added to an ELBO (elbo); {type(bound).__name__} takes none.")
+        twice = [name for name, count in Counter(term.name for term in terms).items() if count > 1]
+        if twice:
+            raise ValueError(f"Regularized: there are several terms {twice[0]!r}, which would be logged under one name.")
+        self.bound, self.terms = bound, tuple(terms)
+        self.adversaries = tuple(term for term in terms if isinstance(term, Adversary))
+        self.learned = nn.ModuleList(term for term in terms if isinstance(term, nn.Module))
+
+    def forward(self, model: LatentModel, x: Tensor, step: Step) -> tuple[Tensor, Info]:
+        t = model.trace(x, self.bound.samples)
+        loss, info = self.bound.of(t, step)
+        for term in self.terms:
+            penalty = term(t)
+            loss = loss + value(term.weight, step) * penalty
+            info[term.name] = penalty.detach()
+        for term in self.adversaries:
+            own = term.own_loss(t)
+            loss = loss + (own - own.detach())
+            info[f"{cast(Term, term).name}_loss"] = own.detach()
+        return loss, info
+
+
+class TotalCorrelation:
+    """TC = KL(q(z) ‖ Π_d q(z_d)) of the aggregate posterior q(z) = 1/N Σ_n q(z|x_n), in nats (arXiv 1802.04942, β-TCVAE).
+
+        KL(q(z|x) ‖ p(z)) on average = I(x; z) + TC + Σ_d KL(q(z_d) ‖ p(z_d))
+
+    so `ELBO()` and this term with weight β - 1 is β-TCVAE. From a minibatch of B,
+
+        TC ≃ mean_kb [log q̂(z_kb) - Σ_d log q̂(z_kbd)],   q̂(z_kb) = Σ_j ω_bj q(z_kb|x_j),   likewise for each d
+
+        "weighted"    ω = 1 / (N B)
+        "stratified"  ω_bb = 1 / N,  ω_bj = (N - 1) / (N (B - 1)): q̂ is unbiased. It is the mean over all orders of the
+                      minibatch of the paper's estimator, whose weights single out the last point.
+
+    A penalty, no estimate: the ω of "weighted" sum to 1/N, which adds (D - 1) log N, and either way the logarithm of an
+    average over B ≪ N points is off by nats. The posterior must factorise over the D latents.
+
+    Args:
+        n: N, the number of data points in the training set.
+        weight: a number or a schedule.
+        sampling: ω.
+    """
+
+    name = "total_correlation"
+
+    def __init__(
+        self, n: int, weight: float | Schedule = 1.0, sampling: Literal["weighted", "stratified"] = "weighted"
+    ) -> None:
+        if n < 1 or sampling not in ("weighted", "stratified"):
+            got = f"{n} and {sampling!r}"
+            raise ValueError(f"TotalCorrelation: n ≥ 1 and sampling 'weighted' or 'stratified'; got {got}.")
+        self.n, self.weight, self.sampling = n, _checked(weight, "TotalCorrelation"), sampling
+
+    def __call__(self, t: Trace) -> Tensor:
+        joint, marginals = self.log_aggregate(t)
+        return (joint - marginals.sum(-1)).mean()
+
+    def log_aggregate(self, t: Trace) -> tuple[Tensor, Tensor]:
+        """log q̂(z), (K, B), and log q̂(z_d), (K, B, D), at the trace's own z."""
+        if not isinstance(t.q, Independent):
+            raise ValueError("TotalCorrelation: needs a posterior whose latents are independent given x, such as normal.")
+        each = t.q.base_dist.log_prob(t.z.unsqueeze(2)).flatten(3)  # (K, B, B, D), log q(z_kbd | x_j) at [k, b, j, d]
+        log_weights = self.log_weights(each.shape[2], each)
+        joint = (each.sum(-1) + log_weights).logsumexp(2)
+        return joint, (each + log_weights.unsqueeze(-1)).logsumexp(2)
+
+    def log_weights(self, b: int, like: Tensor) -> Tensor:
+        """log ω, (B, B), of the type of `like`."""
+        if self.sampling == "weighted":
+            return like.new_full((b, b), -math.log(self.n * b))
+        if not LEAST <= b <= self.n:
+            raise ValueError(f"TotalCorrelation: 'stratified' needs minibatches of 2 to {self.n} data points; got {b}.")
+        others = like.new_full((b, b), math.log((self.n - 1) / (self.n * (b - 1))))
+        return others.fill_diagonal_(-math.log(self.n))
+
+
+class DIP:
+    """Disentangled inferred prior: the covariance C of the codes is pulled towards the identity (arXiv 1711.00848).
+
+        Σ_{i≠j} C_ij² + diagonal · Σ_i (C_ii - 1)²,   C = Cov_x[E_q z]  (DIP-VAE-I),  or plus E_x[Cov_q z]  (DIP-VAE-II)
+
+    with both moments over the minibatch (1/B, not 1/(B - 1)), so that a batch twice over counts the same. E_q z is the mean
+    of q(z|x), not a draw.
+
+    Args:
+        weight: the paper's λ_od, a number or a schedule.
+        diagonal: λ_d / λ_od.
+        kind: "I" or "II"; the first leaves the posterior's variance to the KL.
+    """
+
+    name = "dip"
+
+    def __init__(self, weight: float | Schedule = 1.0, diagonal: float = 10.0, kind: Literal["I", "II"] = "I") -> None:
+        if kind not in ("I", "II") or not diagonal >= 0:
+            raise ValueError(f"DIP: the kind is 'I' or 'II', and diagonal ≥ 0; got {kind!r} and {diagonal}.")
+        self.weight, self.diagonal, self.kind = _checked(weight, "DIP"), diagonal, kind
+
+    def __call__(self, t: Trace) -> Tensor:
+        c = self.covariance(t)
+        return self._off_diagonal(c).square().sum() + self.diagonal * (c.diagonal() - 1).square().sum()
+
+    def covariance(self, t: Trace) -> Tensor:
+        """C, (D, D)."""
+        means = _batch(t.q.mean.flatten(1), "DIP")
+        centred = means - means.mean(0)
+        c = centred.T @ centred / len(means)
+        return c + _mean_covariance(t) if self.kind == "II" else c
+
+    @staticmethod
+    def _off_diagonal(c: Tensor) -> Tensor:
+        return c - torch.diag(c.diagonal())
+
+
+def _mean_covariance(t: Trace) -> Tensor:
+    """E_x[Cov_q z], (D, D)."""
+    if isinstance(t.q, MultivariateNormal):
+        return t.q.covariance_matrix.mean(0)
+    return torch.diag(t.q.variance.flatten(1).mean(0))
+
+
+class MMD:
+    """The squared maximum mean discrepancy of codes z ~ q(z) and as many draws z' ~ p(z), an unbiased estimate.
+
+        mean_{i≠j} k(z_i, z_j) + mean_{i≠j} k(z'_i, z'_j) - 2 mean_ij k(z_i, z'_j)
+
+        "imq"  k = C / (C + ‖a - b‖²)      (arXiv 1711.01558, WAE-MMD)
+        "rbf"  k = exp(-‖a - b‖² / C)      (arXiv 1706.02262, InfoVAE)
+
+    over the minibatch, the mean over K samples per point; without unit. InfoVAE is `ELBO(beta=1 - α)` and this term with
+    weight α + λ - 1, WAE is `ELBO(beta=0)` and this term. A prior that is learnt gets no gradient of it.
+
+    Args:
+        weight: a number or a schedule.
+        kernel: k.
+        scale: C: a number, or "dimension" for 2 D, the mean of ‖a - b‖² between draws of N(0, I), or "median" for the
+            median of ‖z_i - z'_j‖², held constant; with it C depends on the draws, and "unbiased" holds for given C.
+    """
+
+    name = "mmd"
+
+    def __init__(
+        self,
+        weight: float | Schedule = 1.0,
+        kernel: Literal["imq", "rbf"] = "imq",
+        scale: float | Literal["dimension", "median"] = "dimension",
+    ) -> None:
+        if kernel not in ("imq", "rbf"):
+            raise ValueError(f"MMD: the kernel is 'imq' or 'rbf'; got {kernel!r}.")
+        if scale not in ("dimension", "median") and (isinstance(scale, str) or not scale > 0):
+            raise ValueError(f"MMD: the scale is a positive number, 'dimension' or 'median'; got {scale!r}.")
+        self.weight, self.kernel, self.scale = _checked(weight, "MMD"), kernel, scale
+
+    def __call__(self, t: Trace) -> Tensor:
+        draws = t.p.sample(t.z.shape[:1] if t.p.batch_shape else t.z.shape[:2])
+        return self.between(t.z.flatten(2), draws.flatten(2))
+
+    def between(self, z: Tensor, draws: Tensor) -> Tensor:
+        """The estimate between two clouds (K, B, D), for each k of its own, averaged over K."""
+        b = len(_batch(z[0], "MMD"))
+        cross = _squared_distances(z, draws)
+        c = self.constant(cross.detach(), z.shape[-1])
+        own = self._k(_squared_distances(z, z), c) + self._k(_squared_distances(draws, draws), c)
+        pairs = (own.sum((1, 2)) - 2 * b) / (b * (b - 1))  # k(a, a) = 1
+        return (pairs - 2 * self._k(cross, c).mean((1, 2))).mean()
+
+    def constant(self, cross: Tensor, d: int) -> Tensor | float:
+        """C."""
+        if self.scale == "median":
+            return cross.median()
+        return 2.0 * d if self.scale == "dimension" else self.scale
+
+    def _k(self, squared: Tensor, c: Tensor | float) -> Tensor:
+        return c / (c + squared) if self.kernel == "imq" else (-squared / c).exp()
+
+
+def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """(K, A, D), (K, B, D) → (K, A, B)."""
+    return (a.unsqueeze(2) - b.unsqueeze(1)).square().sum(-1)
+
+
+class DensityRatio(nn.Module):
+    """The total correlation by a discriminator, which tells codes from codes with shuffled latents (arXiv 1802.05983).
+
+        TC = E_q(z)[log q(z) / Π_d q(z_d)] ≃ mean_kb T(z_kb),   T a network
+        T descends ½ mean softplus(-T(z)) + ½ mean softplus(T(z̃)),  z̃_d from q(z_d), each d shuffled by itself over the batch
+
+    `ELBO()` and this term is FactorVAE, the weight being its γ. The penalty does not move T, nor T's loss the model; both
+    train at once, by one optimiser. As in the paper z and z̃ come from different data points: from either half of the
+    minibatch. TC and loss are in nats, the loss ln 2 where T knows nothing.
+
+    Args:
+        model: gives the latent's shape; it is not kept.
+        weight: γ, a number or a schedule.
+        hidden: widths of T's hidden layers, with leaky ReLU.
+    """
+
+    name = "total_correlation"
+
+    def __init__(self, model: VAE, weight: float | Schedule = 1.0, hidden: Sequence[int] = (1000,) * 5) -> None:
+        super().__init__()
+        self.weight = _checked(weight, "DensityRatio")
+        self.net = MLP(tuple(model.sample_latent(1).shape[1:]), 1, hidden, nn.LeakyReLU)
+
+    def forward(self, t: Trace) -> Tensor:
+        constants = {name: p.detach() for name, p in self.net.named_parameters()}
+        return cast(Tensor, functional_call(self.net, constants, (t.z.flatten(0, 1),))).mean()
+
+    def own_loss(self, t: Trace) -> Tensor:
+        z = _batch(t.z.detach().flatten(2).transpose(0, 1), "DensityRatio")  # (B, K, D)
+        half = len(z) // 2
+        true, shuffled = z[:half].flatten(0, 1), _shuffled(z[half:].flatten(0, 1))
+        return 0.5 * (softplus(-self.net(true)).mean() + softplus(self.net(shuffled)).mean())
+
+
+def _shuffled(z: Tensor) -> Tensor:
+    """z (B, D), each column in an order of its own: draws of Π_d q(z_d)."""
+    return z.gather(0, torch.rand_like(z).argsort(0))
+
+
+def _batch(rows: Tensor, name: str) -> Tensor:
+    if len(rows) < LEAST:
+        raise ValueError(f"{name}: codes are compared with each other, which needs a minibatch of at least 2 data points.")
+    return rows
+
+
+def _checked(weight: float | Schedule, name: str) -> float | Schedule:
+    if not callable(weight) and not weight >= 0:
+        raise ValueError(f"{name}: weight ≥ 0; got {weight}.")
+    return weight

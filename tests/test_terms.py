@@ -1,0 +1,410 @@
+"""Terms: what each penalises, held against closed forms, and that no gradient goes where it does not belong."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from oracle import DTYPE, oracle
+from torch import Tensor, nn
+from torch.distributions import Independent, MultivariateNormal, Normal
+
+import aevb
+from aevb.errors import RecipeError
+from aevb.models.trace import Trace
+from aevb.objectives.bounds import ELBO
+from aevb.objectives.importance import ImportanceWeighted
+from aevb.objectives.schedules import Cyclical, Linear
+from aevb.objectives.terms import DIP, MMD, DensityRatio, Regularized, Term, TotalCorrelation
+from aevb.runs.fit import fit
+from aevb.runs.recipe import Recipe
+from aevb.runs.store import Run
+
+
+@pytest.fixture(autouse=True)
+def fixed_noise() -> None:
+    torch.manual_seed(0)
+
+
+def traced(means: Tensor, scale: float | Tensor, z: Tensor | None = None) -> Trace:
+    """q(z|x_b) = N(mean_b, scale²), the prior N(0, I); z (B, D) are draws if not given."""
+    q = Independent(Normal(means, torch.as_tensor(scale, dtype=means.dtype).expand_as(means)), 1)
+    p = Independent(Normal(torch.zeros_like(means[0]), 1.0), 1)
+    draws = q.rsample() if z is None else z
+    return Trace(
+        means, draws.unsqueeze(0), (q, p), lambda: torch.zeros(1, len(means)), lambda: q.log_prob(draws.unsqueeze(0))
+    )
+
+
+def correlated(n: int, rho: float) -> Tensor:
+    """(n, 2), unit variances, correlation ρ."""
+    a, b = torch.randn(2, n, dtype=DTYPE)
+    return torch.stack([a, rho * a + math.sqrt(1 - rho**2) * b], 1)
+
+
+# Total correlation
+
+
+def test_total_correlation_of_a_normal() -> None:
+    """With all data in the batch, q̂ is q(z): means of correlation r and noise s² give TC = -½ log(1 - ρ²)."""
+    n, r, s = 1200, 0.9, 0.5
+    t = traced(correlated(n, r), s)
+    joint, marginals = TotalCorrelation(n, sampling="stratified").log_aggregate(t)
+    per_point = joint - marginals.sum(-1)
+    exact = -0.5 * math.log(1 - (r / (1 + s**2)) ** 2)
+    assert exact > 0.3
+    assert abs(float(per_point.mean()) - exact) < 4.5 * float(per_point.std()) / math.sqrt(n)
+    torch.testing.assert_close(TotalCorrelation(n, sampling="stratified")(t), per_point.mean())
+
+
+def test_total_correlation_of_a_product_is_zero() -> None:
+    """Means on a grid: q(z) = Π_d q(z_d) exactly, at any z."""
+    a, b = torch.tensor([-1.0, 0.3, 2.0], dtype=DTYPE), torch.tensor([-2.0, 0.0, 0.5, 1.0], dtype=DTYPE)
+    t = traced(torch.cartesian_prod(a, b), 0.7)
+    assert TotalCorrelation(12, sampling="stratified")(t).abs() < 1e-12
+
+
+def test_the_kl_telescopes_into_information_total_correlation_and_the_rest() -> None:
+    """E KL(q(z|x) ‖ p) = I + TC + Σ_d KL(q(z_d) ‖ p_d); for the normal all three are known, and so is their sum."""
+    n, r, s = 1200, 0.6, 0.5
+    t = traced(correlated(n, r), s)
+    joint, marginals = TotalCorrelation(n, sampling="stratified").log_aggregate(t)
+    information, total = t.log_qz - joint, joint - marginals.sum(-1)
+    rest = marginals.sum(-1) - t.log_pz
+    torch.testing.assert_close((information + total + rest).mean(), (t.log_qz - t.log_pz).mean())
+    v = 1 + s**2
+    expected = {
+        "information": (information, 0.5 * math.log((v**2 - r**2) / s**4)),
+        "total": (total, -0.5 * math.log(1 - (r / v) ** 2)),
+        "rest": (rest, v - 1 - math.log(v)),
+    }
+    for name, (found, exact) in expected.items():
+        assert abs(float(found.mean()) - exact) < 4.5 * float(found.std()) / math.sqrt(n), name
+
+
+def test_weighted_sampling_adds_a_known_constant() -> None:
+    """ω = 1/(N B) at B = N is 1/N of what it should be: (D - 1) log N too much, and the same gradient."""
+    means = torch.randn(40, 3, dtype=DTYPE, requires_grad=True)
+    z = torch.randn(40, 3, dtype=DTYPE)
+    weighted, stratified = (TotalCorrelation(40, sampling=s)(traced(means, 0.5, z)) for s in ("weighted", "stratified"))  # type: ignore[arg-type]
+    torch.testing.assert_close(weighted, stratified + 2 * math.log(40))
+    a, b = (torch.autograd.grad(tc, [means])[0] for tc in (weighted, stratified))
+    torch.testing.assert_close(a, b)
+
+
+def test_stratified_sampling_is_unbiased() -> None:
+    """q̂(z) averaged over all minibatches of 3 of 6 points that hold z's own is q(z), exactly; so for each q̂(z_d)."""
+    means, z, n = torch.randn(6, 2, dtype=DTYPE), torch.randn(6, 2, dtype=DTYPE), 6
+    term = TotalCorrelation(n, sampling="stratified")
+    whole = [d.exp() for d in term.log_aggregate(traced(means, 0.4, z))]
+    found = [torch.zeros_like(d) for d in whole]
+    for batch in combinations(range(n), 3):
+        rows = torch.tensor(batch)
+        for total, density in zip(found, term.log_aggregate(traced(means[rows], 0.4, z[rows])), strict=True):
+            total[:, rows] += density.exp()
+    for total, density in zip(found, whole, strict=True):
+        torch.testing.assert_close(total / math.comb(n - 1, 2), density)
+
+
+@pytest.mark.parametrize("sampling", ["weighted", "stratified"])
+@pytest.mark.parametrize(("b", "n"), [(2, 2), (2, 100), (50, 50), (50, 60_000)])
+def test_the_weights_sum_to_what_is_said(sampling: Any, b: int, n: int) -> None:
+    """The rows of ω sum to 1 (stratified) or 1/N (weighted)."""
+    rows = TotalCorrelation(n, sampling=sampling).log_weights(b, torch.zeros((), dtype=DTYPE)).exp().sum(1)
+    torch.testing.assert_close(rows, torch.full((b,), 1.0 if sampling == "stratified" else 1 / n, dtype=DTYPE))
+
+
+def test_total_correlation_needs_independent_latents() -> None:
+    q = MultivariateNormal(torch.zeros(4, 2), torch.eye(2))
+    t = Trace(torch.zeros(4, 2), torch.zeros(1, 4, 2), (q, q), lambda: torch.zeros(1), lambda: torch.zeros(1))
+    with pytest.raises(ValueError, match="latents are independent given x"):
+        TotalCorrelation(10)(t)
+
+
+# DIP
+
+
+def test_dip_by_hand() -> None:
+    """Four points on an ellipse: Cov = [[1, ½], [½, 2]], so 2 · ½² + diagonal · 1²."""
+    lower = torch.linalg.cholesky(torch.tensor([[1.0, 0.5], [0.5, 2.0]], dtype=DTYPE))
+    means = math.sqrt(2) * torch.cat([lower.T, -lower.T]) + 3.0
+    t = traced(means, 0.5)
+    assert float(DIP(diagonal=7.0)(t)) == pytest.approx(0.5 + 7.0)
+    assert float(DIP(diagonal=7.0, kind="II")(t)) == pytest.approx(0.5 + 7.0 * (0.25**2 + 1.25**2))
+    torch.testing.assert_close(DIP().covariance(t), torch.cov(means.T, correction=0))
+
+
+def test_dip_of_a_full_posterior_has_its_covariance() -> None:
+    c = torch.tensor([[0.5, 0.2], [0.2, 0.3]], dtype=DTYPE)
+    q = MultivariateNormal(torch.zeros(4, 2, dtype=DTYPE), c)
+    t = Trace(torch.zeros(4, 2), torch.zeros(1, 4, 2), (q, q), lambda: torch.zeros(1), lambda: torch.zeros(1))
+    torch.testing.assert_close(DIP(kind="II").covariance(t), c)
+    assert DIP(kind="I").covariance(t).abs().max() == 0
+
+
+# MMD
+
+
+@pytest.mark.parametrize("kernel", ["imq", "rbf"])
+def test_mmd_is_unbiased(kernel: Any) -> None:
+    """With 3 points a side the mean over many clouds of one law is 0; the biased estimate would give 2/3 (1 - E k)."""
+    a, b = torch.randn(2, 20_000, 3, 2, dtype=DTYPE)
+    term = MMD(kernel=kernel)
+    each = torch.stack([term.between(x, y) for x, y in zip(a.split(100), b.split(100), strict=True)])
+    se = float(each.std()) / math.sqrt(len(each))
+    assert abs(float(each.mean())) < 4.5 * se
+    assert se < 0.003
+
+
+def test_mmd_in_closed_form() -> None:
+    """RBF, N(0, I) against N(δ, I): ‖a - b‖² over C has E exp(·) = (1 + 4/C)^(-D/2) exp(-‖δ‖²/(C + 4))."""
+    d, c, delta = 2, 3.0, torch.tensor([1.0, -0.5], dtype=DTYPE)
+    a, b = torch.randn(2, 20_000, 4, d, dtype=DTYPE)
+    term = MMD(kernel="rbf", scale=c)
+    each = torch.stack([term.between(x + delta, y) for x, y in zip(a.split(100), b.split(100), strict=True)])
+    exact = 2 * (1 + 4 / c) ** (-d / 2) * (1 - math.exp(-float(delta.square().sum()) / (c + 4)))
+    assert abs(float(each.mean()) - exact) < 4.5 * float(each.std()) / math.sqrt(len(each))
+
+
+def test_the_scale_of_the_kernel() -> None:
+    """2 D is the mean squared distance of draws of N(0, I); the median follows the scale of the codes."""
+    z, draws = torch.randn(2, 1, 400, 5, dtype=DTYPE)
+    cross = (z.unsqueeze(2) - draws.unsqueeze(1)).square().sum(-1)
+    assert MMD().constant(cross, 5) == pytest.approx(float(cross.mean()), rel=0.05)
+    assert float(MMD(scale="median").constant(9 * cross, 5)) == pytest.approx(9 * float(cross.median()))
+    assert MMD(scale=0.3).constant(cross, 5) == 0.3
+
+
+def test_mmd_of_a_trace_draws_from_the_prior() -> None:
+    """Zero on average where q(z) is the prior: means of variance 1 - s²; far from zero where it is not."""
+    term, s = MMD(), 0.6
+
+    def estimates(shift: float) -> Tensor:
+        fresh = (math.sqrt(1 - s**2) * torch.randn(30, 3, dtype=DTYPE) + shift for _ in range(200))
+        return torch.stack([term(traced(means, s)) for means in fresh])
+
+    at, off = estimates(0.0), estimates(0.7)
+    assert abs(float(at.mean())) < 4.5 * float(at.std()) / math.sqrt(200)
+    assert float(off.mean()) > 20 * float(off.std()) / math.sqrt(200)
+
+
+# The density ratio
+
+
+def small() -> tuple[aevb.VAE, Tensor]:
+    truth = oracle()
+    return truth.vae(shift=0.2, widen=1.5), truth.data(40)
+
+
+def ratio(model: aevb.VAE, weight: float = 3.0) -> DensityRatio:
+    return DensityRatio(model, weight, hidden=(16,)).double()
+
+
+def test_the_discriminator_and_the_model_leak_no_gradient() -> None:
+    """The penalty moves no weight of T, T's loss none of the model."""
+    model, x = small()
+    term = ratio(model)
+    t = model.trace(x)
+    penalty, own = term(t), term.own_loss(t)
+    theirs, mine = list(model.parameters()), list(term.parameters())
+    assert all(g is None for g in torch.autograd.grad(penalty, mine, allow_unused=True, retain_graph=True))
+    assert all(g is None for g in torch.autograd.grad(own, theirs, allow_unused=True, retain_graph=True))
+    assert any(float(g.abs().max()) > 0 for g in torch.autograd.grad(own, mine))
+    into_encoder = torch.autograd.grad(penalty, list(model.encoder.parameters()))
+    assert all(float(g.abs().max()) > 0 for g in into_encoder)
+
+
+def test_each_side_of_factor_vae_gets_its_own_gradient() -> None:
+    """Of the summed loss: the model's gradient is bound + γ TC, T's is its own loss, whatever γ."""
+    model, x = small()
+    for weight in (0.0, 3.0):
+        term = ratio(model, weight)
+        objective = Regularized(ELBO(), [term])
+        torch.manual_seed(1)
+        loss, info = objective(model, x, 0)
+        found = torch.autograd.grad(loss, [*model.parameters(), *term.parameters()])
+        torch.manual_seed(1)
+        t = model.trace(x)
+        bound, _ = ELBO().of(t, 0)
+        total = bound + weight * term(t)
+        expected = [*torch.autograd.grad(total, list(model.parameters()), retain_graph=True)]
+        expected += torch.autograd.grad(term.own_loss(t), list(term.parameters()))
+        torch.testing.assert_close(loss, total)
+        assert set(info) == {"elbo", "reconstruction", "kl", "total_correlation", "total_correlation_loss"}
+        for f, e in zip(found, expected, strict=True):
+            torch.testing.assert_close(f, e)
+
+
+def test_the_discriminator_learns_the_total_correlation() -> None:
+    """T's mean over correlated normals approaches -½ log(1 - ρ²); its loss starts at ln 2."""
+    rho = 0.7
+    model, _ = small()
+    model.prior = aevb.StandardNormal(2)
+    term = DensityRatio(model, hidden=(32, 32)).double()
+    optimizer = torch.optim.Adam(term.parameters(), lr=5e-3)
+    losses = []
+    for step in range(450):
+        optimizer.param_groups[0]["lr"] = 5e-3 if step < 350 else 5e-4  # the last hundred steps average the noise
+        optimizer.zero_grad()
+        loss = term.own_loss(traced(correlated(600, rho), 1e-9))
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[0] == pytest.approx(math.log(2), abs=0.05)
+    assert losses[-1] < 0.66
+    estimate = float(term(traced(correlated(4000, rho), 1e-9)).detach())
+    assert estimate == pytest.approx(-0.5 * math.log(1 - rho**2), abs=0.06)
+
+
+# The sum
+
+
+def test_terms_are_weighed_and_logged_unweighed() -> None:
+    model, x = small()
+    terms: list[Term] = [MMD(scale=2.0, weight=3.0), DIP(weight=Linear(0.0, 2.0, 10)), TotalCorrelation(100, 0.5)]
+    torch.manual_seed(1)
+    loss, info = Regularized(ELBO(beta=2.0), terms)(model, x, 5)
+    torch.manual_seed(1)
+    plain, numbers = ELBO(beta=2.0)(model, x, 5)
+    expected = plain + 3 * info["mmd"] + 1.0 * info["dip"] + 0.5 * info["total_correlation"]
+    torch.testing.assert_close(loss, expected)
+    for name, number in numbers.items():
+        torch.testing.assert_close(info[name], number)
+    assert all(v.ndim == 0 and not v.requires_grad for v in info.values())
+
+
+@pytest.mark.parametrize(
+    "term", [TotalCorrelation(100), TotalCorrelation(100, sampling="stratified"), DIP(), DIP(kind="II")], ids=str
+)
+def test_the_order_of_the_data_changes_nothing(term: Term) -> None:
+    means, z = torch.randn(20, 3, dtype=DTYPE), torch.randn(20, 3, dtype=DTYPE)
+    order = torch.randperm(20)
+    torch.testing.assert_close(term(traced(means[order], 0.5, z[order])), term(traced(means, 0.5, z)))
+    k = MMD(scale="median")
+    torch.testing.assert_close(
+        k.between(z[order].unsqueeze(0), means.unsqueeze(0)), k.between(z.unsqueeze(0), means.unsqueeze(0))
+    )
+
+
+REFUSED = {
+    "bound": (lambda: Regularized(ImportanceWeighted(), [MMD()]), "terms are added to an ELBO"),  # type: ignore[arg-type]
+    "twice": (lambda: Regularized(ELBO(), [MMD(), MMD(kernel="rbf")]), "several terms 'mmd'"),
+    "kernel": (lambda: MMD(kernel="linear"), "'imq' or 'rbf'; got 'linear'"),  # type: ignore[arg-type]
+    "scale": (lambda: MMD(scale=0.0), "positive number, 'dimension' or 'median'; got 0"),
+    "kind": (lambda: DIP(kind="III"), "'I' or 'II'"),  # type: ignore[arg-type]
+    "weight": (lambda: DIP(weight=-1.0), "weight ≥ 0; got -1"),
+    "sampling": (lambda: TotalCorrelation(10, sampling="exact"), "'weighted' or 'stratified'"),  # type: ignore[arg-type]
+    "batch": (lambda: TotalCorrelation(10, sampling="stratified")(traced(torch.zeros(1, 2), 1.0)), "minibatches of 2 to 10"),
+    "one": (lambda: MMD()(traced(torch.zeros(1, 2), 1.0)), "a minibatch of at least 2"),
+    "capacity A": (lambda: ELBO("A", capacity=3.0), "capacity needs estimator 'B'"),
+    "capacity bits": (lambda: ELBO(free_bits=1.0, capacity=3.0), "and no free bits"),
+    "capacity": (lambda: ELBO(capacity=-3.0), "capacity ≥ 0; got -3"),
+    "ramp": (lambda: Cyclical(0.0, 1.0, 10, ramp=0.0), "0 < ramp ≤ 1; got 0"),
+    "cycle": (lambda: Cyclical(0.0, 1.0, 0), "steps ≥ 1; got 0"),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
+def test_settings_that_do_not_fit_are_refused(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# Capacity and cycles
+
+
+def test_a_capacity_is_met_from_either_side() -> None:
+    """loss = β |KL - C| - reconstruction; its derivative in the KL is -β below C and β above."""
+    model, x = small()
+    for capacity, side in ((100.0, -1.0), (0.1, 1.0), (Linear(0.0, 200.0, 10), -1.0)):
+        torch.manual_seed(0)
+        loss, info = ELBO(beta=5.0, capacity=capacity)(model, x, 5)
+        c = capacity(5) if callable(capacity) else capacity
+        torch.testing.assert_close(loss + info["reconstruction"], 5 * (info["kl"] - c).abs())
+        torch.manual_seed(0)
+        plain, _ = ELBO(beta=side * 5.0 if side > 0 else 0)(model, x, 5)
+        g, p = (torch.autograd.grad(o, list(model.encoder.parameters())) for o in (loss, plain))
+        if side > 0:
+            for a, b in zip(g, p, strict=True):
+                torch.testing.assert_close(a, b)
+        else:
+            t = model.trace(x)
+            towards = torch.autograd.grad(t.kl.sum(-1).mean(), list(model.encoder.parameters()))
+            for a, b, k in zip(g, p, towards, strict=True):
+                torch.testing.assert_close(a, b - 5 * k)
+
+
+def test_cycles() -> None:
+    """Half of each cycle rises, half stays (arXiv 1903.10145, R = 0.5)."""
+    schedule = Cyclical(0.0, 1.0, 100)
+    for cycle in (0, 100, 700):
+        for step, expected in {0: 0.0, 25: 0.5, 49: 0.98, 50: 1.0, 99: 1.0}.items():
+            assert schedule(cycle + step) == pytest.approx(expected)
+            assert float(schedule(torch.tensor(cycle + step))) == pytest.approx(expected)
+    assert Cyclical(1.0, 3.0, 10, ramp=1.0)(15) == pytest.approx(2.0)
+
+
+# In a recipe
+
+
+TERMS = '[{type="density-ratio", weight=2.0, hidden=[8]}, {type="mmd", kernel="rbf", scale=2.0}]'
+
+
+def test_a_recipe_with_terms_trains_and_keeps_its_discriminator(tmp_path: Path) -> None:
+    data = aevb.load_data("digits")
+    recipe = Recipe.load("digits").override([f"terms={TERMS}"]).replace(training__samples=500)
+    run = fit(recipe, data, tmp_path / "run")
+    again = Run.open(tmp_path / "run")
+    assert again.recipe.settings == run.recipe.settings
+    objective = again.objective(again.model())
+    assert isinstance(objective, Regularized)
+    fresh = recipe.objective(recipe.model(data.shape, 17), len(data.train))
+    assert isinstance(fresh, nn.Module)
+    kept, new = (list(o.parameters()) for o in (objective, fresh))
+    assert len(kept) == 4
+    assert not any(torch.equal(a, b) for a, b in zip(kept, new, strict=True))  # it learned
+    assert {"total_correlation", "total_correlation_loss", "mmd"} <= set(run.metrics()[-1]["train"])
+
+
+def test_terms_without_parameters_keep_nothing(tmp_path: Path) -> None:
+    recipe = Recipe.load("digits").override(['terms=[{type="dip"}]']).replace(training__samples=500)
+    run = fit(recipe, aevb.load_data("digits"), tmp_path / "run")
+    assert isinstance(run.objective(run.model()), Regularized)
+
+
+def test_the_size_of_the_data_reaches_the_total_correlation() -> None:
+    recipe = Recipe.load("digits").override(['terms=[{type="total-correlation", weight=5.0}]'])
+    objective = recipe.objective(recipe.model((1, 8, 8), 17), 1197)
+    assert isinstance(objective, Regularized)
+    assert isinstance(objective.terms[0], TotalCorrelation)
+    assert (objective.terms[0].n, objective.terms[0].weight) == (1197, 5.0)
+
+
+MISTAKES = {
+    'terms=[{type="mdm"}]': r"terms: there is no 'mdm'\. Did you mean 'mmd'",
+    'terms=[{type="mmd", wieght=1.0}]': r"terms \(mmd\): there is no 'wieght'\. Did you mean 'weight'",
+    'terms=[{type="mmd", kernel="linear"}]': r"terms \(mmd\)\.kernel: expected 'imq' or 'rbf'; got 'linear'",
+    'terms=[{type="total-correlation", n=3}]': r"terms \(total-correlation\): there is no 'n'",
+    'terms=[{type="dip", weight=-1.0}]': r"terms \(dip\): weight ≥ 0; got -1",
+    "terms=mmd": r"terms: expected a list of tables \(\[\[terms\]\]\); got 'mmd'",
+    "terms=[3]": r"terms: expected a table with a type",
+    'terms=[{type="mmd"}, {type="mmd"}]': r"terms: there are several terms 'mmd'",
+    'term=[{type="mmd"}]': r"there is no 'term'\. Did you mean 'terms'",
+}
+
+
+@pytest.mark.parametrize("assignment", MISTAKES)
+def test_mistakes_in_terms_are_told(assignment: str) -> None:
+    model = Recipe.load("digits").model((1, 8, 8), 17)
+    with pytest.raises(RecipeError, match=MISTAKES[assignment]):
+        Recipe.load("digits").override([assignment]).objective(model, 1197)
+
+
+def test_terms_of_another_objective_are_refused() -> None:
+    recipe = Recipe.load("digits").override(['terms=[{type="mmd"}]', "objective=wake-sleep"])
+    with pytest.raises(RecipeError, match=r"terms: terms are added to an ELBO \(elbo\); WakeSleep takes none"):
+        recipe.objective(recipe.model((1, 8, 8), 17), 1197)

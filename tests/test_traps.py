@@ -1,0 +1,210 @@
+"""One test for each mistake that was found in another library and has a counterpart here, named after it.
+
+The numbers are those of the project's list of traps.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from oracle import DTYPE, oracle
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+
+from aevb.models.trace import Trace
+from aevb.objectives.bounds import ELBO
+from aevb.objectives.importance import ImportanceWeighted
+from aevb.objectives.terms import DIP, MMD, DensityRatio, Regularized, Term, TotalCorrelation
+from aevb.runs.recipe import Recipe
+
+# Objectives and terms
+
+
+def gradients(loss: Tensor, module: nn.Module) -> list[Tensor | None]:
+    return list(torch.autograd.grad(loss, list(module.parameters()), retain_graph=True, allow_unused=True))
+
+
+def codes(means: Tensor, scale: float = 0.5) -> Trace:
+    """q(z|x_b) = N(mean_b, scale²) with z at the means plus fixed noise; the prior is N(0, I)."""
+    q = Independent(Normal(means, torch.full_like(means, scale)), 1)
+    p = Independent(Normal(torch.zeros_like(means[0]), 1.0), 1)
+    z = (means + scale * torch.sin(1e3 * means.detach())).unsqueeze(0)
+    return Trace(means, z, (q, p), lambda: torch.zeros(1, len(means)), lambda: q.log_prob(z))
+
+
+def test_trap_03_miwae_swaps_its_groups_and_the_samples_in_each() -> None:
+    """Two groups of three weights, by hand: the mean of two logarithms of means of three."""
+    w = torch.tensor([1.0, 2.0, 3.0, 10.0, 20.0, 60.0], dtype=DTYPE)
+    bound = ImportanceWeighted(6, groups=2).bound(w.log().unsqueeze(1), 2)
+    assert float(bound) == pytest.approx(0.5 * (math.log(2) + math.log(30)))
+    swapped = sum(math.log((a + b) / 2) for a, b in zip(w[:3].tolist(), w[3:].tolist(), strict=True)) / 3
+    assert abs(float(bound) - swapped) > 0.1
+
+
+def test_trap_04_piwae_trains_its_encoder_by_the_decoders_loss() -> None:
+    model, x = oracle().vae(shift=0.2, widen=1.5), oracle().data(10)
+    found = []
+    for objective in (ImportanceWeighted(6, encoder_groups=3), ImportanceWeighted(6, groups=3)):
+        torch.manual_seed(0)
+        found.append(gradients(objective(model, x, 0)[0], model.encoder))
+    for ours, miwae in zip(*found, strict=True):
+        torch.testing.assert_close(ours, miwae)
+
+
+def test_trap_04_factor_vae_trains_its_encoder_to_help_the_discriminator() -> None:
+    """T's own loss has no gradient in the model, and the penalty none in T."""
+    model, x = oracle().vae(), oracle().data(10)
+    term = DensityRatio(model, hidden=(8,)).double()
+    t = model.trace(x)
+    assert gradients(term.own_loss(t), model) == [None] * len(list(model.parameters()))
+    assert gradients(term(t), term) == [None] * len(list(term.parameters()))
+
+
+def test_trap_05_factor_vae_embeds_half_of_the_batch() -> None:
+    """All codes are encoded, and all of them are penalised."""
+    model, x = oracle().vae(), oracle().data(8)
+    assert model.encode(x).shape[0] == 8
+    term = DensityRatio(model, hidden=(8,)).double()
+    t = model.trace(x)
+    (reached,) = torch.autograd.grad(term(t), [t.z])
+    assert bool((reached.abs().sum(-1) > 0).all())
+
+
+def test_trap_07_stratified_sampling_misplaces_its_weights() -> None:
+    """1/N stands on the diagonal, for each code's own x; no other place of the matrix is special."""
+    w = TotalCorrelation(50, sampling="stratified").log_weights(4, torch.zeros((), dtype=DTYPE)).exp()
+    torch.testing.assert_close(w.diagonal(), torch.full((4,), 1 / 50, dtype=DTYPE))
+    others = w[~torch.eye(4, dtype=torch.bool)]
+    torch.testing.assert_close(others, torch.full_like(others, 49 / (50 * 3)))
+
+
+@pytest.mark.parametrize("term", [TotalCorrelation(50, sampling="stratified"), DIP(), MMD()])
+def test_trap_07_a_batch_of_one_divides_by_zero(term: Term) -> None:
+    with pytest.raises(ValueError, match="minibatch"):
+        term(codes(torch.zeros(1, 2, dtype=DTYPE)))
+
+
+def test_trap_08_a_terms_weight_grows_with_the_batch() -> None:
+    """The same rows twice over: the same penalty, where a sum over the batch would double."""
+    model, x = oracle().vae(), oracle().data(10)
+    means = model.encode(x).detach()
+    ratio = DensityRatio(model, hidden=(8,)).double()
+    for term in (DIP(), DIP(kind="II"), ratio, TotalCorrelation(20)):
+        torch.testing.assert_close(term(codes(torch.cat([means, means]))), term(codes(means)))  # type: ignore[operator]
+
+
+def test_trap_14_iwae_logs_its_surrogate_for_the_bound() -> None:
+    """Loss and log hold log 1/K Σ w, with every gradient; Σ w̃ log w is another number."""
+    model, x = oracle().vae(shift=0.2, widen=1.5), oracle().data(10)
+    for gradient in ("plain", "dreg"):
+        torch.manual_seed(0)
+        loss, info = ImportanceWeighted(5, gradient=gradient)(model, x, 0)  # type: ignore[arg-type]
+        torch.manual_seed(0)
+        log_w = model.trace(x, 5).log_w
+        bound = log_w.exp().mean(0).log().mean()
+        torch.testing.assert_close(info["bound"], bound)
+        torch.testing.assert_close(loss, -bound)
+        assert abs(float(((log_w.softmax(0) * log_w).sum(0).mean() - bound).detach())) > 0.01
+
+
+def test_trap_17_iwae_gives_the_worst_sample_the_most_weight() -> None:
+    """∂L/∂log w_k is the normalised weight itself: the largest where w is."""
+    log_w = torch.tensor([[-3.0], [0.0], [-1.0]], dtype=DTYPE, requires_grad=True)
+    (share,) = torch.autograd.grad(ImportanceWeighted(3).bound(log_w, 1).sum(), [log_w])
+    torch.testing.assert_close(share, log_w.detach().softmax(0))
+    assert int(share.argmax()) == 1
+
+
+class Recorder(nn.Module):
+    """In the place of a discriminator: keeps what it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, z: Tensor) -> Tensor:
+        self.seen.append(z)
+        return z.sum(-1, keepdim=True)
+
+
+def shown() -> tuple[Tensor, Tensor, Tensor]:
+    """(all codes, those shown as true, those shown as shuffled)."""
+    torch.manual_seed(0)
+    term = DensityRatio(oracle().vae(), hidden=(8,))
+    term.net = recorder = Recorder()  # type: ignore[assignment]
+    z = torch.arange(300.0).reshape(100, 3)
+    term.own_loss(Trace(z, z.unsqueeze(0), (None, None), lambda: z, lambda: z))  # type: ignore[arg-type]
+    return z, recorder.seen[0], recorder.seen[1]
+
+
+def test_trap_19_factor_vae_shuffles_latents_within_a_data_point() -> None:
+    """Each latent keeps its own values and mixes data points, in an order of its own."""
+    z, _, shuffled = shown()
+    assert torch.equal(shuffled.sort(0).values, z[50:])
+    rows = shuffled // 3  # which data point each number is from
+    assert not torch.equal(rows[:, 0], rows[:, 1])
+    assert not torch.equal(rows[:, 1], rows[:, 2])
+    assert float((rows[:, 0] == rows[:, 1]).double().mean()) < 0.1
+
+
+def test_trap_20_dip_vae_centres_over_the_latents() -> None:
+    """A constant added to all codes changes nothing; one added to a latent of one point does. And Var z is σ², not σ⁴."""
+    means = torch.randn(20, 3, dtype=DTYPE, generator=torch.Generator().manual_seed(0))
+    shift = torch.tensor([5.0, -3.0, 0.5], dtype=DTYPE)
+    torch.testing.assert_close(DIP()(codes(means + shift)), DIP()(codes(means)))
+    assert abs(float(DIP()(codes(means + shift * (torch.arange(20) < 1).unsqueeze(1))) - DIP()(codes(means)))) > 0.1
+    added = DIP(kind="II").covariance(codes(means, 0.3)) - DIP().covariance(codes(means, 0.3))
+    torch.testing.assert_close(added, 0.09 * torch.eye(3, dtype=DTYPE))
+
+
+def test_trap_21_total_correlation_weighs_every_latent_alike_and_the_joint_but_once() -> None:
+    """With one latent q(z) and q(z_1) are one density, so TC is zero whatever the weights."""
+    means = torch.randn(10, 1, dtype=DTYPE, generator=torch.Generator().manual_seed(0))
+    for sampling in ("weighted", "stratified"):
+        assert float(TotalCorrelation(50, sampling=sampling)(codes(means)).abs()) < 1e-12  # type: ignore[arg-type]
+
+
+def test_trap_21_total_correlation_takes_another_number_for_the_size_of_the_data() -> None:
+    """N is that of the training set, whatever the batch or the weights."""
+    recipe = Recipe.load("beta-tcvae").replace(training__batch=7)
+    objective = recipe.objective(recipe.model((1, 8, 8)), 1197)
+    assert isinstance(objective, Regularized)
+    assert objective.terms[0].n == 1197  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("capacity", [0.0, 0.5, 1000.0])
+def test_trap_23_a_capacity_switches_the_kl_off(capacity: float) -> None:
+    """The KL is pulled to C from above and from below, with full force; without a capacity it is charged whole."""
+    model, x = oracle().vae(shift=0.2), oracle().data(10)
+    kl = model.trace(x).kl.sum(-1).mean()
+    objective = ELBO(beta=3.0, capacity=capacity)
+    loss = objective.beta * objective.charged(model.trace(x), kl)  # type: ignore[operator]
+    sign = 1 if float(kl.detach()) > capacity else -1
+    torch.testing.assert_close(loss, 3 * (kl - capacity).abs())
+    for found, alone in zip(gradients(loss, model.encoder), gradients(kl, model.encoder), strict=True):
+        assert alone is not None
+        torch.testing.assert_close(found, 3 * sign * alone)
+
+
+def test_trap_32_a_terms_gradient_is_lost() -> None:
+    """Every term reaches the encoder."""
+    model, x = oracle().vae(shift=0.2), oracle().data(10)
+    t = model.trace(x)
+    for term in (DIP(), MMD(), TotalCorrelation(50), DensityRatio(model, hidden=(8,)).double()):
+        found = [g for g in gradients(term(t), model.encoder) if g is not None]  # type: ignore[operator]
+        assert max(float(g.abs().max()) for g in found) > 1e-6
+
+
+def test_trap_38_factor_vae_shuffles_the_very_batch_that_it_holds_for_true() -> None:
+    """The true codes and the shuffled ones are of different data points, and all are shown."""
+    z, true, shuffled = shown()
+    assert torch.equal(true, z[:50])
+    assert not set(true.flatten().tolist()) & set(shuffled.flatten().tolist())
+
+
+def test_trap_38_total_correlation_without_its_constant_is_negative() -> None:
+    """With all data in the batch it is a divergence, of correlated codes well above zero."""
+    a = torch.randn(300, 1, dtype=DTYPE, generator=torch.Generator().manual_seed(0))
+    assert float(TotalCorrelation(300, sampling="stratified")(codes(torch.cat([a, a], 1)))) > 0.3
