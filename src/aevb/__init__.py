@@ -35,6 +35,8 @@ _HOME = {
     "NegativeBinomial": "probability.counts",
     "Poisson": "probability.counts",
     "ZeroInflatedNegativeBinomial": "probability.counts",
+    "IAF": "probability.flows",
+    "Planar": "probability.flows",
     "LogisticMixture": "probability.mixtures",
     "HomoscedasticNormal": "probability.scales",
     "OptimalNormal": "probability.scales",
@@ -51,8 +53,12 @@ _HOME = {
     "Conditional": "models.conditional",
     "ConvDecoder": "models.networks",
     "ConvEncoder": "models.networks",
+    "GatedMLP": "models.networks",
     "MLP": "models.networks",
+    "ResidualDecoder": "models.residual",
+    "ResidualEncoder": "models.residual",
     "Known": "models.priors",
+    "FlowPrior": "models.priors",
     "Mixture": "models.priors",
     "StandardNormal": "models.priors",
     "VampPrior": "models.priors",
@@ -118,8 +124,9 @@ if TYPE_CHECKING:
     from aevb.evaluation.reciprocal import log_marginal_hmc
     from aevb.evaluation.surgery import surgery
     from aevb.models.conditional import Conditional
-    from aevb.models.networks import MLP, ConvDecoder, ConvEncoder
-    from aevb.models.priors import Known, Mixture, StandardNormal, VampPrior
+    from aevb.models.networks import MLP, ConvDecoder, ConvEncoder, GatedMLP
+    from aevb.models.priors import FlowPrior, Known, Mixture, StandardNormal, VampPrior
+    from aevb.models.residual import ResidualDecoder, ResidualEncoder
     from aevb.models.trace import LatentModel, Trace
     from aevb.models.vae import VAE
     from aevb.objectives.bounds import ELBO, Objective
@@ -143,6 +150,7 @@ if TYPE_CHECKING:
         Normal,
         StudentT,
     )
+    from aevb.probability.flows import IAF, Planar
     from aevb.probability.mixtures import LogisticMixture
     from aevb.probability.reparameterized import (
         Beta,

@@ -45,6 +45,25 @@ class MLP(nn.Sequential):
                 nn.init.normal_(p, std=init)
 
 
+class GatedMLP(nn.Sequential):
+    """Fully connected with gates: x → (W x + b) ⊙ σ(V x + c) → ... → W x + b, the network of the VampPrior (1705.07120).
+
+    Shapes: (N, *inputs) → (N, outputs).
+
+    Args:
+        inputs: event shape of what comes in, flattened to a vector.
+        outputs: how many numbers go out, the family's `size`.
+        hidden: widths of the hidden layers.
+    """
+
+    def __init__(self, inputs: Shape, outputs: int, hidden: Sequence[int] = (300, 300)) -> None:
+        widths = [math.prod(as_shape(inputs)), *hidden]
+        layers: list[nn.Module] = [nn.Flatten()]
+        for a, b in pairwise(widths):
+            layers += [nn.Linear(a, 2 * b), nn.GLU()]  # (W x + b, V x + c), then the one half by σ of the other
+        super().__init__(*layers, nn.Linear(widths[-1], outputs))
+
+
 class ConvEncoder(nn.Sequential):
     """Convolutions that halve an image of any size at each stage, then a linear layer: (N, C, H, W) → (N, outputs)."""
 

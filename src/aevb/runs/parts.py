@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from aevb.errors import RecipeError, suggest
-from aevb.models.networks import MLP, ConvDecoder, ConvEncoder
+from aevb.models.networks import MLP, ConvDecoder, ConvEncoder, GatedMLP
 from aevb.models.priors import PRIORS
+from aevb.models.residual import ResidualDecoder, ResidualEncoder
 from aevb.objectives.bounds import ELBO
 from aevb.objectives.full_bayes import FullBayes
 from aevb.objectives.importance import ImportanceWeighted
@@ -20,7 +21,7 @@ from aevb.objectives.monte_carlo_em import MonteCarloEM
 from aevb.objectives.schedules import Cosine, Cyclical, Exponential, Linear
 from aevb.objectives.terms import DIP, MMD, DensityRatio, TotalCorrelation
 from aevb.objectives.wake_sleep import WakeSleep
-from aevb.probability import circular, counts, families, mixtures, reparameterized, scales
+from aevb.probability import circular, counts, families, flows, mixtures, reparameterized, scales
 from aevb.training.optimizers import SGD, Adagrad, Adam
 
 Parts = Mapping[str, Callable[..., Any]]
@@ -45,6 +46,8 @@ FAMILIES: Parts = {
     "gamma": reparameterized.Gamma,
     "beta": reparameterized.Beta,
     "dirichlet": reparameterized.Dirichlet,
+    "planar": flows.Planar,
+    "iaf": flows.IAF,
     "homoscedastic-normal": scales.HomoscedasticNormal,
     "optimal-normal": scales.OptimalNormal,
     "logistic-mixture": mixtures.LogisticMixture,
@@ -54,6 +57,7 @@ FAMILIES: Parts = {
     "zero-inflated-negative-binomial": counts.ZeroInflatedNegativeBinomial,
     "von-mises": circular.VonMises,
 }
+POSTERIORS_ONLY = ("full-normal", "delta", "uniform", "dirichlet", "planar", "iaf")
 LIKELIHOODS_ONLY = (  # without a derivative of their draws, or with a σ that no x moves
     *("bernoulli", "continuous-bernoulli", "categorical", "discretized-logistic", "logistic-mixture", "beta-binomial"),
     *("poisson", "negative-binomial", "zero-inflated-negative-binomial", "von-mises"),
@@ -63,9 +67,9 @@ SCHEDULES: Parts = {"linear": Linear, "cosine": Cosine, "cyclical": Cyclical, "e
 AXES: Mapping[str, Parts] = {
     "prior": PRIORS,
     "posterior": {k: v for k, v in FAMILIES.items() if k not in LIKELIHOODS_ONLY},
-    "likelihood": {k: v for k, v in FAMILIES.items() if k not in ("full-normal", "delta", "uniform", "dirichlet")},
-    "encoder": {"mlp": MLP, "conv": ConvEncoder},
-    "decoder": {"mlp": MLP, "conv": ConvDecoder},
+    "likelihood": {k: v for k, v in FAMILIES.items() if k not in POSTERIORS_ONLY},
+    "encoder": {"mlp": MLP, "gated": GatedMLP, "conv": ConvEncoder, "residual": ResidualEncoder},
+    "decoder": {"mlp": MLP, "gated": GatedMLP, "conv": ConvDecoder, "residual": ResidualDecoder},
     "objective": {
         "elbo": ELBO,
         "full-bayes": FullBayes,

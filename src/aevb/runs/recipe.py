@@ -19,7 +19,7 @@ from aevb.models.conditional import Conditional
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import Objective
 from aevb.objectives.terms import Regularized
-from aevb.probability.families import as_shape
+from aevb.probability.families import Normal, as_shape
 from aevb.runs.parts import AXES, build, construct, told
 from aevb.training.randomness import derive, seeded
 from aevb.training.train import Training
@@ -184,7 +184,8 @@ class Recipe:
         with seeded(derive(self.training().seed, "initialization")):
             encoder = Conditional(build("encoder", s["encoder"], inputs=event, outputs=posterior.size), posterior)
             decoder = build("decoder", s["decoder"], inputs=latent, outputs=likelihood.size, image=event)
-            prior: nn.Module = build("prior", s["prior"], shape=latent, inputs=event, family=posterior, encoder=encoder)
+            alike = Normal(latent) if isinstance(posterior, nn.Module) else posterior  # no prior shares a family's weights
+            prior: nn.Module = build("prior", s["prior"], shape=latent, inputs=event, family=alike, encoder=encoder)
         return VAE(prior, encoder, Conditional(decoder, likelihood))
 
     def __repr__(self) -> str:

@@ -1,0 +1,104 @@
+"""Residual convolutions with group normalisation, for images of 28 to 64 pixels (He et al. 2016, arXiv 1603.05027)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, silu
+
+from aevb.errors import ShapeError
+from aevb.models.networks import halvings, image_shape
+from aevb.probability.families import Shape, as_shape
+
+GROUPS = 8  # of channels that are normalised together, as far as they divide
+
+
+class Block(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x)))))), (N, C, H, W); the last convolution starts at 0, so the block at x."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        groups = math.gcd(GROUPS, channels)
+        self.norms = nn.ModuleList(nn.GroupNorm(groups, channels) for _ in range(2))
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        for p in self.convs[1].parameters():
+            nn.init.zeros_(p)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            h = conv(silu(norm(h)))
+        return x + h
+
+
+class ResidualEncoder(nn.Module):
+    """Blocks at each size of an image that is halved from stage to stage: (N, C, H, W) → (N, outputs).
+
+    Args:
+        inputs: (C, H, W), of any size.
+        outputs: the family's `size`.
+        channels: of the stages; the first sees the image as it is, each further one half of the last.
+        blocks: residual blocks in each stage.
+    """
+
+    def __init__(self, inputs: Shape, outputs: int, channels: Sequence[int] = (32, 64, 128), blocks: int = 1) -> None:
+        super().__init__()
+        self.image = image_shape(inputs)
+        last = halvings(self.image, checked("ResidualEncoder", channels, blocks) - 1)[-1]
+        layers: list[nn.Module] = [nn.Conv2d(self.image[0], channels[0], 3, padding=1), *stage(channels[0], blocks)]
+        for a, b in pairwise(channels):
+            layers += [nn.Conv2d(a, b, 3, stride=2, padding=1), *stage(b, blocks)]
+        layers += [nn.GroupNorm(math.gcd(GROUPS, channels[-1]), channels[-1]), nn.SiLU(), nn.Flatten()]
+        self.layers = nn.Sequential(*layers, nn.Linear(channels[-1] * math.prod(last), outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1:] != self.image:  # rounded halves would hide a pixel
+            raise ShapeError(f"ResidualEncoder was built for images {tuple(self.image)}; got {tuple(x.shape[1:])}.")
+        out: Tensor = self.layers(x)
+        return out
+
+
+class ResidualDecoder(nn.Module):
+    """The mirror image: (N, *inputs) → (N, outputs / (H W), H, W), enlarging back through the encoder's very sizes.
+
+    Args:
+        inputs: event shape of the latent.
+        outputs: the family's `size`; a multiple of H W.
+        image: (C, H, W), the shape of the data.
+        channels, blocks: those of the encoder, in its order.
+    """
+
+    def __init__(
+        self, inputs: Shape, outputs: int, image: Shape, channels: Sequence[int] = (32, 64, 128), blocks: int = 1
+    ) -> None:
+        super().__init__()
+        shape = image_shape(image)
+        if outputs % (shape[1] * shape[2]):
+            raise ShapeError(f"ResidualDecoder: {outputs} outputs are no multiple of the {shape[1]} x {shape[2]} pixels.")
+        self.sizes = halvings(shape, checked("ResidualDecoder", channels, blocks) - 1)[::-1]
+        self.start = nn.Linear(math.prod(as_shape(inputs)), channels[-1] * math.prod(self.sizes[0]))
+        self.stages = nn.ModuleList(nn.Sequential(*stage(c, blocks)) for c in reversed(channels))
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(reversed(channels)))
+        self.norm = nn.GroupNorm(math.gcd(GROUPS, channels[0]), channels[0])
+        self.end = nn.Conv2d(channels[0], outputs // math.prod(shape[1:]), 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h: Tensor = self.stages[0](self.start(z.flatten(1)).unflatten(1, (-1, *self.sizes[0])))
+        for conv, blocks, size in zip(self.convs, self.stages[1:], self.sizes[1:], strict=True):
+            h = blocks(conv(interpolate(h, size=size)))
+        out: Tensor = self.end(silu(self.norm(h)))
+        return out
+
+
+def stage(channels: int, blocks: int) -> list[nn.Module]:
+    return [Block(channels) for _ in range(blocks)]
+
+
+def checked(name: str, channels: Sequence[int], blocks: int) -> int:
+    """How many stages there are."""
+    if not channels or min(*channels, blocks) < 1:
+        raise ShapeError(f"{name}: channels and blocks must be at least 1; got {list(channels)} and {blocks}.")
+    return len(channels)

@@ -1,0 +1,205 @@
+"""Normalising flows: a draw ε of a normal, bent by functions whose inverse and Jacobian are known (arXiv 1505.05770).
+
+Planar flows are here; autoregressive ones are zuko's, which is imported when the first of them is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal, constraints
+
+from aevb.errors import RecipeError, ShapeError
+from aevb.probability.families import Family, Shape, check_size, scale_from_log_variance
+
+Bend = Callable[[Tensor], tuple[Tensor, Tensor]]  # x (*, D) → y (*, D) and log |det ∂y/∂x| (*)
+HALVINGS = 60  # of the interval in which an inverse is sought: down to the last digit of float64
+
+
+class Flow(Distribution):
+    """z = f(ε), ε ~ base:   log q(z) = log base(ε) - log |det ∂f/∂ε|.
+
+    The inverse of f may be slow, so the density of the last draw is remembered: whoever asks for the density of that very
+    tensor gets it at once, with the same gradient. `mean` is f(E[ε]), the middle of the flow: its mean has no closed form.
+
+    Args:
+        base: of vectors (D), with the batch shape of the flow.
+        forward: f; it broadcasts over dimensions on the left.
+        inverse: f⁻¹, with the logarithm of its own Jacobian's determinant.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+    has_rsample = True
+
+    def __init__(self, base: Distribution, forward: Bend, inverse: Bend) -> None:
+        self.base, self.bend, self.unbend = base, forward, inverse
+        self.drawn: tuple[Tensor, Tensor] | None = None
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.independent(constraints.real, 1)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.bend(self.base.mean)[0]
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        epsilon = self.base.rsample(torch.Size(sample_shape))
+        z, log_det = self.bend(epsilon)
+        self.drawn = z, self.base.log_prob(epsilon) - log_det
+        return z
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self.drawn is not None and value is self.drawn[0]:
+            log_q = self.drawn[1]
+            if log_q.requires_grad or not torch.is_grad_enabled():  # drawn without gradients, it would hold none
+                return log_q
+        epsilon, log_det = self.unbend(value)
+        return self.base.log_prob(epsilon) + log_det
+
+
+def standard(shape: torch.Size, like: Tensor) -> Distribution:
+    """N(0, I) over vectors, of batch shape ()."""
+    zero = like.new_zeros(shape)
+    return Independent(Normal(zero, torch.ones_like(zero), validate_args=False), 1, validate_args=False)
+
+
+def vector(shape: torch.Size, name: str) -> int:
+    if len(shape) != 1:
+        raise ShapeError(f"{name} is over vectors; got the shape {tuple(shape)}. Use Normal, or flatten.")
+    return shape[0]
+
+
+def planar(x: Tensor, u: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """y = x + u tanh(w·x + b), and log |1 + w·u (1 - tanh²)|; eq. 10 to 12 of arXiv 1505.05770."""
+    h = torch.tanh((w * x).sum(-1) + b)
+    return x + u * h.unsqueeze(-1), torch.log1p((w * u).sum(-1) * (1 - h**2))
+
+
+def planar_inverse(y: Tensor, u: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """x = y - u tanh(a + b), where a = w·x is the one root of a + w·u tanh(a + b) = w·y.
+
+    The root lies within |w·u| of w·y. It is found by halving that interval, and its derivative by one step of Newton's.
+    """
+    slope, target = (w * u).sum(-1), (w * y).sum(-1)
+    with torch.no_grad():
+        low, high = target - slope.abs(), target + slope.abs()
+        for _ in range(HALVINGS):
+            a = (low + high) / 2
+            above = a + slope * torch.tanh(a + b) > target
+            low, high = torch.where(above, low, a), torch.where(above, a, high)
+        a = (low + high) / 2
+        rate = 1 + slope * (1 - torch.tanh(a + b) ** 2)
+    a = a - (a + slope * torch.tanh(a + b) - target) / rate
+    h = torch.tanh(a + b)
+    return y - u * h.unsqueeze(-1), -torch.log1p(slope * (1 - h**2))
+
+
+def invertible(u: Tensor, w: Tensor) -> Tensor:
+    """û = u + (m(w·u) - w·u) w / |w|², m(s) = -1 + softplus(s): w·û > -1, without which a planar flow folds (App. A.1)."""
+    s = (w * u).sum(-1, keepdim=True)
+    least = torch.finfo(u.dtype).eps ** 0.5
+    lift = F.softplus(s) - 1 + least - s
+    lifted: Tensor = u + lift * w / (w.square().sum(-1, keepdim=True) + least)
+    return lifted
+
+
+class Planar(Family):
+    """A normal bent by planar flows z ← z + û tanh(w·z + b), all from the network (Rezende & Mohamed 2015, 1505.05770).
+
+    φ = (μ, log σ², then u, w, b of each flow). Its inverse is found by halving: slower than its draws, and exact.
+
+    Args:
+        shape: (D,).
+        flows: how many of them.
+    """
+
+    def __init__(self, shape: Shape, flows: int = 10) -> None:
+        super().__init__(shape)
+        self.latent, self.flows = vector(self.shape, "Planar"), flows
+        if flows < 1:
+            raise ShapeError(f"Planar: flows must be at least 1; got {flows}. Without any it is Normal.")
+
+    @property
+    def size(self) -> int:
+        return 2 * self.latent + self.flows * (2 * self.latent + 1)
+
+    def __call__(self, phi: Tensor) -> Distribution:
+        check_size(self, phi)
+        d = self.latent
+        rest = phi[..., 2 * d :].unflatten(-1, (self.flows, 2 * d + 1))
+        steps = [(invertible(t[..., :d], t[..., d:-1]), t[..., d:-1], t[..., -1]) for t in rest.unbind(-2)]
+        return Flow(around(phi, d), chain(planar, steps), chain(planar_inverse, steps[::-1]))
+
+
+def around(phi: Tensor, d: int) -> Distribution:
+    """N(μ, σ² I) from the first 2D numbers of φ."""
+    scale = scale_from_log_variance(phi[..., d : 2 * d])
+    return Independent(Normal(phi[..., :d], scale, validate_args=False), 1, validate_args=False)
+
+
+def chain(step: Callable[..., tuple[Tensor, Tensor]], parameters: Sequence[tuple[Tensor, ...]]) -> Bend:
+    """One step after another; the logarithms of their determinants add up."""
+
+    def bend(x: Tensor) -> tuple[Tensor, Tensor]:
+        total: Tensor | float = 0.0
+        for p in parameters:
+            x, log_det = step(x, *p)
+            total = total + log_det
+        return x, torch.as_tensor(total)
+
+    return bend
+
+
+class IAF(Family, nn.Module):
+    """A normal bent by inverse autoregressive flows (Kingma et al. 2016, arXiv 1606.04934), in a family with weights.
+
+        z_d ← s_d(z_<d, h) z_d + m_d(z_<d, h),   in alternating order from flow to flow
+
+    φ = (μ, log σ², h): the network also gives a context h, which all flows see. A draw and its density take one pass; the
+    density of another z takes D. Needs zuko, the extra `flows`.
+
+    Args:
+        shape: (D,).
+        flows: how many of them.
+        hidden: widths of each flow's masked network.
+        context: length of h.
+    """
+
+    def __init__(self, shape: Shape, flows: int = 4, hidden: Sequence[int] = (128,), context: int = 32) -> None:
+        nn.Module.__init__(self)
+        Family.__init__(self, shape)
+        self.latent, self.context = vector(self.shape, "IAF"), context
+        if min(flows, context) < 1:
+            raise ShapeError(f"IAF: flows and context must be at least 1; got {flows} and {context}.")
+        self.transform = zuko().MAF(self.latent, context, transforms=flows, hidden_features=tuple(hidden)).transform
+
+    @property
+    def size(self) -> int:
+        return 2 * self.latent + self.context
+
+    def __call__(self, phi: Tensor) -> Distribution:
+        check_size(self, phi)
+        f = self.transform(phi[..., 2 * self.latent :])
+        return Flow(around(phi, self.latent), f.call_and_ladj, f.inv.call_and_ladj)
+
+
+def zuko() -> ModuleType:
+    """zuko.flows. Its import turns argument checks off for all of torch.distributions; here they stay as they were."""
+    before = {name: Distribution.__dict__[name] for name in ("_validate_args", "arg_constraints")}
+    try:
+        import zuko.flows
+    except ImportError as error:
+        raise RecipeError(
+            "This flow needs zuko, which is not installed. Run: pip install zuko (the extra aevb[flows])."
+        ) from error
+    finally:
+        for name, value in before.items():
+            setattr(Distribution, name, value)
+    return zuko.flows  # type: ignore[no-any-return]
