@@ -13,10 +13,14 @@ from oracle import DTYPE, oracle
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+from aevb.models.conditional import Conditional
+from aevb.models.priors import Mixture, VampPrior
 from aevb.models.trace import Trace
+from aevb.models.vae import VAE
 from aevb.objectives.bounds import ELBO
 from aevb.objectives.importance import ImportanceWeighted
 from aevb.objectives.terms import DIP, MMD, DensityRatio, Regularized, Term, TotalCorrelation
+from aevb.probability import counts, families, mixtures
 from aevb.runs.recipe import Recipe
 
 # Objectives and terms
@@ -208,3 +212,98 @@ def test_trap_38_total_correlation_without_its_constant_is_negative() -> None:
     """With all data in the batch it is a divergence, of correlated codes well above zero."""
     a = torch.randn(300, 1, dtype=DTYPE, generator=torch.Generator().manual_seed(0))
     assert float(TotalCorrelation(300, sampling="stratified")(codes(torch.cat([a, a], 1)))) > 0.3
+
+
+# Families and priors
+
+
+def vamp_model(components: int = 8) -> VAE:
+    """A VampPrior whose components lie far from 0, around (50, 50)."""
+    torch.manual_seed(0)
+    q = families.Normal(2)
+    encoder = Conditional(nn.Linear(3, q.size), q)
+    with torch.no_grad():
+        encoder.net.bias.copy_(torch.tensor([50.0, 50.0, -4.0, -4.0]))
+    prior = VampPrior(encoder, torch.randn(components, 3))
+    return VAE(prior, encoder, Conditional(nn.Linear(2, 3), families.Normal(3, scale=1.0)))
+
+
+def test_trap_10_a_decoder_of_real_numbers_ends_in_a_sigmoid() -> None:
+    mean = Recipe.load("gaussian").model((5,)).decode(100 * torch.randn(200, 4)).mean.detach()
+    assert float(mean.min()) < -1
+    assert float(mean.max()) > 2
+
+
+def test_trap_18_the_vamp_density_divides_the_log_variance_by_the_variance() -> None:
+    """log N(z; μ, σ²) = -½ log 2π - ½ log σ² - ½ (z - μ)²/σ² at a variance other than 1, for every component."""
+    model, z = vamp_model(), torch.randn(4, 2) + 50
+    mean, log_variance = model.encoder.net(model.prior.u).chunk(2, -1)
+    each = -0.5 * (math.log(2 * math.pi) + log_variance + (z.unsqueeze(1) - mean) ** 2 / log_variance.exp())
+    expected = each.sum(-1).logsumexp(-1) - math.log(8)
+    torch.testing.assert_close(model.prior().log_prob(z), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_trap_18_a_vamp_model_draws_from_the_standard_normal() -> None:
+    z = vamp_model().sample_latent(500)
+    assert float(z.min()) > 40
+
+
+def test_trap_31_a_scale_is_the_exponential_of_an_unbounded_number() -> None:
+    for family in (families.Normal(1), counts.NegativeBinomial(1), mixtures.LogisticMixture(1, components=1)):
+        p = family(torch.full((1, family.size), 1000.0))
+        assert bool(p.log_prob(torch.zeros(1, 1)).isfinite().all())
+        assert bool(p.mean.abs().isfinite().all())
+
+
+def test_trap_35_generation_takes_the_first_pseudo_inputs() -> None:
+    """Eight draws of eight components hit them all with probability 8!/8⁸ = 0.24 %; a hundred draws miss none but rarely."""
+    model = vamp_model()
+    with torch.no_grad():
+        model.encoder.net.weight.mul_(100)
+    torch.manual_seed(0)
+    p = model.prior()
+    first, many = (p.responsibilities(p.sample(torch.Size((n,)))).argmax(-1) for n in (8, 100))
+    assert len(first.unique()) < 8
+    assert len(many.unique()) == 8
+
+
+def test_trap_35_a_discretised_logistic_loses_the_mass_of_its_tails() -> None:
+    """With most of its mass beyond the edges, the levels still hold all of it."""
+    grid = (torch.arange(256, dtype=DTYPE) / 255).unsqueeze(-1)
+    for family in (families.DiscretizedLogistic(1), mixtures.LogisticMixture(1, components=1)):
+        phi = torch.tensor([1.5, 0.0] if family.size == 2 else [0.0, 1.5, 0.0], dtype=DTYPE)
+        assert float(family(phi).log_prob(grid).exp().sum()) == pytest.approx(1, abs=1e-12)
+
+
+def test_trap_36_a_constant_counts_once_for_each_dimension_squared() -> None:
+    phi, z = torch.zeros(20), torch.zeros(10)
+    expected = -5 * math.log(2 * math.pi)
+    assert float(families.Normal(10)(phi).log_prob(z)) == pytest.approx(expected, rel=1e-6)
+    mixture = Mixture(families.Normal(10), 3)
+    with torch.no_grad():
+        mixture.phi.zero_()
+    assert float(mixture().log_prob(z)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_trap_37_a_colour_image_has_the_mean_of_its_channels() -> None:
+    """Three equal channels have three times the log-likelihood of one."""
+    grey, colour = families.Bernoulli((1, 2, 2)), families.Bernoulli((3, 2, 2))
+    phi, x = torch.randn(1, 4), torch.bernoulli(torch.full((1, 1, 2, 2), 0.5))
+    one, three = grey(phi).log_prob(x), colour(phi.repeat(1, 3)).log_prob(x.expand(1, 3, 2, 2))
+    torch.testing.assert_close(three, 3 * one)
+
+
+def test_trap_39_a_categorical_adds_a_little_to_its_logits() -> None:
+    """The rarest of classes keeps its own logarithm: at logits 0 and -60, that is -60 - log(1 + e⁻⁶⁰)."""
+    log_p = families.Categorical(1, 2)(torch.tensor([0.0, -60.0])).log_prob(torch.ones(1))
+    assert float(log_p) == pytest.approx(-60, rel=1e-6)
+
+
+def test_trap_c_a_likelihood_of_counts_drops_its_constants() -> None:
+    """log x! and log C(N, k) are kept, so that log-likelihoods of different families can be compared."""
+    x = torch.arange(400, dtype=DTYPE).unsqueeze(-1)
+    for family in (counts.Poisson(1), counts.NegativeBinomial(1)):
+        phi = torch.full((family.size,), 1.5, dtype=DTYPE)
+        assert float(family(phi).log_prob(x).exp().sum()) == pytest.approx(1, abs=1e-9)
+    levels = counts.BetaBinomial(1)(torch.tensor([0.5, 1.0], dtype=DTYPE)).log_prob(x[:256] / 255)
+    assert float(levels.exp().sum()) == pytest.approx(1, abs=1e-9)
