@@ -311,6 +311,7 @@ def test_every_source_says_what_it_is() -> None:
         "frey": ("aevb-frey", "grey"),
         "omniglot": ("bernoulli", "threshold"),
         "caltech-silhouettes": ("bernoulli", "threshold"),
+        "sprites": ("bernoulli", "threshold"),
     }
     for name, source in SOURCES.items():
         assert source.name == name

@@ -9,10 +9,17 @@ import math
 
 import pytest
 import torch
-from oracle import DTYPE, oracle
+from oracle import DTYPE, Oracle, oracle
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+from aevb.evaluation.annealing import Annealing, log_marginal_ais
+from aevb.evaluation.disentanglement import mutual_information
+from aevb.evaluation.evaluate import evaluate_likelihood
+from aevb.evaluation.latent import encode
+from aevb.evaluation.marginal import Marginal, log_marginal
+from aevb.evaluation.reciprocal import log_marginal_hmc
+from aevb.evaluation.surgery import surgery
 from aevb.models.conditional import Conditional
 from aevb.models.priors import Mixture, VampPrior
 from aevb.models.trace import Trace
@@ -307,3 +314,101 @@ def test_trap_c_a_likelihood_of_counts_drops_its_constants() -> None:
         assert float(family(phi).log_prob(x).exp().sum()) == pytest.approx(1, abs=1e-9)
     levels = counts.BetaBinomial(1)(torch.tensor([0.5, 1.0], dtype=DTYPE)).log_prob(x[:256] / 255)
     assert float(levels.exp().sum()) == pytest.approx(1, abs=1e-9)
+
+
+# Evaluation
+
+SHORT = Annealing(temperatures=10, leapfrogs=3)
+
+
+def estimates(o: Oracle, x: Tensor, k: int) -> list[Marginal]:
+    """log p(x) by all three estimators, with k samples, chains and draws."""
+    model = o.vae(shift=0.2)
+    return [log_marginal(model, x, k), log_marginal_ais(model, x, k, SHORT), log_marginal_hmc(model, x, k, burn_in=40)]
+
+
+def test_trap_01_a_negative_log_likelihood_has_the_wrong_sign() -> None:
+    o = oracle(d=2)
+    x = o.data(20)
+    exact = o.evidence.log_prob(x)
+    assert float(exact.mean()) < -1
+    for found in estimates(o, x, 30):
+        assert float((found.log_px - exact).abs().mean()) < 0.5
+
+
+def test_trap_02_the_number_of_samples_is_rounded_to_the_batch() -> None:
+    """K = 1, and a K that no batch divides, are what is drawn: counted in decoded latents."""
+    o = oracle(d=2)
+    model, x = o.vae(), o.data(3)
+    for k in (1, 7, 250):
+        counted: list[tuple[int, int]] = []
+        found = log_marginal(model, x, k, memory=6 * 100, progress=lambda *done, into=counted: into.append(done))
+        assert counted[-1] == (3 * k, 3 * k)
+        assert found.samples == k
+        assert float((found.ess - k).abs().max()) < 1e-6  # at the exact posterior
+
+
+def test_trap_02_a_likelihood_is_estimated_with_gradients_and_dropout() -> None:
+    o = oracle(d=2)
+    model, x = o.vae(), o.data(3)
+    model.decoder.net = nn.Sequential(nn.Dropout(0.9), model.decoder.net)
+    model.train()
+    for found in (log_marginal(model, x, 20).log_px, log_marginal_ais(model, x, 20, SHORT).log_px):
+        assert not found.requires_grad
+        assert float((found - o.evidence.log_prob(x)).abs().max()) < 1.5  # with dropout it is 5 nats off
+    assert model.decoder.training
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_trap_09_a_code_is_a_draw_instead_of_the_mean() -> None:
+    o = oracle(d=2)
+    model, x = o.vae(), o.data(5)
+    torch.testing.assert_close(encode(model, x), o.posterior(x).mean)
+    assert torch.equal(encode(model, x), encode(model, x))
+
+
+def test_trap_25_data_that_fill_no_batch_are_dropped() -> None:
+    o = oracle(d=2)
+    x = o.data(3)
+    assert [len(found.log_px) for found in estimates(o, x, 12)] == [3, 3, 3]
+    assert len(surgery(o.vae(), x).mutual_information) == 3
+
+
+def test_trap_27_a_likelihood_is_the_mean_of_batch_means() -> None:
+    """The last batch is one odd data point: as one of 41 it counts little, as one of three batches a third."""
+    o = oracle(d=2, s=1.0)
+    x = o.data(41)
+    x[-1] += 20
+    exact = o.evidence.log_prob(x)
+    found = log_marginal_ais(o.vae(), x, 4, Annealing(20, 3), memory=6 * 4 * 20)
+    result = evaluate_likelihood(o.vae(), x, found)
+    assert abs(result["log_likelihood"] - float(exact.mean())) < 1
+    assert abs(float((exact[:20].mean() + exact[20:40].mean() + exact[40]) / 3 - exact.mean())) > 50
+
+
+def test_trap_34_what_is_not_finite_is_left_out_of_the_mean() -> None:
+    o = oracle(d=2)
+    x = o.data(4)
+    x[2] = math.nan
+    for found in (log_marginal(o.vae(), x, 10), log_marginal_ais(o.vae(), x, 4, SHORT)):
+        assert found.log_px.isnan().tolist() == [False, False, True, False]
+        assert math.isnan(float(found.log_px.mean()))
+
+
+def test_trap_38_mutual_information_is_counted_in_bins() -> None:
+    """One far code stretches all bins of a histogram until they tell nothing; scale does not matter either."""
+    v = (torch.arange(400) % 4)[:, None]
+    q = Independent(Normal(v.to(DTYPE), torch.full((400, 1), 0.1, dtype=DTYPE)), 1)
+    far = q.base_dist.loc.clone()
+    far[0] = 1e6
+    stretched = Independent(Normal(far, q.base_dist.scale), 1)
+    for other in (q, stretched, Independent(Normal(1e3 * q.base_dist.loc, 1e3 * q.base_dist.scale), 1)):
+        assert abs(float(mutual_information(other, v)) - math.log(4)) < 0.02
+
+
+def test_trap_38_total_correlation_of_the_data_can_be_negative() -> None:
+    """Of the exact mixture it is a KL: zero for independent latents, where a minibatch would give several nats."""
+    o = oracle(d=2)
+    total = surgery(o.vae(), o.data(1500)).total_correlation
+    assert total is not None
+    assert -4 * float(total.std()) / math.sqrt(1500) < float(total.mean()) < 0.05

@@ -90,6 +90,7 @@ _HOME = {
     "Annealing": "evaluation.annealing",
     "bidirectional": "evaluation.annealing",
     "log_marginal_ais": "evaluation.annealing",
+    "disentanglement": "evaluation.disentanglement",
     "Evaluation": "evaluation.evaluate",
     "evaluate": "evaluation.evaluate",
     "fit_prior": "evaluation.ex_post",
@@ -103,6 +104,7 @@ _HOME = {
     "Dataset": "data.dataset",
     "Split": "data.dataset",
     "load_data": "data.sources",
+    "factors_of": "data.sprites",
     "Recipe": "runs.recipe",
     "Run": "runs.store",
     "fit": "runs.fit",
@@ -113,8 +115,10 @@ __all__ = ["__version__", *_HOME]
 if TYPE_CHECKING:
     from aevb.data.dataset import Dataset, Split
     from aevb.data.sources import load_data
+    from aevb.data.sprites import factors_of
     from aevb.errors import AevbError, DataError, RecipeError, RunError, ShapeError, TrainingDiverged
     from aevb.evaluation.annealing import Annealing, bidirectional, log_marginal_ais
+    from aevb.evaluation.disentanglement import disentanglement
     from aevb.evaluation.evaluate import Evaluation, evaluate
     from aevb.evaluation.ex_post import fit_prior
     from aevb.evaluation.gradient_noise import gradient_noise

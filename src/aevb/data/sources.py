@@ -14,6 +14,7 @@ from aevb.data.dataset import Dataset, Values
 from aevb.data.fetch import File, Store
 from aevb.data.images import load_images
 from aevb.data.readers import matlab_images, read_idx, read_mat, read_pickled_array
+from aevb.data.sprites import SHAPES, sprites
 from aevb.errors import DataError, suggest
 
 Counts = tuple[int, int, int]
@@ -138,6 +139,10 @@ def _frey(store: Store, seed: int) -> Parts:
     if got != FREY_BYTES:
         raise DataError(f"{path} does not hold the Frey faces: expected sha256 {FREY_BYTES} of the pixels, got {got}")
     return divide(Rows(x.reshape(-1, 1, 28, 20)), SOURCES["frey"].counts, seed)
+
+
+def _sprites(store: Store, seed: int) -> Parts:
+    return divide(sprites(), SOURCES["sprites"].counts, seed)
 
 
 def read_omniglot(path: Path, held: int, seed: int) -> Parts:
@@ -303,6 +308,21 @@ SOURCES: dict[str, Source] = {
             " learning, AISTATS 2010",
             load=_silhouettes,
             files=(SILHOUETTES_FILE,),
+        ),
+        Source(
+            name="sprites",
+            title="Sprites",
+            description="4,608 binary pictures of 32×32 pixels, made here: every combination of shape (3), scale (4),"
+            " orientation (6), x (8) and y (8) once, for measures of disentanglement. No download. Labels are shapes;"
+            " aevb.factors_of gives all factors.",
+            shape=(1, 32, 32),
+            counts=(3_608, 500, 500),
+            values=BINARY,
+            recipe="bernoulli",
+            licence="Apache 2.0, as aevb",
+            citation="in the manner of Matthey, Higgins, Hassabis, Lerchner: dSprites, 2017",
+            load=_sprites,
+            class_names=SHAPES,
         ),
     )
 }
