@@ -27,7 +27,6 @@ from aevb.runs.files import read_tensors
 from aevb.runs.fit import fit, resume
 from aevb.runs.parts import AXES
 from aevb.runs.recipe import Recipe
-from aevb.runs.store import Run
 
 
 def mixture(components: int = 3, latent: int = 1, family: type[aevb.Family] = aevb.Normal) -> Mixture:
@@ -223,18 +222,44 @@ def test_a_decoder_is_called_without_encoding_the_pseudo_inputs_again() -> None:
     assert len(count) == 2  # for the draw, and once for the shape
 
 
-def test_a_vamp_run_resumes_and_loads_bit_for_bit(tmp_path: Path) -> None:
-    data = load_data("digits", values="dynamic")
-    recipe = Recipe.load("bernoulli").override(["prior=vamp", "prior.components=20", "latent=2", "encoder.hidden=[16]"])
-    whole = fit(recipe.replace(training__samples=2000), data, tmp_path / "whole")
-    half = fit(recipe.replace(training__samples=1000), data, tmp_path / "half")
-    resume(half, data, samples=2000)
-    tensors, _ = read_tensors(tmp_path / "whole" / "weights.safetensors")
-    assert [k for k in tensors if k.startswith("prior")] == ["prior.u"]
-    a, b = whole.model(), Run.open(tmp_path / "half").model()
-    z = torch.randn(10, 2)
-    assert torch.equal(a.prior().log_prob(z), b.prior().log_prob(z))
-    assert a.prior._encoder[0] is a.encoder
+LEARNING = {  # parts with weights, buffers or draws of their own: what to change in the recipe `bernoulli`, and its data
+    "vamp": (["prior=vamp", "prior.components=20"], "dynamic"),
+    "mixture": (["prior=mixture"], "dynamic"),
+    "flow": (["prior=flow", "prior.hidden=[8]"], "dynamic"),
+    "iaf": (["posterior=iaf", "posterior.hidden=[8]", "prior=mixture"], "dynamic"),
+    "optimal-normal": (["likelihood=optimal-normal", "training.ema=0.9"], "grey"),
+    "homoscedastic-normal": (["likelihood=homoscedastic-normal", "prior=vamp", "prior.components=5"], "grey"),
+}
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_a_run_of_learned_parts_resumes_and_loads_bit_for_bit(name: str, tmp_path: Path) -> None:
+    changes, values = LEARNING[name]
+    data = load_data("digits", values=values)
+    small = ["latent=2", "encoder.hidden=[16]", "decoder.hidden=[16]", f"data.values={values}", "validation.every=300"]
+    recipe = Recipe.load("bernoulli").override([*changes, *small])
+    whole = fit(recipe.replace(training__samples=1200), data, tmp_path / "whole").model()
+    half = fit(recipe.replace(training__samples=600), data, tmp_path / "half")
+    again = resume(half, data, samples=1200).model()
+    assert not [k for k in read_tensors(tmp_path / "whole" / "weights.safetensors")[0] if k.startswith("prior._enc")]
+    z, x = torch.randn(10, 2), data.test[:10]
+    for read in (lambda m: m.prior().log_prob(z), lambda m: m.decode(z).log_prob(x), lambda m: m.encode(x)):
+        assert torch.equal(read(whole), read(again))
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True))
+
+
+@pytest.mark.slow
+def test_a_vamp_prior_can_be_compiled() -> None:
+    """The compiled step lends the encoder its weights, and the prior must see them."""
+    x, ends = torch.bernoulli(torch.full((100, 6), 0.5), generator=torch.Generator().manual_seed(0)), []
+    for compiled in (False, True):
+        model = vamp_vae()
+        settings = aevb.Training(samples=1000, batch=50, optimizer=aevb.Adam(0.01), compile=compiled)
+        for _ in aevb.train(model, aevb.ELBO(), x, settings):
+            pass
+        ends.append(model)
+    for a, b in zip(*(m.parameters() for m in ends), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_pseudo_inputs_begin_at_rows_of_the_training_data(tmp_path: Path) -> None:
