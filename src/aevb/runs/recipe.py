@@ -178,10 +178,10 @@ class Recipe:
         latent = latent_shape(s["latent"])
         if "likelihood" not in s or "encoder" not in s or "decoder" not in s:
             raise RecipeError(f"recipe {self.name!r}: the tables likelihood, encoder and decoder must be given.")
-        posterior = build("posterior", s["posterior"], shape=latent)
         pixel = {"levels": levels, "classes": levels, "spacing": 1 / (levels - 1)}
-        likelihood = build("likelihood", s["likelihood"], shape=event, **pixel)
         with seeded(derive(self.training().seed, "initialization")):
+            posterior = build("posterior", s["posterior"], shape=latent)
+            likelihood = build("likelihood", s["likelihood"], shape=event, **pixel)
             encoder = Conditional(build("encoder", s["encoder"], inputs=event, outputs=posterior.size), posterior)
             decoder = build("decoder", s["decoder"], inputs=latent, outputs=likelihood.size, image=event)
             alike = Normal(latent) if isinstance(posterior, nn.Module) else posterior  # no prior shares a family's weights
