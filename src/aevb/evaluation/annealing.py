@@ -120,7 +120,7 @@ def log_marginal_ais(
     keep_freed_memory()
     with inference(model, derive(seed, "annealing")) as device:
         rows = max(1, _memory(memory, device) // next(batches(data, 1, device)).numel())
-        points = max(1, rows // chains)
+        points = max(1, rows // max(chains, PILOT_CHAINS))
         parts = [_upwards(Bridge(model, x, annealing), chains, rows, count) for x in batches(data, points, device)]
     return joined(parts)
 
@@ -148,7 +148,7 @@ def bidirectional(
     keep_freed_memory()
     with inference(model, derive(seed, "bidirectional")) as device:
         rows = max(1, _memory(memory, device) // model.decode(model.sample_latent(1)).event_shape.numel())
-        latents = (model.sample_latent(points) for points in _chunks(n, rows // chains))
+        latents = (model.sample_latent(points) for points in _chunks(n, rows // max(chains, PILOT_CHAINS)))
         parts = [_bracket(model, z, annealing, chains, rows, count) for z in latents]
     lower, upper = (joined(side) for side in zip(*((b.lower, b.upper) for b in parts), strict=True))
     return Bracket(lower, upper, torch.cat([b.x for b in parts]))

@@ -150,7 +150,8 @@ def _lines(z: Array, v: Array) -> Array:
     """R² of a least-squares line from each latent: the squared correlation, (D,)."""
     a, b = z - z.mean(0), v - v.mean()
     spread = (a**2).sum(0) * (b**2).sum()
-    return np.divide((a * b[:, None]).sum(0) ** 2, spread, out=np.zeros_like(spread), where=spread > 0)
+    squared: Array = np.divide((a * b[:, None]).sum(0) ** 2, spread, out=np.zeros_like(spread), where=spread > 0)
+    return squared
 
 
 def _thresholds(z: Array, v: Array, seed: int) -> Array:
@@ -188,7 +189,8 @@ def _concentration(rows: Array) -> Array:
     if rows.shape[1] == 1:
         return np.ones(len(rows))
     p = rows / np.maximum(rows.sum(1, keepdims=True), 1e-12)
-    return 1 + (p * np.log(np.maximum(p, 1e-300))).sum(1) / math.log(rows.shape[1])
+    entropy: Array = -(p * np.log(np.maximum(p, 1e-300))).sum(1)
+    return 1 - entropy / math.log(rows.shape[1])
 
 
 def factor_vae_score(codes: Tensor, factors: Tensor, *, votes: int = 800, batch: int = 64, seed: int = 0) -> float:

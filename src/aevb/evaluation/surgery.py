@@ -128,7 +128,8 @@ def _pairs(q: Distribution, z: Tensor) -> tuple[Tensor, Tensor | None]:
 def marginals(p: Distribution) -> Distribution | None:
     """The densities of single latents, as a distribution over *Z less its dependences; None where they have no formula."""
     if isinstance(p, Independent) and not p.base_dist.event_shape:
-        return p.base_dist
+        base: Distribution = p.base_dist
+        return base
     if isinstance(p, MultivariateNormal):
         return Normal(p.loc, p.variance.sqrt(), validate_args=False)
     return None
