@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -67,6 +71,39 @@ def test_compiled_training_is_eager_training(make: MakeOptimizer) -> None:
     assert left.keys() == right.keys()
     for key, value in left.items():
         torch.testing.assert_close(right[key], value, rtol=2e-3, atol=2e-4, msg=key)
+
+
+def regularized(model: aevb.VAE) -> aevb.Regularized:
+    return aevb.Regularized(aevb.ELBO(), [aevb.DensityRatio(model, 1.0, (8,)), aevb.DIP(), aevb.MMD()])
+
+
+OBJECTIVES = {
+    "dreg": lambda model: aevb.ImportanceWeighted(4, gradient="dreg"),
+    "piwae": lambda model: aevb.ImportanceWeighted(4, encoder_groups=2, gradient="dreg"),
+    "vimco": lambda model: aevb.ImportanceWeighted(4, gradient="vimco"),
+    "rws": lambda model: aevb.WakeSleep(samples=3, wake=0.5),
+    "terms": regularized,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_objectives_compile_with_all_their_gradients(
+    make: Callable[[aevb.VAE], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hooks, stopped parameters and losses of a side's own come through: the same weights, also of a discriminator."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    learners = []
+    for compiled_ in (False, True):
+        model, x = tiny()
+        settings = aevb.Training(batch=20, samples=160, compile=compiled_)
+        learners.append(aevb.Learner(model, make(model), settings, len(x)))
+        for _ in aevb.train(model, learners[-1].objective, x, learner=learners[-1]):
+            pass
+    eager, fused = learners
+    assert fused.fused not in (None, fused.plain_update)
+    for a, b in zip(eager.parameters(), fused.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,14 @@ from oracle import DTYPE, Oracle, oracle
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal
 
+from aevb.data.sources import load_data
+from aevb.evaluation.marginal import log_marginal
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import ELBO, Objective
 from aevb.objectives.importance import ImportanceWeighted, _scale_gradient
 from aevb.objectives.wake_sleep import WakeSleep
+from aevb.runs.fit import fit
+from aevb.runs.recipe import Recipe
 
 PARTS = ("encoder", "decoder")
 DRAWS = 200
@@ -406,6 +411,25 @@ def test_order_and_size_of_the_batch_change_nothing(inexact: VAE, x: Tensor, set
         torch.testing.assert_close(objective(model, other, 0)[0], objective(model, x, 0)[0])
         for part, g in gradients(objective, model, other).items():
             torch.testing.assert_close(g, whole[part])
+
+
+# In a recipe
+
+
+def test_the_weights_that_are_kept_have_the_best_bound_of_what_is_trained(tmp_path: Path) -> None:
+    """With `validation.importance_samples` they are those of the best L_K, whatever the ELBO says."""
+    recipe = Recipe.load("iwae").replace(
+        training__samples=3000, validation__every=500, validation__importance_samples=7, objective__samples=7
+    )
+    data = load_data("digits", values="dynamic")
+    run = fit(recipe, data, tmp_path / "run")
+    looks = {line["step"]: line["validation"] for line in run.metrics() if "validation" in line}
+    assert len(looks) == 6
+    best = max(looks, key=lambda step: looks[step]["log_px"])
+    assert run.meta["best_step"] == best
+    again = log_marginal(run.model(), data.validation.frozen(), 7).log_px.mean()
+    assert float(again) == pytest.approx(looks[best]["log_px"], abs=1e-3)
+    assert all(v["log_px"] > v["elbo"] for v in looks.values())
 
 
 # Refusals

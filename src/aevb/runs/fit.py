@@ -20,6 +20,7 @@ from aevb.data.dataset import Dataset, Split, placed
 from aevb.errors import RecipeError, RunError, TrainingDiverged
 from aevb.evaluation.batches import inference
 from aevb.evaluation.elbo import elbo
+from aevb.evaluation.marginal import log_marginal
 from aevb.models.priors import VampPrior
 from aevb.models.trace import check_pair, check_support
 from aevb.models.vae import VAE
@@ -61,8 +62,9 @@ def fit(
 ) -> Run:
     """Train a recipe on data into a new run folder.
 
-    The weights that are kept are those of the best validation ELBO, or the last where there is no validation split, or no
-    encoder is trained (`MonteCarloEM`).
+    The weights that are kept are those of the best validation ELBO (of the best bound of several importance weights with
+    `validation.importance_samples`), or the last where there is no validation split, or no encoder is trained
+    (`MonteCarloEM`).
 
     Args:
         out: the folder; runs/SOURCE-RECIPE-TIME if None.
@@ -256,7 +258,7 @@ class _Fitting:
         self.sums, self.counted = {}, 0
 
     def look(self, step: Step) -> dict[str, float]:
-        """The ELBO of the validation split; its weights are kept if it is the best."""
+        """The bound of the validation split; its weights are kept if it is the best."""
         model = self.learner.best_known
         bound = elbo(cast(VAE, model), self.held, samples=self.watching.samples)
         numbers = {"reconstruction": float(bound.reconstruction.mean())}
@@ -264,6 +266,8 @@ class _Fitting:
         if bool(torch.isfinite(bound.kl).all()):
             numbers |= {"elbo": float(bound.elbo.mean()), "kl": float(bound.kl.sum(-1).mean())}
             score = numbers["elbo"]
+        if k := self.watching.importance_samples:
+            score = numbers["log_px"] = float(log_marginal(cast(VAE, model), self.held, k).log_px.mean())
         if not math.isfinite(score):
             raise TrainingDiverged(
                 f"The validation ELBO became {score} at step {step.number}. Try a smaller step size "

@@ -52,20 +52,22 @@ class Source:
 
 @dataclass(frozen=True)
 class Validation:
-    """How training is watched: the ELBO of the validation split, every so many training samples.
+    """How training is watched: a bound of the validation split, every so many training samples.
 
     Attributes:
         every: training samples between two looks; by default one pass, or a hundredth of the run if that is more.
         samples: Monte-Carlo samples per data point.
-        patience: stop after so many looks without a better ELBO; never if 0.
+        patience: stop after so many looks without a better bound; never if 0.
+        importance_samples: K of the bound that says which weights are the best, log 1/K Σ_k w_k; if 0, the ELBO says it.
     """
 
     every: int = 0
     samples: int = 1
     patience: int = 0
+    importance_samples: int = 0
 
     def __post_init__(self) -> None:
-        _at_least(self, every=0, samples=1, patience=0)
+        _at_least(self, every=0, samples=1, patience=0, importance_samples=0)
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ def train(
     watch, steps = _Watch(), settings.steps(len(data))
     own = learner.objective if isinstance(learner.objective, PerPoint) else None
     if settings.compile:
-        _meet_kl(learner, data[order[0][:1]])
+        _meet_kl(learner, data[order[0][:2]])  # two: some terms compare data points
     while learner.number < steps:
         model.train()  # the caller may have evaluated
         with seeded(derive(settings.seed, "noise", learner.number), device):
