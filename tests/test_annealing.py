@@ -152,10 +152,11 @@ def test_quadrature_of_a_curved_posterior_in_the_plane() -> None:
     assert mean_se(b.gap)[0] < 0.3
 
 
-def test_positive_latents_are_annealed_without_constraints() -> None:
+@pytest.mark.parametrize("start", ["prior", "posterior"])
+def test_positive_latents_are_annealed_without_constraints(start: str) -> None:
     """z ~ Exponential(1), moved as log z: the Jacobian counts on both ends."""
     model = network(1, 3, aevb.Known(Exponential, (1.0,), 1), aevb.Gamma(1))
-    b = bidirectional(model, 60, 8, Annealing(30, 4))
+    b = bidirectional(model, 60, 8, Annealing(30, 4, model.posterior if start == "posterior" else None))
     grid = (torch.arange(20_000, dtype=DTYPE)[:, None] + 0.5) * 0.001
     exact = quadrature(model, b.x, grid, 0.001)
     is_one(torch.exp(b.lower.log_px - exact))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ import torch
 from oracle import Oracle
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal
+from typer.testing import CliRunner
 
+from aevb.apps.cli import app
 from aevb.data.sources import SOURCES, load_data
 from aevb.data.sprites import CATEGORIES, FACTORS, factors_of, grid, render, sprites
 from aevb.errors import DataError, ShapeError
@@ -23,6 +27,7 @@ from aevb.evaluation.disentanglement import (
     mutual_information,
     sap,
 )
+from aevb.runs.store import load
 
 
 def some(n: int = 1500, seed: int = 0) -> Tensor:
@@ -101,6 +106,24 @@ def test_a_model_is_measured_by_its_posterior() -> None:
     assert found.dci.disentanglement > 0.95
     assert found.factor_vae == 1
     assert found.information.shape == (3, 3)
+
+
+def test_a_run_on_sprites_is_measured_from_the_command_line(tmp_path: Path) -> None:
+    small = ["--set", "encoder.hidden=[8]", "--set", "decoder.hidden=[8]", "--latent", "3", "--samples", "500"]
+    command("train", "sprites", "--out", str(tmp_path / "r"), "--no-figures", "--json", *small)
+    content = json.loads(command("evaluate", str(tmp_path / "r"), "--disentanglement", "--json"))["disentanglement"]
+    data, model = load_data("sprites").test, load(tmp_path / "r")
+    expected = disentanglement(model, data, factors_of(data[:]), CATEGORIES)
+    assert content["mig"] == pytest.approx(expected.mig, abs=1e-6)
+    assert content["factor_vae"] == expected.factor_vae
+    assert content["n"] == 500
+    assert "mutual information gap" in command("evaluate", str(tmp_path / "r"), "--disentanglement")
+
+
+def command(*words: str) -> str:
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 # Information

@@ -183,6 +183,13 @@ def surgery(run: Run, data: Dataset, part: Part, limit: int | None, device: str)
         return judge_surgery(run, data, part, limit=limit, device=device)
 
 
+def disentanglement(run: Run, data: Dataset, part: Part, limit: int | None, device: str) -> dict[str, Any]:
+    from aevb.runs.judge import judge_disentanglement
+
+    with show.counting("disentanglement ..."):
+        return judge_disentanglement(run, data, part, limit=limit, device=device)
+
+
 def only_for(estimator: str, accepted: tuple[str, ...], **options: Any) -> None:
     """Refuse options of another estimator, of which nothing would be heard."""
     idle = [name for name, value in options.items() if value is not None and estimator not in accepted]
@@ -193,6 +200,11 @@ def only_for(estimator: str, accepted: tuple[str, ...], **options: Any) -> None:
 def evaluation_table(result: dict[str, Any]) -> tuple[tuple[str, str, str], list[tuple[str, str, str]]]:
     rows = show.likelihood_rows(result) if "estimator" in result else show.evaluation_rows(result)
     return ("", "value", ""), rows
+
+
+def show_disentanglement(result: dict[str, Any]) -> None:
+    title = f"\nsingle latents and single factors, n = {result['n']:,}"
+    show.out.print(show.table(title, ("", "value", ""), show.disentanglement_rows(result)))
 
 
 def show_surgery(result: dict[str, Any]) -> None:

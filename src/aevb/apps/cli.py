@@ -146,6 +146,9 @@ def evaluate(
     surgery: Annotated[
         bool, typer.Option("--surgery", help="Also take the KL apart: what codes say, how far they are from the prior.")
     ] = False,
+    disentanglement: Annotated[
+        bool, typer.Option("--disentanglement", help="Also MIG, SAP, DCI and FactorVAE's score, of a run on sprites.")
+    ] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
     data_dir: DataDir = None,
     json_: Json = False,
@@ -165,6 +168,8 @@ def evaluate(
         result = actions.likelihood(opened, data, split, estimator, place, limit=limit, **path)
     if surgery:
         result["surgery"] = actions.surgery(opened, data, split, limit, place)
+    if disentanglement:
+        result["disentanglement"] = actions.disentanglement(opened, data, split, limit, place)
     if json_:
         show.print_json(result)
     else:
@@ -173,6 +178,8 @@ def evaluate(
         actions.warn(result)
         if surgery:
             actions.show_surgery(result["surgery"])
+        if disentanglement:
+            actions.show_disentanglement(result["disentanglement"])
 
 
 @app.command(epilog=examples("aevb sample", "aevb sample -n 1000 --out new.npy"))

@@ -212,3 +212,17 @@ def surgery_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     }
     rows = [(name, pm(e[key], e[f"{key}_se"]), unit) for key, (name, unit) in names.items()]
     return [row for row in rows if row[1] != "–"]
+
+
+def disentanglement_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """As `evaluation_rows`, of `judge_disentanglement`."""
+    best = [max(range(len(e["information"])), key=lambda d: e["information"][d][f]) for f in range(len(e["factors"]))]
+    most = ", ".join(f"{name} in {d}" for name, d in zip(e["factors"], best, strict=True))
+    return [
+        ("mutual information gap", pm(e["mig"], digits=3), f"of 1; the most of {most}"),
+        ("SAP", pm(e["sap"], digits=3), "of 0.933"),
+        ("DCI disentanglement", pm(e["dci"]["disentanglement"], digits=3), "of 1"),
+        ("DCI completeness", pm(e["dci"]["completeness"], digits=3), "of 1"),
+        ("DCI informativeness", pm(e["dci"]["informativeness"], digits=3), "accuracy of a forest"),
+        ("FactorVAE score", pm(e["factor_vae"], digits=3), "of 1, 0.2 by chance"),
+    ]

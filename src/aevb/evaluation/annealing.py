@@ -55,7 +55,8 @@ class Annealing:
         temperatures: T; the estimates tighten as 1/T.
         leapfrogs: steps of each HMC path, of which there is one per temperature.
         start: r, x (B, *X) → a distribution of z; the prior p(z) if None. From `model.posterior` the way is shorter; a mode
-            of p(z|x) that q(z|x) does not know then widens the bracket, which holds nevertheless.
+            of p(z|x) that q(z|x) does not know then widens the bracket, which holds nevertheless. Where p(z) has density r
+            must have some: of a uniform q(z|x) the lower bound is loose and the upper one infinite.
     """
 
     temperatures: int = 500

@@ -14,7 +14,9 @@ from torch.distributions import (
     Independent,
     MultivariateNormal,
     Normal,
+    Transform,
     Weibull,
+    biject_to,
     constraints,
     kl_divergence,
 )
@@ -53,6 +55,15 @@ class Open(constraints.Constraint):
     def __repr__(self) -> str:
         ends = f" and below {self.upper_bound:g}" if math.isfinite(self.upper_bound) else ""
         return f"numbers above {self.lower_bound:g}{ends}"
+
+
+@biject_to.register(Open)  # type: ignore[untyped-decorator]
+def _of_the_real_line(support: Open) -> Transform:
+    """The real line to these numbers, as for torch's own intervals."""
+    low, high = support.lower_bound, support.upper_bound
+    interval = constraints.interval(low, high) if math.isfinite(high) else constraints.greater_than(low)
+    transform: Transform = biject_to(interval)
+    return transform
 
 
 class Gamma(torch.distributions.Gamma):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Literal
 
 from aevb.data.dataset import Dataset, Split, placed
+from aevb.data.sprites import CATEGORIES, FACTORS, factors_of
 from aevb.errors import DataError
 from aevb.evaluation.annealing import Annealing, bidirectional, log_marginal_ais
+from aevb.evaluation.disentanglement import disentanglement
 from aevb.evaluation.evaluate import evaluate, evaluate_bracket, evaluate_likelihood, evaluate_surgery
 from aevb.evaluation.marginal import Progress
 from aevb.evaluation.reciprocal import log_marginal_hmc
@@ -88,6 +91,15 @@ def judge_surgery(
 ) -> dict[str, Any]:
     """Where the KL of a run's model goes, over a whole split: `surgery`."""
     return evaluate_surgery(surgery(run.model(device), placed(_rows(run, data, part, limit), device)))
+
+
+def judge_disentanglement(
+    run: Run, data: Dataset, part: str = "test", *, limit: int | None = None, device: str = "cpu"
+) -> dict[str, Any]:
+    """How far single latents of a run's model follow single factors, on a split of the source `sprites`."""
+    rows = _rows(run, data, part, limit)
+    found = asdict(disentanglement(run.model(device), placed(rows, device), factors_of(rows[:]), CATEGORIES))
+    return {"n": len(rows), "factors": [*FACTORS], **found, "information": found["information"].tolist()}
 
 
 def _rows(run: Run, data: Dataset, part: str, limit: int | None) -> Split:
