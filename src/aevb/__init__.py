@@ -37,6 +37,7 @@ _HOME = {
     "ZeroInflatedNegativeBinomial": "probability.counts",
     "IAF": "probability.flows",
     "Planar": "probability.flows",
+    "Sylvester": "probability.flows",
     "LogisticMixture": "probability.mixtures",
     "HomoscedasticNormal": "probability.scales",
     "OptimalNormal": "probability.scales",
@@ -154,7 +155,7 @@ if TYPE_CHECKING:
         Normal,
         StudentT,
     )
-    from aevb.probability.flows import IAF, Planar
+    from aevb.probability.flows import IAF, Planar, Sylvester
     from aevb.probability.mixtures import LogisticMixture
     from aevb.probability.reparameterized import (
         Beta,

@@ -1,6 +1,6 @@
 """Normalising flows: a draw ε of a normal, bent by functions whose inverse and Jacobian are known (arXiv 1505.05770).
 
-Planar flows are here; autoregressive ones are zuko's, which is imported when the first of them is made.
+Planar and Sylvester flows are here; autoregressive ones are zuko's, which is imported when the first of them is made.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from aevb.errors import RecipeError, ShapeError
 from aevb.probability.families import Family, Shape, check_size, scale_from_log_variance
 
 Bend = Callable[[Tensor], tuple[Tensor, Tensor]]  # x (*, D) → y (*, D) and log |det ∂y/∂x| (*)
+STEEPEST = 0.999  # of a Sylvester flow's diagonals: at 1 it could fold
 HALVINGS = 60  # of the interval in which an inverse is sought: down to the last digit of float64
 
 
@@ -83,11 +84,17 @@ def planar(x: Tensor, u: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def planar_inverse(y: Tensor, u: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """x = y - u tanh(a + b), where a = w·x is the one root of a + w·u tanh(a + b) = w·y.
+    """x = y - u tanh(a + b), where a = w·x is the one root of a + w·u tanh(a + b) = w·y."""
+    slope = (w * u).sum(-1)
+    h = torch.tanh(root(slope, b, (w * y).sum(-1)) + b)
+    return y - u * h.unsqueeze(-1), -torch.log1p(slope * (1 - h**2))
 
-    The root lies within |w·u| of w·y. It is found by halving that interval, and its derivative by one step of Newton's.
+
+def root(slope: Tensor, b: Tensor, target: Tensor) -> Tensor:
+    """The a with a + s tanh(a + b) = t, for a slope s > -1, where the left side only rises.
+
+    It lies within |s| of t, and is found by halving that interval; its derivative is that of one step of Newton's.
     """
-    slope, target = (w * u).sum(-1), (w * y).sum(-1)
     with torch.no_grad():
         low, high = target - slope.abs(), target + slope.abs()
         for _ in range(HALVINGS):
@@ -96,9 +103,7 @@ def planar_inverse(y: Tensor, u: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, 
             low, high = torch.where(above, low, a), torch.where(above, a, high)
         a = (low + high) / 2
         rate = 1 + slope * (1 - torch.tanh(a + b) ** 2)
-    a = a - (a + slope * torch.tanh(a + b) - target) / rate
-    h = torch.tanh(a + b)
-    return y - u * h.unsqueeze(-1), -torch.log1p(slope * (1 - h**2))
+    return a - (a + slope * torch.tanh(a + b) - target) / rate
 
 
 def invertible(u: Tensor, w: Tensor) -> Tensor:
@@ -136,6 +141,91 @@ class Planar(Family):
         rest = phi[..., 2 * d :].unflatten(-1, (self.flows, 2 * d + 1))
         steps = [(invertible(t[..., :d], t[..., d:-1]), t[..., d:-1], t[..., -1]) for t in rest.unbind(-2)]
         return Flow(around(phi, d), chain(planar, steps), chain(planar_inverse, steps[::-1]))
+
+
+class Sylvester(Family):
+    """A normal bent by Householder-Sylvester flows, all from the network (van den Berg et al. 2018, arXiv 1803.05649).
+
+        z ← z + Q R tanh(R̃ Qᵀ z + b),   log |det| = Σ_d log(1 + r_dd r̃_dd (1 - tanh²))
+
+    Q is a product of reflections, so orthogonal; R and R̃ are upper triangles with diagonals in (-1, 1), so that the flow
+    can be inverted, one latent after another. A planar flow is one of rank 1; these are of rank D. φ = (μ, log σ², then
+    the entries of R and R̃ above their diagonals, the diagonals, b, and the reflections' vectors, of each flow).
+
+    Args:
+        shape: (D,).
+        flows: how many of them.
+        reflections: in each Q.
+    """
+
+    def __init__(self, shape: Shape, flows: int = 4, reflections: int = 4) -> None:
+        super().__init__(shape)
+        self.latent, self.flows, self.reflections = vector(self.shape, "Sylvester"), flows, reflections
+        if min(flows, reflections) < 1:
+            raise ShapeError(f"Sylvester: flows and reflections must be at least 1; got {flows} and {reflections}.")
+
+    @property
+    def size(self) -> int:
+        return 2 * self.latent + self.flows * sum(self._sizes)
+
+    @property
+    def _sizes(self) -> tuple[int, ...]:
+        d = self.latent
+        return d * (d - 1) // 2, d * (d - 1) // 2, d, d, d, self.reflections * d
+
+    def __call__(self, phi: Tensor) -> Distribution:
+        check_size(self, phi)
+        d = self.latent
+        steps = [self._step(t) for t in phi[..., 2 * d :].unflatten(-1, (self.flows, -1)).unbind(-2)]
+        return Flow(around(phi, d), chain(sylvester, steps), chain(sylvester_inverse, steps[::-1]))
+
+    def _step(self, phi: Tensor) -> tuple[Tensor, ...]:
+        """R, R̃ (*, D, D), b (*, D), v (*, reflections, D)."""
+        above, above_too, diagonal, diagonal_too, b, v = phi.split(self._sizes, -1)
+        r = upper(above, STEEPEST * torch.tanh(diagonal))
+        r_too = upper(above_too, STEEPEST * torch.tanh(diagonal_too))
+        return r, r_too, b, v.unflatten(-1, (self.reflections, self.latent))
+
+
+def upper(above: Tensor, diagonal: Tensor) -> Tensor:
+    """A matrix (*, D, D) with this diagonal, and these numbers row by row above it."""
+    d = diagonal.shape[-1]
+    rows, columns = torch.triu_indices(d, d, 1, device=above.device)
+    matrix = above.new_zeros(*above.shape[:-1], d, d)
+    matrix[..., rows, columns] = above
+    return matrix + torch.diag_embed(diagonal)
+
+
+def reflected(x: Tensor, v: Tensor, back: bool = False) -> Tensor:
+    """Q x = H_1 ... H_n x, or Qᵀ x `back`, with H_i = I - 2 v_i v_iᵀ / |v_i|²: x (*, D), v (*, n, D)."""
+    units = F.normalize(v, dim=-1).unbind(-2)
+    for u in units if back else units[::-1]:
+        x = x - 2 * u * (u * x).sum(-1, keepdim=True)
+    return x
+
+
+def sylvester(x: Tensor, r: Tensor, r_too: Tensor, b: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """x + Q R tanh(R̃ Qᵀ x + b), and the logarithm of its determinant, eq. 9 to 14 of arXiv 1803.05649."""
+    h = torch.tanh((r_too @ reflected(x, v, back=True).unsqueeze(-1)).squeeze(-1) + b)
+    slope = r.diagonal(dim1=-2, dim2=-1) * r_too.diagonal(dim1=-2, dim2=-1)
+    return x + reflected((r @ h.unsqueeze(-1)).squeeze(-1), v), torch.log1p(slope * (1 - h**2)).sum(-1)
+
+
+def sylvester_inverse(y: Tensor, r: Tensor, r_too: Tensor, b: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """x' + R tanh(R̃ x' + b) = y' with x' = Qᵀ x, y' = Qᵀ y, solved from the last row, of one unknown, to the first."""
+    target = reflected(y, v, back=True)
+    solved: list[Tensor] = []  # x'_d from d = D downwards, and likewise their tanh
+    bent: list[Tensor] = []
+    total: Tensor | float = 0.0
+    for i in range(target.shape[-1] - 1, -1, -1):
+        offset, t, later = b[..., i], target[..., i], range(i + 1, target.shape[-1])
+        for j, x, h in zip(reversed(later), solved, bent, strict=True):
+            offset, t = offset + r_too[..., i, j] * x, t - r[..., i, j] * h
+        slope = r[..., i, i] * r_too[..., i, i]
+        h = torch.tanh(root(slope, offset, r_too[..., i, i] * t) + offset)
+        solved, bent = [*solved, t - r[..., i, i] * h], [*bent, h]
+        total = total - torch.log1p(slope * (1 - h**2))
+    return reflected(torch.stack(solved[::-1], -1), v), torch.as_tensor(total)
 
 
 def around(phi: Tensor, d: int) -> Distribution:

@@ -78,7 +78,7 @@ class OptimalNormal(AroundMean):
     mean_square: Tensor
     seen: Tensor
 
-    def __init__(self, shape: Shape, link: Link | None = None, least: float = 1e-3, momentum: float = 0.01) -> None:
+    def __init__(self, shape: Shape, link: Link | None = None, least: float = 1e-3, momentum: float = 0.1) -> None:
         super().__init__(shape, link)
         if not least > 0 or not 0 < momentum <= 1:
             raise ShapeError(f"OptimalNormal: least > 0 and 0 < momentum ≤ 1; got {least} and {momentum}.")

@@ -47,6 +47,7 @@ FAMILIES: Parts = {
     "beta": reparameterized.Beta,
     "dirichlet": reparameterized.Dirichlet,
     "planar": flows.Planar,
+    "sylvester": flows.Sylvester,
     "iaf": flows.IAF,
     "homoscedastic-normal": scales.HomoscedasticNormal,
     "optimal-normal": scales.OptimalNormal,
@@ -57,7 +58,7 @@ FAMILIES: Parts = {
     "zero-inflated-negative-binomial": counts.ZeroInflatedNegativeBinomial,
     "von-mises": circular.VonMises,
 }
-POSTERIORS_ONLY = ("full-normal", "delta", "uniform", "dirichlet", "planar", "iaf")
+POSTERIORS_ONLY = ("full-normal", "delta", "uniform", "dirichlet", "planar", "sylvester", "iaf")
 LIKELIHOODS_ONLY = (  # without a derivative of their draws, or with a σ that no x moves
     *("bernoulli", "continuous-bernoulli", "categorical", "discretized-logistic", "logistic-mixture", "beta-binomial"),
     *("poisson", "negative-binomial", "zero-inflated-negative-binomial", "von-mises"),
