@@ -34,6 +34,7 @@ def mixture(components: int = 3, latent: int = 1, family: type[aevb.Family] = ae
     prior = Mixture(family(latent), components).double()
     with torch.no_grad():
         prior.logits.copy_(torch.linspace(-1, 1, components))
+        prior.phi.normal_()
     return prior
 
 
@@ -74,6 +75,13 @@ def test_a_mixture_of_one_is_its_component() -> None:
     with torch.no_grad():
         prior.phi.zero_()
     torch.testing.assert_close(prior().log_prob(z), StandardNormal(3)().log_prob(z))
+
+
+def test_a_mixture_begins_near_the_standard_normal() -> None:
+    torch.manual_seed(0)
+    z = torch.randn(2000, 5)
+    gap = StandardNormal(5)().log_prob(z) - Mixture(aevb.Normal(5), 20)().log_prob(z)
+    assert 0 < float(gap.detach().mean()) < 0.1
 
 
 def test_a_mixture_by_hand() -> None:

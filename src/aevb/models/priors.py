@@ -74,7 +74,7 @@ class Mixture(nn.Module):
 
     With `Normal` it is the prior of VaDE (Jiang et al. 2017, arXiv 1611.05148), whose clusters are the components:
     `prior().responsibilities(z)` is p(m | z). Its KL has no closed form: the bound estimates it from the draws z_k ~ q(z|x).
-    It starts at π uniform and φ ~ N(0, I).
+    It starts at π uniform and φ ~ N(0, 0.2² I), where normals are nearly the standard one.
 
     Args:
         family: of the components, over the latent's shape, such as the posterior's.
@@ -87,7 +87,7 @@ class Mixture(nn.Module):
             raise ShapeError(f"Mixture: components must be at least 1; got {components}.")
         self.family = family
         self.logits = nn.Parameter(torch.zeros(components))
-        self.phi = nn.Parameter(torch.randn(components, family.size))
+        self.phi = nn.Parameter(0.2 * torch.randn(components, family.size))
 
     def forward(self, *context: Tensor) -> FiniteMixture:
         return FiniteMixture(self.logits, self.family(self.phi))
