@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal
 
 import aevb
+from aevb.data.dataset import Split
 from aevb.data.sources import load_data
 from aevb.errors import DataError, RecipeError, ShapeError
 from aevb.evaluation.ex_post import as_prior, fit_prior
@@ -24,7 +25,7 @@ from aevb.models.priors import Mixture, StandardNormal, VampPrior
 from aevb.models.trace import check_pair, kl_groups
 from aevb.models.vae import VAE
 from aevb.runs.files import read_tensors
-from aevb.runs.fit import fit, resume
+from aevb.runs.fit import fit, resume, some_rows
 from aevb.runs.parts import AXES
 from aevb.runs.recipe import Recipe
 
@@ -300,6 +301,23 @@ def test_every_posterior_goes_with_every_learned_prior(prior: str, posterior: st
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
     assert model.sample_latent(6).shape == (6, 3)
     assert model.decode(model.sample_latent(6)).mean.shape == (6, 1, 4, 4)
+
+
+@pytest.mark.parametrize("prior", ["mixture", "vamp", "flow"])
+def test_latents_that_are_images_have_a_learned_prior_too(prior: str) -> None:
+    model = Recipe.load("bernoulli").override([f"prior={prior}", "latent=[2, 3]"]).model((1, 4, 4))
+    t = model.trace(torch.bernoulli(torch.full((5, 1, 4, 4), 0.5)), 2)
+    assert t.log_pz.shape == (2, 5)
+    assert t.kl.shape == (5, 1)
+    assert model.sample_latent(4).shape == (4, 2, 3)
+    assert model.decode(model.sample_latent(4)).mean.shape == (4, 1, 4, 4)
+
+
+def test_more_pseudo_inputs_than_rows_take_each_row_as_often_as_the_others() -> None:
+    rows = some_rows(Split(torch.arange(10.0).unsqueeze(1)), 25, seed=0)
+    counts = rows.flatten().long().bincount()
+    assert sorted(counts.tolist()) == [2] * 5 + [3] * 5
+    assert len(some_rows(Split(torch.arange(10.0).unsqueeze(1)), 7, seed=0).unique()) == 7
 
 
 @pytest.mark.parametrize("prior", ["mixture", "vamp"])
