@@ -243,6 +243,31 @@ def test_flows_bend_a_posterior_that_no_normal_fits() -> None:
     assert min(bounds[name] for name in ("Planar", "Sylvester", "IAF")) > bounds["Normal"] + 0.2
 
 
+@pytest.mark.parametrize("parts", ["planar", "iaf", "vamp"])
+def test_estimators_share_their_expectation_with_flows_and_shared_encoders(parts: str) -> None:
+    """DReG holds log q(z|x) at constant parameters, which for a flow is a density at points that it did not draw.
+
+    Of a VampPrior's encoder only the posterior is held: its part in p(z) keeps its gradient.
+    """
+    torch.manual_seed(0)
+    q = {"planar": Planar(2, flows=2), "iaf": IAF(2, flows=1, hidden=(4,), context=2), "vamp": aevb.Normal(2)}[parts]
+    encoder = Conditional(nn.Linear(3, q.size), q)
+    prior = aevb.VampPrior(encoder, torch.randn(4, 3)) if parts == "vamp" else StandardNormal(2)
+    model = VAE(prior, encoder, Conditional(nn.Linear(2, 3), aevb.Normal(3, scale=1.0))).double()
+    x = torch.randn(50, 3, dtype=torch.float64)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    means, errors = [], []
+    for gradient in ("plain", "dreg"):
+        draws = []
+        for _ in range(150):
+            loss, _ = aevb.ImportanceWeighted(4, gradient=gradient)(model, x, 0)  # type: ignore[arg-type]
+            draws.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights)]))
+        stacked = torch.stack(draws)
+        means.append(stacked.mean(0))
+        errors.append(stacked.var(0) / len(draws))
+    assert bool(((means[0] - means[1]).abs() < 4.5 * (errors[0] + errors[1]).sqrt() + 1e-9).all())
+
+
 def test_importing_zuko_leaves_the_checks_of_pytorch_on() -> None:
     code = (
         "import torch, aevb; from torch.distributions import Normal, Distribution; before = Distribution.arg_constraints;"
