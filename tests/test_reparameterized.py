@@ -422,6 +422,8 @@ def test_every_pair_that_is_admitted_has_a_finite_kl(posterior: str) -> None:
     family = FAMILIES[posterior]((3,))
     admitted = []
     for name, make in PRIORS.items():
+        if name in ("flow", "mixture", "vamp"):  # learned ones take more than a shape, and have tests of their own
+            continue
         q, p = family(moderate(family.size)), make(3).double()()
         try:
             check_pair(q, p)
