@@ -74,11 +74,12 @@ def test_a_recipe_trains_and_its_run_gives_equal_outputs(name: str, tmp_path: Pa
     assert again.recipe.name == name
     a, b = run.model(), again.model()
     x = data.test[:50]
+    y = recipe.context().each(len(x)) if recipe.context().classes else None
     with torch.no_grad():
-        assert torch.equal(a.encode(x), b.encode(x))
-        assert a.encode(x).shape == (len(x), recipe.settings["latent"])
-        assert torch.equal(a.decode(a.encode(x)).mean, b.decode(b.encode(x)).mean)
-        assert a.decode(a.encode(x)).mean.shape == x.shape
+        assert torch.equal(a.encode(x, y), b.encode(x, y))
+        assert a.encode(x, y).shape == (len(x), recipe.settings["latent"])
+        assert torch.equal(a.decode(a.encode(x, y), y).mean, b.decode(b.encode(x, y), y).mean)
+        assert a.decode(a.encode(x, y), y).mean.shape == x.shape
     assert not equal(a, recipe.model(data.shape, data.train.values.levels))  # it was trained
 
 

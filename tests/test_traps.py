@@ -21,11 +21,13 @@ from aevb.evaluation.marginal import Marginal, log_marginal
 from aevb.evaluation.reciprocal import log_marginal_hmc
 from aevb.evaluation.surgery import surgery
 from aevb.models.conditional import Conditional
+from aevb.models.given import Given
 from aevb.models.priors import Mixture, VampPrior
 from aevb.models.trace import Trace
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import ELBO
 from aevb.objectives.importance import ImportanceWeighted
+from aevb.objectives.semi_supervised import M2
 from aevb.objectives.terms import DIP, MMD, DensityRatio, Regularized, Term, TotalCorrelation
 from aevb.probability import counts, families, mixtures
 from aevb.runs.recipe import Recipe
@@ -358,6 +360,20 @@ def test_trap_02_a_likelihood_is_estimated_with_gradients_and_dropout() -> None:
         assert float((found - o.evidence.log_prob(x)).abs().max()) < 1.5  # with dropout it is 5 nats off
     assert model.decoder.training
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_trap_08_a_term_weighs_more_in_a_larger_batch() -> None:
+    """The classification term of M2 beside a bound that is a mean: a batch that holds each point twice has the same."""
+    o, found = oracle(d=2), []
+    torch.manual_seed(0)
+    objective, x, y = M2(nn.Linear(6, 3).double(), share=0.5), o.data(4), torch.eye(4, 3, dtype=DTYPE)
+    encoder, decoder = nn.Linear(9, 4), nn.Linear(5, 6)
+    q, p = families.Normal(2), families.Normal(6, scale=1.0)
+    model = VAE(Mixture(q, 1), Conditional(encoder, q), Conditional(decoder, p)).double()
+    for times in (1, 2):
+        _, info = objective(Given(model, y.repeat(times, 1)), x.repeat(times, 1), 0)
+        found.append(float(info["cross_entropy"]))
+    assert found[0] == pytest.approx(found[1])
 
 
 def test_trap_09_a_code_is_a_draw_instead_of_the_mean() -> None:

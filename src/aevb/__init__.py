@@ -58,6 +58,7 @@ _HOME = {
     "MLP": "models.networks",
     "ResidualDecoder": "models.residual",
     "ResidualEncoder": "models.residual",
+    "Given": "models.given",
     "Known": "models.priors",
     "FlowPrior": "models.priors",
     "Mixture": "models.priors",
@@ -71,6 +72,7 @@ _HOME = {
     "FullBayes": "objectives.full_bayes",
     "ImportanceWeighted": "objectives.importance",
     "MonteCarloEM": "objectives.monte_carlo_em",
+    "M2": "objectives.semi_supervised",
     "WakeSleep": "objectives.wake_sleep",
     "DIP": "objectives.terms",
     "MMD": "objectives.terms",
@@ -97,6 +99,7 @@ _HOME = {
     "fit_prior": "evaluation.ex_post",
     "surgery": "evaluation.surgery",
     "gradient_noise": "evaluation.gradient_noise",
+    "generate": "evaluation.generation",
     "log_marginal": "evaluation.marginal",
     "log_marginal_hmc": "evaluation.reciprocal",
     "log_predictive": "evaluation.predictive",
@@ -104,6 +107,9 @@ _HOME = {
     "mmd": "evaluation.quality",
     "Dataset": "data.dataset",
     "Split": "data.dataset",
+    "Pairs": "data.labels",
+    "hide_labels": "data.labels",
+    "one_hot": "data.labels",
     "load_data": "data.sources",
     "factors_of": "data.sprites",
     "Recipe": "runs.recipe",
@@ -115,6 +121,7 @@ __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from aevb.data.dataset import Dataset, Split
+    from aevb.data.labels import Pairs, hide_labels, one_hot
     from aevb.data.sources import load_data
     from aevb.data.sprites import factors_of
     from aevb.errors import AevbError, DataError, RecipeError, RunError, ShapeError, TrainingDiverged
@@ -122,6 +129,7 @@ if TYPE_CHECKING:
     from aevb.evaluation.disentanglement import disentanglement
     from aevb.evaluation.evaluate import Evaluation, evaluate
     from aevb.evaluation.ex_post import fit_prior
+    from aevb.evaluation.generation import generate
     from aevb.evaluation.gradient_noise import gradient_noise
     from aevb.evaluation.marginal import log_marginal
     from aevb.evaluation.predictive import log_predictive
@@ -129,6 +137,7 @@ if TYPE_CHECKING:
     from aevb.evaluation.reciprocal import log_marginal_hmc
     from aevb.evaluation.surgery import surgery
     from aevb.models.conditional import Conditional
+    from aevb.models.given import Given
     from aevb.models.networks import MLP, ConvDecoder, ConvEncoder, GatedMLP
     from aevb.models.priors import FlowPrior, Known, Mixture, StandardNormal, VampPrior
     from aevb.models.residual import ResidualDecoder, ResidualEncoder
@@ -139,6 +148,7 @@ if TYPE_CHECKING:
     from aevb.objectives.importance import ImportanceWeighted
     from aevb.objectives.monte_carlo_em import MonteCarloEM
     from aevb.objectives.schedules import Cosine, Cyclical, Exponential, Linear
+    from aevb.objectives.semi_supervised import M2
     from aevb.objectives.terms import DIP, MMD, DensityRatio, Regularized, TotalCorrelation
     from aevb.objectives.wake_sleep import WakeSleep
     from aevb.probability.circular import VonMises

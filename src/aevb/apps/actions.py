@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from aevb.apps import show
-from aevb.errors import DataError, RecipeError
+from aevb.errors import DataError, RecipeError, suggest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -217,6 +217,24 @@ def show_surgery(result: dict[str, Any]) -> None:
 def warn(result: dict[str, Any]) -> None:
     if result.get("importance_warning"):
         show.out.print(f"\n{result['importance_warning']}")
+
+
+def contexts(run: Run, name: str | None, n: int) -> Tensor | None:
+    """The contexts of n samples of a run: the class of this name or number for all, or each class in turn."""
+    import torch
+
+    from aevb.data.labels import one_hot
+    from aevb.runs.store import read
+
+    context = run.recipe.context()
+    if name is None:
+        return context.each(n) if context.classes else None
+    if not context.classes:
+        raise RecipeError(f"--given {name}: {run.path.name} has no classes. Train one that has: --recipe conditional.")
+    names = () if name.isdecimal() else read(run.recipe).class_names or ()
+    if not name.isdecimal() and name not in names:
+        raise DataError(f"--given {name}: there is no such class.{suggest(name, names)} Or a number from 0.")
+    return one_hot(torch.tensor([int(name) if name.isdecimal() else names.index(name)]), context.classes)
 
 
 def rows_of(run: Run, part: Part, data_dir: Path | None) -> Split:

@@ -182,14 +182,23 @@ def evaluate(
             actions.show_disentanglement(result["disentanglement"])
 
 
-@app.command(epilog=examples("aevb sample", "aevb sample -n 1000 --out new.npy"))
-def sample(run: RunArg = None, n: Count = 100, out: Out = None, seed: Seed = 0, draw: bool = False) -> None:
+@app.command(epilog=examples("aevb sample", "aevb sample -n 1000 --out new.npy", "aevb sample --given 3"))
+def sample(
+    run: RunArg = None,
+    n: Count = 100,
+    out: Out = None,
+    seed: Seed = 0,
+    draw: bool = False,
+    given: Annotated[
+        str | None, typer.Option(help="Of a conditional run: a class, by name or number; by default each class in turn.")
+    ] = None,
+) -> None:
     """Generate: z ~ p(z), then the mean of p(x|z) (or a draw from it, with --draw). A .npy for --out keeps the numbers."""
     from aevb.apps import plots
     from aevb.evaluation.generation import generate
 
     opened = actions.open_run(run)
-    x = generate(opened.model(), n, seed=seed, draw=draw)
+    x = generate(opened.model(), n, seed=seed, draw=draw, given=actions.contexts(opened, given, n))
     actions.deliver(
         opened,
         out,
@@ -209,6 +218,7 @@ def reconstruct(
     from aevb.apps import plots
 
     opened = actions.open_run(run)
+    opened.recipe.unconditional("aevb reconstruct")
     x, model = actions.rows_of(opened, split, data_dir)[:n], opened.model()
     with torch.no_grad():
         y = model.decode(model.encode(x)).mean
@@ -231,7 +241,7 @@ def encode(
     if out is not None and out.suffix != ".npy":
         raise DataError(f"--out {out}: codes are written as a .npy file; end its name in .npy.")
     opened = actions.open_run(run)
-    model, rows = opened.model(), actions.rows_of(opened, split, data_dir)
+    model, rows = opened.model(), opened.recipe.context().rows(actions.rows_of(opened, split, data_dir), "cpu")
     codes = posterior_draws(model, rows, samples, seed=seed) if samples else encode_all(model, rows)
     actions.write_array(out or opened.path / f"codes-{split}.npy", codes)
 
@@ -248,6 +258,7 @@ def decode(
     from aevb.apps import plots
 
     opened = actions.open_run(run)
+    opened.recipe.unconditional("aevb decode")
     with torch.no_grad():
         x = opened.model().decode(actions.read_codes(codes, opened)).mean
     shown = x[:100]
@@ -267,6 +278,7 @@ def interpolate(
     from aevb.apps import plots
 
     opened = actions.open_run(run)
+    opened.recipe.unconditional("aevb interpolate")
     rows, model = actions.rows_of(opened, split, data_dir), opened.model()
     few = min(len(rows) // 2 * 2, 16)
     a, b = ([pair[0]], [pair[1]]) if pair else (list(range(0, few, 2)), list(range(1, few, 2)))
@@ -288,6 +300,7 @@ def traverse(
     from aevb.evaluation.elbo import elbo
 
     opened = actions.open_run(run)
+    opened.recipe.unconditional("aevb traverse")
     rows, model = actions.rows_of(opened, split, data_dir), opened.model()
     actions.within([index], rows, split)
     kl = elbo(model, rows).kl.mean(0)

@@ -110,10 +110,13 @@ def _curves(axes: Axes, metrics: Metrics, name: str) -> None:
 
 
 @styled
-def reconstructions(model: Model, x: Tensor, title: str = "Reconstructions", columns: int = 10) -> Figure:
-    """Data x (N, *X) above the means of p(x|z) at the posterior means z = E[q(z|x)]."""
+def reconstructions(
+    model: Model, x: Tensor, title: str = "Reconstructions", columns: int = 10, given: Tensor | None = None
+) -> Figure:
+    """Data x (N, *X) above the means of p(x|z) at the posterior means z = E[q(z|x)], `given` contexts (N, *C) if any."""
     with inference(model, 0) as device:
-        y = _decode(model, _encode(model, x.to(device)))
+        context = None if given is None else given.to(device)
+        y = _decode(model, _encode(model, x.to(device), context), context)
     limits = common_limits(x, y)
     columns = min(columns, len(x)) if is_image(x.shape[1:]) else len(x)
     rows = 2 * ceil(len(x) / columns)
@@ -352,14 +355,14 @@ def _apart(at: Points, sizes: Points) -> Points:
     return at
 
 
-def _encode(model: Model, x: Tensor) -> Tensor:
+def _encode(model: Model, x: Tensor, given: Tensor | None = None) -> Tensor:
     """(N, *X) → posterior means (N, D), with D counting all numbers of a latent."""
-    return model.encode(x).flatten(1)
+    return model.encode(x, given).flatten(1)
 
 
-def _decode(model: Model, z: Tensor) -> Tensor:
+def _decode(model: Model, z: Tensor, given: Tensor | None = None) -> Tensor:
     """(N, D) → the means of p(x|z), (N, *X), on the CPU."""
-    return model.decode(z.reshape(-1, *model.sample_latent(1).shape[1:])).mean.cpu()
+    return model.decode(z.reshape(-1, *model.sample_latent(1, given).shape[1:]), given).mean.cpu()
 
 
 def _legend(x: Tensor, limits: tuple[float, float]) -> str:

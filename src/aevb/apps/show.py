@@ -168,6 +168,8 @@ def evaluation_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("active units", f"{e['active_units']} of {e['latent_size']}", "Cov E[z|x] > 0.01"),
     ]
     rows += [("weights", e["weights"], "aevb.log_predictive averages over their posterior")] if "weights" in e else []
+    if "classifier_accuracy" in e:
+        rows.append(("classifier's accuracy", pm(e["classifier_accuracy"], digits=3), "of labels, by q(y|x)"))
     latent = e.get("latent") or {}
     names = {
         "knn_accuracy": "10-nearest-neighbours accuracy",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aevb.evaluation.batches import BATCH, Model, batches, inference, kept
+from aevb.evaluation.batches import BATCH, Model, conditioned_batches, inference, kept
 from aevb.training.randomness import derive
 from aevb.training.train import Indexable
 
@@ -38,7 +38,8 @@ def elbo(model: Model, data: Indexable, *, samples: int = 1, seed: int = 0, batc
     The KL is estimated from the same z_k where it has no closed form; of a point posterior (`Delta`) it is infinite.
 
     Args:
-        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers.
+        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers; with
+            contexts, `Pairs`, it is the bound on log p(x|y).
         samples: K.
         batch: data points at a time; it changes the noise, and nothing else.
     """
@@ -46,8 +47,8 @@ def elbo(model: Model, data: Indexable, *, samples: int = 1, seed: int = 0, batc
         raise ValueError(f"elbo: samples must be at least 1; got {samples}.")
     parts = []
     with inference(model, derive(seed, "elbo")) as device:
-        for x in batches(data, batch, device):
-            t = model.trace(x, samples)
+        for given, x in conditioned_batches(model, data, batch, device):
+            t = given.trace(x, samples)
             parts.append((kept(t.log_px).mean(0), kept(t.kl)))
     reconstruction, kl = zip(*parts, strict=True)
     return Bound(torch.cat(reconstruction), torch.cat(kl))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent
 
 from aevb.evaluation.annealing import Bracket
-from aevb.evaluation.batches import BATCH, Model, batches, inference
+from aevb.evaluation.batches import BATCH, Model, conditioned_batches, inference
 from aevb.evaluation.elbo import Bound, elbo
 from aevb.evaluation.latent import Labels, active_units, as_array, encode, kmeans, linear_probe, neighbors_accuracy
 from aevb.evaluation.marginal import Marginal, Progress, log_marginal
@@ -95,7 +95,8 @@ def evaluate(
     """Evaluate `model` on `data`: the bound, log p(x), the use of the latent space, and its agreement with labels.
 
     Args:
-        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers.
+        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers; with
+            contexts, `Pairs`, all is of p(x|y).
         split: what to call the data.
         importance_samples: K of log p(x).
         elbo_samples: samples of the reconstruction term.
@@ -162,8 +163,8 @@ def evaluate_surgery(s: Surgery) -> dict[str, Any]:
 def _distributions(model: Model, data: Indexable) -> tuple[Distribution, Distribution]:
     """q(z|x) and p(x|z) of a batch, after every data point was held against the likelihood's support."""
     with inference(model, 0) as device:
-        for x in batches(data, BATCH, device):
-            q, p = model.posterior(x), model.decode(model.encode(x))
+        for given, x in conditioned_batches(model, data, BATCH, device):
+            q, p = given.posterior(x), given.decode(given.encode(x))
             check_support(p, x)
     return q, p
 

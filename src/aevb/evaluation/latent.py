@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from aevb.errors import DataError
-from aevb.evaluation.batches import BATCH, Model, batches, inference
+from aevb.evaluation.batches import BATCH, Model, conditioned_batches, inference
 from aevb.training.train import Indexable
 
 Labels = Tensor | npt.NDArray[np.generic]
@@ -28,7 +28,7 @@ Labels = Tensor | npt.NDArray[np.generic]
 def encode(model: Model, data: Indexable, batch: int = BATCH) -> Tensor:
     """E_q[z|x] of every data point, (N, *Z), on the CPU."""
     with inference(model, 0) as device:
-        return torch.cat([model.encode(x).cpu() for x in batches(data, batch, device)])
+        return torch.cat([given.encode(x).cpu() for given, x in conditioned_batches(model, data, batch, device)])
 
 
 def active_units(means: Tensor, threshold: float = 0.01) -> tuple[int, Tensor]:

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from aevb.errors import AevbError
-from aevb.evaluation.batches import Model, batches, inference, kept
+from aevb.evaluation.batches import Model, conditioned_batches, inference, kept
 from aevb.evaluation.pareto import pareto_k, tail_size
+from aevb.models.trace import LatentModel
 from aevb.probability.distributions import Delta
 from aevb.training.memory import keep_freed_memory
 from aevb.training.randomness import derive
@@ -90,7 +91,8 @@ def log_marginal(
     samples are in memory at once.
 
     Args:
-        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers.
+        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers; with
+            contexts, `Pairs`, the estimate is of log p(x|y).
         samples: K.
         proposal: q; the encoder's if None. For a model without a trained encoder: `from_chain` of `evaluation.reciprocal`.
         memory: how many numbers to decode at a time; by default what is fastest on the model's device.
@@ -104,22 +106,22 @@ def log_marginal(
     count = Counter(len(data) * samples, progress)
     keep_freed_memory()
     with inference(model, derive(seed, "importance")) as device:
-        decoded = _decoded(data, memory or (CPU_MEMORY if device.type == "cpu" else GPU_MEMORY), device)
+        decoded = _decoded(model, data, memory or (CPU_MEMORY if device.type == "cpu" else GPU_MEMORY), device)
         points = min(decoded, max(POINTS, decoded // samples))
         parts = [
-            estimated(_log_weights(model, (proposal or model.posterior)(x), x, samples, decoded), samples, count)
-            for x in batches(data, points, device)
+            estimated(_log_weights(given, (proposal or given.posterior)(x), x, samples, decoded), samples, count)
+            for given, x in conditioned_batches(model, data, points, device)
         ]
     return joined(parts)
 
 
-def _decoded(data: Indexable, memory: int, device: torch.device) -> int:
+def _decoded(model: Model, data: Indexable, memory: int, device: torch.device) -> int:
     """How many samples hold about `memory` numbers when decoded."""
-    first = next(batches(data, 1, device))
+    _, first = next(conditioned_batches(model, data, 1, device))
     return max(1, memory // first.numel())
 
 
-def _log_weights(model: Model, q: Distribution, x: Tensor, samples: int, decoded: int) -> Iterator[Tensor]:
+def _log_weights(model: LatentModel, q: Distribution, x: Tensor, samples: int, decoded: int) -> Iterator[Tensor]:
     """log w = log p(x, z) - log q(z|x) of `samples` z ~ q(z|x), in chunks (K', B) of ≤ `decoded`."""
     refuse_point(q)
     draws = max(1, decoded // len(x))

@@ -12,6 +12,7 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, N
 from aevb.evaluation.batches import BATCH, Model, batches, inference, kept
 from aevb.evaluation.elbo import Bound, elbo
 from aevb.evaluation.marginal import refuse_point
+from aevb.models.given import conditioned
 from aevb.training.randomness import derive
 from aevb.training.train import Indexable
 
@@ -140,7 +141,8 @@ def _draws(model: Model, data: Indexable, count: int, device: torch.device) -> t
     chosen = torch.randperm(len(data), device=device)[:count]
     z, own = [], []
     for rows in chosen.split(BATCH):
-        q = model.posterior(data[rows])
+        given, x = conditioned(model, data[rows])
+        q = given.posterior(x)
         z.append(q.sample())
         own.append(kept(q.log_prob(z[-1])))
     return torch.cat(z), torch.cat(own)

@@ -16,11 +16,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from aevb.data.dataset import Dataset, Split, placed
+from aevb.data.dataset import Dataset, Split
 from aevb.errors import RecipeError, RunError, TrainingDiverged
 from aevb.evaluation.batches import inference
 from aevb.evaluation.elbo import elbo
 from aevb.evaluation.marginal import log_marginal
+from aevb.models.given import conditioned
 from aevb.models.priors import VampPrior
 from aevb.models.trace import check_pair, check_support
 from aevb.models.vae import VAE
@@ -152,9 +153,11 @@ class _Fitting:
         self, recipe: Recipe, data: Dataset, learner: Learner, training: Training, device: str | torch.device
     ) -> None:
         self.data, self.learner, self.training = data, learner, training
-        self.rows, self.held = placed(data.train, device), placed(data.validation, device)
+        context = recipe.context()
+        told = context.told(data.train, recipe.source().seed)
+        self.rows, self.held = context.rows(data.train, device, told), context.rows(data.validation, device)
         if isinstance(learner.objective, PerPoint):  # its encoder is untrained, so no bound would say anything
-            self.held = placed(data.validation.take(0), device)
+            self.held = context.rows(data.validation.take(0), device)
         self.watching: Validation = recipe.validation()
         self.total = training.steps(len(data.train))
         self.batch = min(training.batch, len(data.train))
@@ -180,10 +183,10 @@ class _Fitting:
     def refuse_unfit(self) -> None:
         """What `train` would refuse at its first step: data or a prior that do not fit the likelihood or posterior."""
         model = cast(VAE, self.learner.model)
-        with inference(model, 0):
-            x = self.data.train[:64].to(next(model.parameters()).device)
-            check_support(model.decode(model.encode(x)), x)
-            check_pair(model.posterior(x), model.prior())
+        with inference(model, 0) as device:
+            given, x = conditioned(model, self.rows[torch.arange(min(len(self.rows), 64), device=device)])
+            check_support(given.decode(given.encode(x)), x)
+            check_pair(given.posterior(x), model.prior())
 
     def into(self, run: Run, show: Show | None, checkpoint_every: float) -> Run:
         """Train to the end, or to where it stops."""

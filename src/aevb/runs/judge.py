@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Literal
 
+import torch
+from torch import nn
+
 from aevb.data.dataset import Dataset, Split, placed
 from aevb.data.sprites import CATEGORIES, FACTORS, factors_of
 from aevb.errors import DataError
 from aevb.evaluation.annealing import Annealing, bidirectional, log_marginal_ais
+from aevb.evaluation.batches import BATCH
 from aevb.evaluation.disentanglement import disentanglement
 from aevb.evaluation.evaluate import evaluate, evaluate_bracket, evaluate_likelihood, evaluate_surgery
 from aevb.evaluation.marginal import Progress
 from aevb.evaluation.reciprocal import log_marginal_hmc
 from aevb.evaluation.surgery import surgery
+from aevb.objectives.semi_supervised import M2
 from aevb.runs.files import write_json
 from aevb.runs.store import Run
 
@@ -34,22 +39,28 @@ def judge(
     """Evaluate a run's model on a split, with the recipe's settings where none are given.
 
     With none given, this is the run's verdict, and kept in evaluation-SPLIT.json. A run by `FullBayes` is judged at the mean
-    of its weights' posterior, and `weights` in the result says so; `log_predictive` averages over the posterior.
+    of its weights' posterior, and `weights` in the result says so; `log_predictive` averages over the posterior. A model
+    that is conditioned on labels is judged as p(x|y) at the true labels, and the classifier of `M2` by its accuracy.
     """
     settings = run.recipe.judging()
     rows = _rows(run, data, part, limit)
     known = data.train.take(REFERENCE).frozen()
+    context = run.recipe.context()
+    model = run.model(device)
     result = evaluate(
-        run.model(device),
-        placed(rows, device),
+        model,
+        context.rows(rows, device),
         split=part,
         importance_samples=importance_samples or settings.importance_samples,
         elbo_samples=samples or settings.samples,
-        labels=rows.labels,
-        reference=None if known.labels is None else (placed(known, device), known.labels),
+        labels=None if context.classes else rows.labels,  # codes that were given the label know it
+        reference=None if known.labels is None or context.classes else (placed(known, device), known.labels),
     ).to_dict()
     if run.recipe.settings["objective"]["type"] == "full-bayes":
         result["weights"] = "posterior mean"
+    objective = run.objective(model) if run.recipe.settings["objective"]["type"] == "m2" else None
+    if isinstance(objective, M2):
+        result["classifier_accuracy"] = accuracy(objective.classifier, rows)
     if limit is importance_samples is samples is None:  # the verdict on record is the recipe's own
         write_json(run.path / f"evaluation-{part}.json", result)
     return result
@@ -74,6 +85,7 @@ def judge_likelihood(
     latents, which has no use for chains, temperatures and start; "bdmc": from below and from above, of `limit` data points
     that the model makes (the split is not read).
     """
+    run.recipe.unconditional(f"--estimator {estimator}")
     model = run.model(device)
     annealing = Annealing(temperatures, start=model.posterior if start == "posterior" else None)
     path = {"estimator": estimator, "temperatures": temperatures, "start": start}
@@ -90,6 +102,7 @@ def judge_surgery(
     run: Run, data: Dataset, part: str = "test", *, limit: int | None = None, device: str = "cpu"
 ) -> dict[str, Any]:
     """Where the KL of a run's model goes, over a whole split: `surgery`."""
+    run.recipe.unconditional("--surgery")
     return evaluate_surgery(surgery(run.model(device), placed(_rows(run, data, part, limit), device)))
 
 
@@ -97,9 +110,18 @@ def judge_disentanglement(
     run: Run, data: Dataset, part: str = "test", *, limit: int | None = None, device: str = "cpu"
 ) -> dict[str, Any]:
     """How far single latents of a run's model follow single factors, on a split of the source `sprites`."""
+    run.recipe.unconditional("--disentanglement")
     rows = _rows(run, data, part, limit)
     found = asdict(disentanglement(run.model(device), placed(rows, device), factors_of(rows[:]), CATEGORIES))
     return {"n": len(rows), "factors": [*FACTORS], **found, "information": found["information"].tolist()}
+
+
+@torch.no_grad()
+def accuracy(classifier: nn.Module, rows: Split) -> float:
+    """The share of a split's labels that a classifier x (B, *X) → logits (B, C), on the CPU, finds."""
+    assert rows.labels is not None  # a recipe with classes has trained on labels
+    found = torch.cat([classifier(rows[i]).argmax(-1) for i in torch.arange(len(rows)).split(BATCH)])
+    return float((found == rows.labels).double().mean())
 
 
 def _rows(run: Run, data: Dataset, part: str, limit: int | None) -> Split:

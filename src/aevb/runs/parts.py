@@ -19,6 +19,7 @@ from aevb.objectives.full_bayes import FullBayes
 from aevb.objectives.importance import ImportanceWeighted
 from aevb.objectives.monte_carlo_em import MonteCarloEM
 from aevb.objectives.schedules import Cosine, Cyclical, Exponential, Linear
+from aevb.objectives.semi_supervised import M2
 from aevb.objectives.terms import DIP, MMD, DensityRatio, TotalCorrelation
 from aevb.objectives.wake_sleep import WakeSleep
 from aevb.probability import circular, counts, families, flows, mixtures, reparameterized, scales
@@ -75,13 +76,16 @@ AXES: Mapping[str, Parts] = {
         "elbo": ELBO,
         "full-bayes": FullBayes,
         "importance-weighted": ImportanceWeighted,
+        "m2": M2.of,
         "monte-carlo-em": MonteCarloEM,
         "wake-sleep": WakeSleep,
     },
     "terms": {"density-ratio": DensityRatio, "dip": DIP, "mmd": MMD, "total-correlation": TotalCorrelation},
     "optimizer": {"adagrad": Adagrad, "adam": Adam, "sgd": SGD},
 }
-CONTEXT = ("shape", "inputs", "outputs", "image", "family", "encoder", "model", "n", "bound")  # no keys of a recipe
+CONTEXT = (  # no keys of a recipe
+    *("shape", "inputs", "outputs", "image", "family", "encoder", "model", "n", "bound", "context", "share"),
+)
 NAMED: Mapping[str, Mapping[str, Any]] = {
     "activation": {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "softplus": nn.Softplus},
     "link": {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "softplus": torch.nn.functional.softplus},

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from aevb.errors import RecipeError, suggest
+from aevb.data.dataset import Split, Streamed, placed
+from aevb.data.labels import Pairs, hide_labels, one_hot
+from aevb.errors import DataError, RecipeError, suggest
 from aevb.models.conditional import Conditional
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import Objective
@@ -24,7 +26,7 @@ from aevb.runs.parts import AXES, build, construct, told
 from aevb.training.randomness import derive, seeded
 from aevb.training.train import Training
 
-TABLES = ("prior", "posterior", "likelihood", "encoder", "decoder", "objective", "training")
+TABLES = ("context", "prior", "posterior", "likelihood", "encoder", "decoder", "objective", "training")
 DEFAULTS: dict[str, Any] = {
     "title": "",
     "paper": "",
@@ -48,6 +50,45 @@ class Source:
     values: str = ""
     seed: int = 0
     dir: str = ""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the model is conditioned on: the labels, one-hot.
+
+    Attributes:
+        classes: how many there are, labels 0 to classes - 1; 0: there is no context.
+        labels: how many labels of each class the training is told, for an objective that needs no more (m2); 0: all.
+    """
+
+    classes: int = 0
+    labels: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least(self, classes=0, labels=0)
+
+    def rows(self, split: Split, device: torch.device | str, told: Tensor | None = None) -> Split | Streamed | Pairs:
+        """A split on a device, with its labels as contexts (those of `told`, if given) where the model has contexts.
+
+        Raises:
+            DataError: the data have no labels, or others than these.
+        """
+        rows, labels = placed(split, device), split.labels if told is None else told
+        if not self.classes:
+            return rows
+        if labels is None:
+            raise DataError(
+                "The recipe conditions on labels (context.classes), but the data have none. Take another recipe."
+            )
+        return Pairs(rows, one_hot(labels, self.classes).to(device))
+
+    def each(self, n: int) -> Tensor:
+        """n contexts, class after class over and over, (n, classes)."""
+        return one_hot(torch.arange(n) % self.classes, self.classes)
+
+    def told(self, train: Split, seed: int) -> Tensor | None:
+        """The labels of the train split that the training is told; which ones, the seed says."""
+        return train.labels if train.labels is None or not self.labels else hide_labels(train.labels, self.labels, seed)
 
 
 @dataclass(frozen=True)
@@ -157,15 +198,42 @@ class Recipe:
         judging: Judging = construct("evaluation", Judging, self.settings["evaluation"], {})
         return judging
 
+    def context(self) -> Context:
+        context: Context = construct("context", Context, self.settings.get("context", {}), {})
+        return context
+
     def objective(self, model: nn.Module | None = None, n: int | None = None) -> Objective:
         """The objective with its terms; what is of a model, or of N = `n` training points, must be given them."""
-        given = {k: v for k, v in {"model": model, "n": n}.items() if v is not None}
+        context = self.checked_context()
+        share = context.classes * context.labels / n if n and context.labels else 1.0
+        given: dict[str, Any] = {k: v for k, v in {"model": model, "n": n}.items() if v is not None}
+        given |= {"context": context.classes, "share": share}
         with seeded(derive(self.training().seed, "objective")):
             objective: Objective = build("objective", self.settings["objective"], **given)
             terms = [build("terms", table, **given) for table in self.term_tables()]
         if terms:
             objective = told("terms", lambda: Regularized(objective, terms), "Regularized")  # type: ignore[arg-type]
         return objective
+
+    def checked_context(self) -> Context:
+        """The context, which not every part can take, and which some need.
+
+        Raises:
+            RecipeError: parts that do not go together.
+        """
+        context, kind = self.context(), _type(self.settings["objective"])
+        if context.classes and (kind == "full-bayes" or _type(self.settings["prior"]) == "vamp"):
+            raise RecipeError("context: neither the objective full-bayes nor the prior vamp takes contexts. Choose another.")
+        if kind == "m2" and not context.classes:
+            raise RecipeError("objective (m2): needs labels: give context.classes, and context.labels of each class.")
+        if kind != "m2" and context.labels:
+            raise RecipeError(f"context.labels: only m2 learns with few labels; {kind} needs all of them. Leave it out.")
+        return context
+
+    def unconditional(self, what: str) -> None:
+        """Raise a `RecipeError` where the model has contexts, of which `what` knows nothing."""
+        if self.context().classes:
+            raise RecipeError(f"{what} takes no contexts, and this model is conditioned on labels.")
 
     def term_tables(self) -> list[Any]:
         """The array of tables `terms`, one for each regulariser."""
@@ -181,17 +249,27 @@ class Recipe:
         if "likelihood" not in s or "encoder" not in s or "decoder" not in s:
             raise RecipeError(f"recipe {self.name!r}: the tables likelihood, encoder and decoder must be given.")
         pixel = {"levels": levels, "classes": levels, "spacing": 1 / (levels - 1)}
+        seen, code = (_beside(part, self.checked_context().classes) for part in (event, latent))
         with seeded(derive(self.training().seed, "initialization")):
             posterior = build("posterior", s["posterior"], shape=latent)
             likelihood = build("likelihood", s["likelihood"], shape=event, **pixel)
-            encoder = Conditional(build("encoder", s["encoder"], inputs=event, outputs=posterior.size), posterior)
-            decoder = build("decoder", s["decoder"], inputs=latent, outputs=likelihood.size, image=event)
+            encoder = Conditional(build("encoder", s["encoder"], inputs=seen, outputs=posterior.size), posterior)
+            decoder = build("decoder", s["decoder"], inputs=code, outputs=likelihood.size, image=event)
             alike = Normal(latent) if isinstance(posterior, nn.Module) else posterior  # no prior shares a family's weights
             prior: nn.Module = build("prior", s["prior"], shape=latent, inputs=event, family=alike, encoder=encoder)
         return VAE(prior, encoder, Conditional(decoder, likelihood))
 
     def __repr__(self) -> str:
         return f"Recipe({self.name!r})"
+
+
+def _beside(shape: torch.Size, classes: int) -> torch.Size:
+    """The event shape of a network's input, with a one-hot label beside it where there are classes."""
+    return torch.Size((shape.numel() + classes,)) if classes else shape
+
+
+def _type(table: Any) -> Any:
+    return table.get("type") if isinstance(table, Mapping) else None
 
 
 def latent_shape(latent: Any) -> torch.Size:

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
+from aevb.models.given import Batch
+
 Memory = dict[str, Tensor]
 Scalars = tuple[Tensor, ...]
 Rule = Callable[[Tensor, Tensor, Memory, Scalars], None]
-Update = Callable[[Tensor, int], Any]
+Update = Callable[[Batch, int], Any]
 
 
 class _Adam:
@@ -86,7 +88,7 @@ def compiled_update(module: nn.Module, optimizer: torch.optim.Optimizer, clip: f
 
     counts = [optimizer.state[p]["step"] for group in optimizer.param_groups for p in group["params"]]
 
-    def update(x: Tensor, number: int) -> Any:
+    def update(x: Batch, number: int) -> Any:
         scalars = [[*rule.scalars(g, number + 1), g["weight_decay"]] for g in optimizer.param_groups]
         torch._foreach_add_(counts, 1)
         return fused(x, torch.tensor(number, device=x.device), torch.tensor(scalars, dtype=x.dtype, device=x.device))
@@ -99,7 +101,7 @@ def _fuse(module: nn.Module, rule: Any, groups: list[list[tuple[str, nn.Paramete
     parameters: dict[str, Tensor] = {name: p for group in groups for name, p in group}
     memory = {name: {k: optimizer.state[p][k] for k in rule.memory} for name, p in parameters.items()}
 
-    def step_and_update(x: Tensor, step: Tensor, scalars: Tensor) -> Any:
+    def step_and_update(x: Batch, step: Tensor, scalars: Tensor) -> Any:
         def loss(values: dict[str, Tensor]) -> tuple[Tensor, Any]:
             return functional_call(module, values, (x, step))  # type: ignore[no-any-return]
 

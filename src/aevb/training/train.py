@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from aevb.errors import DataError, TrainingDiverged
+from aevb.models.given import Batch, Pair, conditioned
 from aevb.models.trace import LatentModel, check_pair, check_support
 from aevb.objectives.bounds import Info, Objective, PerPoint
 from aevb.objectives.schedules import Schedule
@@ -24,10 +25,10 @@ WATCH = 50  # steps between two looks at the loss; a look waits for the device
 
 
 class Indexable(Protocol):
-    """Data to train on: a tensor, a `Split`, or anything with a length whose items at an index tensor are a batch."""
+    """Data to train on: a tensor, a `Split`, `Pairs`, or anything with a length that gives a batch for an index tensor."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, index: Tensor, /) -> Tensor: ...
+    def __getitem__(self, index: Tensor, /) -> Batch: ...
 
 
 @dataclass(frozen=True)
@@ -93,16 +94,16 @@ class Learner(nn.Module):
         self.loss = torch.compile(self.forward) if training.compile else self.forward  # `self` would be its own child
         self.fused: Update | None = None  # bound to the optimiser's memory at the first step, after any `restore`
 
-    def forward(self, x: Tensor, step: Tensor) -> tuple[Tensor, Info]:
-        return self.objective(self.model, x, step)  # type: ignore[arg-type]
+    def forward(self, x: Batch, step: Tensor) -> tuple[Tensor, Info]:
+        return self.objective(*conditioned(self.model, x), step)  # type: ignore[arg-type]
 
     @property
     def best_known(self) -> nn.Module:
         """The model to evaluate: the average of the weights where one is kept."""
         return self.average.module if self.average is not None else self.model
 
-    def update(self, x: Tensor) -> Info:
-        """One step of Algorithm 1: gradients of the bound on minibatch x (M, *X), then the update."""
+    def update(self, x: Batch) -> Info:
+        """One step of Algorithm 1: gradients of the bound on minibatch x (M, *X), or a `Pair`, then the update."""
         settings = self.training_settings
         if settings.learning_rate is not None:
             self._set_rates(float(settings.learning_rate(self.number)))
@@ -114,7 +115,7 @@ class Learner(nn.Module):
         self.number += 1
         return {"loss": loss.detach(), **info}
 
-    def plain_update(self, x: Tensor, number: int) -> tuple[Tensor, Info]:
+    def plain_update(self, x: Batch, number: int) -> tuple[Tensor, Info]:
         """Bound, gradient and update, each by PyTorch."""
         self.optimizer.zero_grad(set_to_none=True)
         loss, info = self.loss(x, torch.tensor(number, device=x.device))
@@ -144,7 +145,8 @@ def train(
     The caller prints, logs, draws and stops: `for step in aevb.train(model, aevb.ELBO(), x): ...`.
 
     Args:
-        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers.
+        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers; or data
+            with contexts, `Pairs`, which train log p(x|y).
         training: the settings; `Training()` if none are given.
         learner: continue this one, from the step at which it stands.
 
@@ -176,7 +178,7 @@ def train(
         yield Step(learner.number, learner.number * order.batch, info)
 
 
-def _meet_kl(learner: Learner, x: Tensor) -> None:
+def _meet_kl(learner: Learner, x: Batch) -> None:
     """One eager look at the loss: torch looks up its KL formulas on first use in a way that the compiler cannot trace."""
     learner.model.eval()  # as in `_check_data`
     with torch.no_grad(), seeded(0, x.device):
@@ -192,14 +194,18 @@ def _check_data(model: nn.Module, data: Indexable) -> None:
         raise DataError("The data hold no rows: there is nothing to train on.")
     weights = next(model.parameters())
     with torch.no_grad(), seeded(0, weights.device):
-        x = data[torch.arange(min(len(data), 64), device=weights.device)]
-        _check_type(x, weights.dtype)
+        batch = data[torch.arange(min(len(data), 64), device=weights.device)]
+        x, *contexts = batch if isinstance(batch, Pair) else (batch,)
         whole = data if isinstance(data, Tensor) else x
-        refuse_non_finite(whole)
+        for part in (x, *contexts):
+            _check_type(part, weights.dtype)
+        for part in (whole, *contexts):
+            refuse_non_finite(part)
         if isinstance(model, LatentModel):
             model.eval()  # batch normalisation must not learn from this look
-            check_support(model.decode(model.encode(x[:1])), whole)
-            t = model.trace(x[:1])
+            given, first = conditioned(model, Pair(x[:1], contexts[0][:1]) if contexts else x[:1])
+            check_support(given.decode(given.encode(first)), whole)
+            t = given.trace(first)
             check_pair(t.q, t.p)
 
 

@@ -1,0 +1,76 @@
+"""Contexts for data: pairs of a data point and what it is conditioned on, such as its label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from aevb.errors import DataError, ShapeError
+from aevb.models.given import Pair
+
+UNKNOWN = -1  # the label of a data point whose label is not known
+
+
+class Rows(Protocol):
+    """A tensor (N, *X), a `Split`, or whatever gives x (B, *X) for a tensor of row numbers."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Tensor, /) -> Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Data with a context for each data point, to train and evaluate p(x|y): an item is a `Pair` of x (B, *X), y (B, *C).
+
+    Args:
+        x: the data.
+        y: (N, *C), any float tensor on the same device, such as `one_hot(labels, 10)`.
+
+    Raises:
+        ShapeError: there are not as many contexts as data points.
+    """
+
+    x: Rows
+    y: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.x) != len(self.y):
+            raise ShapeError(f"Pairs: {len(self.x)} data points need as many contexts; got {len(self.y)}.")
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: Tensor) -> Pair:
+        return Pair(self.x[index], self.y[index])
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """Labels (N,), int64, as contexts (N, classes), float32: 1 at the label, and all zeros where it is `UNKNOWN`.
+
+    Raises:
+        DataError: a label that is none of 0 to classes - 1.
+    """
+    beyond = labels[(labels < UNKNOWN) | (labels >= classes)]
+    if len(beyond):
+        raise DataError(f"There is a label {int(beyond[0])}, but {classes} classes have the labels 0 to {classes - 1}.")
+    return (labels.unsqueeze(1) == torch.arange(classes, device=labels.device)).float()
+
+
+def hide_labels(labels: Tensor, known: int, seed: int = 0) -> Tensor:
+    """The labels (N,) of `known` data points of each class, chosen by the seed; the others' become `UNKNOWN`.
+
+    Raises:
+        DataError: a class has fewer.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(labels), generator=generator).to(labels.device)
+    out = torch.full_like(labels, UNKNOWN)
+    for label in labels.unique():
+        rows = order[labels[order] == label][:known]
+        if len(rows) < known:
+            raise DataError(f"Of class {int(label)} there are only {len(rows)} data points; {known} were to be labelled.")
+        out[rows] = label
+    return out

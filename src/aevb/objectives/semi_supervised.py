@@ -1,0 +1,88 @@
+"""Learning with few labels: the bound where the label is known, and the exact sum over it where it is not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from aevb.errors import DataError
+from aevb.models.conditional import Conditional
+from aevb.models.given import Given
+from aevb.models.networks import MLP
+from aevb.models.trace import LatentModel
+from aevb.models.vae import VAE
+from aevb.objectives.bounds import Info
+from aevb.objectives.schedules import Step
+
+
+class M2(nn.Module):
+    """Semi-supervised learning with p(x, y, z) = p(y) p(z) p(x|z, y) (Kingma et al. 2014, arXiv 1406.5298, model M2).
+
+        L(x, y) = E_q(z|x,y)[log p(x|z, y)] - KL(q(z|x, y) ‖ p(z)) + log p(y)  ≤ log p(x, y)       (eq. 6)
+        U(x) = Σ_y q(y|x) (L(x, y) - log q(y|x))                               ≤ log p(x)          (eq. 7)
+        loss = -mean_B [L(x, y) where y is known, else U(x)] - α mean_labelled log q(y|x)          (eq. 9)
+
+    per data point, in nats, with p(y) = 1/C. The sum over y is exact. Both bounds are one, Σ_y w(y) (L(x, y) - log w(y)),
+    with w the classifier's q(y|x), or a delta at the known label; L is estimator B (eq. 7 of arXiv 1312.6114), and each data
+    point is encoded and decoded under every label, C times the cost of an ELBO. The last term is estimated without bias even
+    where a minibatch holds no label, by the sum over its labelled points over B · share.
+
+    It trains on pairs whose y is one-hot, or zeros where the label is unknown, as `Pairs(x, one_hot(labels, C))` are with
+    labels of `hide_labels`. Logged are `elbo`, the mean of L and U, and `cross_entropy`, the estimated mean of -log q(y|x)
+    over labelled points.
+
+    Args:
+        classifier: x (B, *X) → logits (B, C) of q(y|x); trained with the model, and what predicts labels afterwards.
+        share: N_labelled / N of the training set.
+        alpha: α; the paper's 0.1 N, over N.
+        samples: K per data point and label.
+    """
+
+    def __init__(self, classifier: nn.Module, share: float, alpha: float = 0.1, samples: int = 1) -> None:
+        super().__init__()
+        if not 0 < share <= 1 or not alpha >= 0 or samples < 1:
+            raise ValueError(f"M2: 0 < share ≤ 1, alpha ≥ 0 and samples ≥ 1; got {share}, {alpha} and {samples}.")
+        self.classifier, self.share, self.alpha, self.samples = classifier, share, alpha, samples
+
+    @classmethod
+    def of(
+        cls,
+        model: VAE,
+        context: int,
+        share: float,
+        alpha: float = 0.1,
+        samples: int = 1,
+        hidden: Sequence[int] = (500,),
+        activation: type[nn.Module] = nn.Softplus,
+    ) -> M2:
+        """With an `MLP` as classifier, into `context` classes, of the data of a model whose decoder is a `Conditional`."""
+        shape = cast(Conditional, model.decoder).family.shape
+        return cls(MLP(shape, context, hidden, activation), share, alpha, samples)
+
+    def forward(self, model: LatentModel, x: Tensor, step: Step) -> tuple[Tensor, Info]:
+        if not isinstance(model, Given):
+            raise DataError("M2 trains on pairs of data and one-hot labels, zeros where unknown: see aevb.Pairs.")
+        log_q = self.classifier(x).log_softmax(-1)
+        bound = self.bound(model, x, model.y, log_q).mean()
+        cross_entropy = -(model.y * log_q).sum(-1).mean() / self.share
+        info = {"elbo": bound.detach(), "cross_entropy": cross_entropy.detach()}
+        return self.alpha * cross_entropy - bound, info
+
+    def bound(self, model: LatentModel, x: Tensor, y: Tensor, log_q: Tensor | None = None) -> Tensor:
+        """L(x, y), or U(x) where y (B, C) is all zeros, (B,), in nats; log q(y|x) (B, C), if it is known already."""
+        log_q = self.classifier(x).log_softmax(-1) if log_q is None else log_q
+        q = (1 - y.sum(-1, keepdim=True)) * log_q.exp()  # zeros where the label is known
+        weighted: Tensor = (y + q) * self.labelled(model, x, y.shape[1]) - q * log_q
+        return weighted.sum(-1)
+
+    def labelled(self, model: LatentModel, x: Tensor, classes: int) -> Tensor:
+        """L(x, y) of every label y, (B, C)."""
+        repeated = x.repeat_interleave(classes, 0)  # each x under all labels in a row
+        y = torch.eye(classes, dtype=x.dtype, device=x.device).repeat(len(x), 1)
+        t = model.trace(repeated, self.samples, given=y)
+        bound: Tensor = t.log_px.mean(0) - t.kl.sum(-1) - math.log(classes)
+        return bound.view(len(x), classes)
