@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from pathlib import Path
@@ -29,7 +30,9 @@ from aevb.models.given import Given, Pair
 from aevb.models.priors import StandardNormal
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import ELBO, Objective
+from aevb.objectives.full_bayes import FullBayes
 from aevb.objectives.importance import ImportanceWeighted
+from aevb.objectives.monte_carlo_em import MonteCarloEM
 from aevb.objectives.semi_supervised import M2
 from aevb.objectives.wake_sleep import WakeSleep
 from aevb.probability import families
@@ -178,6 +181,31 @@ def test_training_learns_what_the_context_does() -> None:
     x, y = pairs[torch.arange(400)]
     best = torch.linalg.lstsq(torch.cat([y, torch.ones(400, 1, dtype=DTYPE)], 1), x).solution[:2].T
     assert float((model.decoder.net.weight[:, 3:].detach() - best).abs().max()) < 0.1
+
+
+def test_monte_carlo_em_takes_contexts() -> None:
+    """Its chains are of p(z|x, y): their draws have the exact posterior's mean."""
+    pairs, model = data(6), shifted()
+    objective = MonteCarloEM(model, 6)
+    still = Training(SGD(1e-12), batch=6, samples=6 * 60 * objective.updates)
+    draws = []
+    for _ in train(model, objective, pairs, still):
+        draws.append(objective.z.clone())
+    x, y = pairs[torch.arange(6)]
+    exact = O.posterior(x - y @ U.T)
+    error = (torch.stack(draws[len(draws) // 4 :]).mean(0) - exact.mean) / O.variances.sqrt()
+    assert float(error.abs().max()) < 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", [ELBO(), M2(nn.Linear(6, 2).double(), 1.0)], ids=["elbo", "m2"])
+def test_pairs_are_compiled(objective: Objective) -> None:
+    pairs = Pairs(O.data(40), torch.eye(2, dtype=DTYPE).repeat(20, 1))
+    runs = []
+    for fused in (False, True):
+        steps = train(shifted(), copy.deepcopy(objective), pairs, Training(batch=20, samples=60, compile=fused))
+        runs.append([float(step.info["loss"]) for step in steps])
+    assert runs[0] == pytest.approx(runs[1], rel=1e-6)
 
 
 def test_generation_takes_a_context_for_each() -> None:
@@ -330,6 +358,9 @@ def test_a_few_labels_of_each_class_are_kept() -> None:
 
 
 def test_what_takes_no_contexts_says_so() -> None:
+    model = shifted()
+    with pytest.raises(ValueError, match="FullBayes: takes no contexts"):
+        next(iter(train(model, FullBayes(model, 12), data())))
     with pytest.raises(DataError, match="takes no contexts, but the data are pairs"):
         surgery(shifted(), data())
     with pytest.raises(DataError, match="M2 trains on pairs of data and one-hot labels"):

@@ -37,7 +37,7 @@ class Given:
 
     Args:
         model: whose networks read the context: `Conditional` puts it beside x or z; a `Conditional` as prior reads it alone.
-        y: (B, *C), a context for each of the B data points that are asked about.
+        y: (B, *C), a context for each of the B data points, or of the B draws from the prior, that are asked about.
     """
 
     def __init__(self, model: LatentModel, y: Tensor) -> None:

@@ -13,6 +13,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.func import functional_call
 
 from aevb.errors import suggest
+from aevb.models.given import Given
 from aevb.models.trace import LatentModel
 from aevb.objectives.bounds import ELBO, Info, Objective
 from aevb.objectives.schedules import Step
@@ -60,6 +61,8 @@ class FullBayes(nn.Module):
         self.log_variances = nn.ParameterDict({_key(k): torch.full_like(p, start) for k, p in _chosen(model, over).items()})
 
     def forward(self, model: nn.Module, x: Tensor, step: Step) -> tuple[Tensor, Info]:
+        if isinstance(model, Given):
+            raise ValueError("FullBayes: takes no contexts, but the data are pairs. Take another objective, such as ELBO.")
         q = self.posterior(model)
         loss, info = _with_weights(model, {k: d.rsample() for k, d in q.items()}, self.bound, x, step)
         kl = self.kl(q) / self.n
