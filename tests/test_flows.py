@@ -28,7 +28,7 @@ def family(name: str, latent: int = 2) -> aevb.Family:
         return Planar(latent, flows=4)
     if name == "sylvester":
         return Sylvester(latent, flows=3, reflections=2)
-    return IAF(latent, flows=3, hidden=(16,), context=5).double()
+    return IAF(latent, flows=3, hidden=(16,), features=5).double()
 
 
 def posterior(name: str, latent: int = 2, rows: int = 2) -> Distribution:
@@ -250,7 +250,7 @@ def test_estimators_share_their_expectation_with_flows_and_shared_encoders(parts
     Of a VampPrior's encoder only the posterior is held: its part in p(z) keeps its gradient.
     """
     torch.manual_seed(0)
-    q = {"planar": Planar(2, flows=2), "iaf": IAF(2, flows=1, hidden=(4,), context=2), "vamp": aevb.Normal(2)}[parts]
+    q = {"planar": Planar(2, flows=2), "iaf": IAF(2, flows=1, hidden=(4,), features=2), "vamp": aevb.Normal(2)}[parts]
     encoder = Conditional(nn.Linear(3, q.size), q)
     prior = aevb.VampPrior(encoder, torch.randn(4, 3)) if parts == "vamp" else StandardNormal(2)
     model = VAE(prior, encoder, Conditional(nn.Linear(2, 3), aevb.Normal(3, scale=1.0))).double()
@@ -298,7 +298,7 @@ def test_without_zuko_a_flow_says_what_to_install(monkeypatch: pytest.MonkeyPatc
         (lambda: Sylvester((2, 2)), "vectors"),
         (lambda: Sylvester(2, reflections=0), "at least 1"),
         (lambda: IAF((2, 2)), "vectors"),
-        (lambda: IAF(2, context=0), "at least 1"),
+        (lambda: IAF(2, features=0), "at least 1"),
         (lambda: Planar(2)(torch.zeros(3)), r"needs 54 numbers .* gave 3"),
     ],
 )

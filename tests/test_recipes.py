@@ -266,7 +266,7 @@ MISTAKES = {
     "data=mnist": r"data: expected a table of keys and values; got 'mnist'",
     "data.seed=x": r"data\.seed: expected a whole number; got 'x'",
     "objective=elob": r"objective: there is no 'elob'\. Did you mean 'elbo'",
-    "encoder.type=mpl": r"encoder: there is no 'mpl'\. Did you mean 'mlp'\? Possible: conv, mlp",
+    "encoder.type=mpl": r"encoder: there is no 'mpl'\. Did you mean 'mlp'\? Possible: conv, gated, mlp",
     "encoder.type=3": r"encoder: there is no 3\.",
     "posterior.type=[1]": r"posterior: there is no \[1\]\.",
     "encoder.activation=rely": r"encoder \(mlp\)\.activation: there is no 'rely'\. Did you mean 'relu'",
@@ -308,7 +308,7 @@ MISTAKES = {
     "validation.evrey=5": r"validation: there is no 'evrey'\. Did you mean 'every'",
     "evaluation.importance_samples=many": r"evaluation\.importance_samples: expected a whole number; got 'many'",
     "evaluation.importance_samples=0": r"evaluation: importance_samples must be at least 1",
-    "prior.type=vamp": r"prior: there is no 'vamp'\. Possible: .*standard-normal",
+    "prior.type=vampire": r"prior: there is no 'vampire'\. .*standard-normal",
     "latent": r"--set 'latent': write key=value, such as training\.batch=100",
 }
 
@@ -324,7 +324,7 @@ def test_a_mistake_is_told_where_it_is_and_leaves_no_folder(assignment: str, tmp
 
 def test_keys_of_another_family_are_refused() -> None:
     recipe = Recipe.load("gaussian").override(["likelihood.relaxed=true"])
-    with pytest.raises(RecipeError, match=r"likelihood \(normal\): there is no 'relaxed'\. .*Possible: link, scale"):
+    with pytest.raises(RecipeError, match=r"likelihood \(normal\): there is no 'relaxed'\. .*Possible: least, link, scale"):
         recipe.model((5,))
 
 

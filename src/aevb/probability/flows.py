@@ -259,20 +259,20 @@ class IAF(Family, nn.Module):
         shape: (D,).
         flows: how many of them.
         hidden: widths of each flow's masked network.
-        context: length of h.
+        features: length of h.
     """
 
-    def __init__(self, shape: Shape, flows: int = 4, hidden: Sequence[int] = (128,), context: int = 32) -> None:
+    def __init__(self, shape: Shape, flows: int = 4, hidden: Sequence[int] = (128,), features: int = 32) -> None:
         nn.Module.__init__(self)
         Family.__init__(self, shape)
-        self.latent, self.context = vector(self.shape, "IAF"), context
-        if min(flows, context) < 1:
-            raise ShapeError(f"IAF: flows and context must be at least 1; got {flows} and {context}.")
-        self.transform = zuko().MAF(self.latent, context, transforms=flows, hidden_features=tuple(hidden)).transform
+        self.latent, self.features = vector(self.shape, "IAF"), features
+        if min(flows, features) < 1:
+            raise ShapeError(f"IAF: flows and features must be at least 1; got {flows} and {features}.")
+        self.transform = zuko().MAF(self.latent, features, transforms=flows, hidden_features=tuple(hidden)).transform
 
     @property
     def size(self) -> int:
-        return 2 * self.latent + self.context
+        return 2 * self.latent + self.features
 
     def __call__(self, phi: Tensor) -> Distribution:
         check_size(self, phi)

@@ -109,7 +109,7 @@ def panels(known: Known) -> Figure:
             _panel(axes, panel, known[panel])
             axes.set_ylabel("" if j else "nats per data point")
             axes.set_xlabel("training samples")
-    fullest = max(figure.axes, key=lambda axes: len(axes.get_legend_handles_labels()[0]))
+    fullest = max(reversed(figure.axes), key=lambda axes: len(axes.get_legend_handles_labels()[0]))
     fullest.legend(loc="lower right", fontsize=7.5)
     return settle(figure)
 
