@@ -85,7 +85,7 @@ def prior_gap(codes: Tensor) -> Tensor:
     z = codes.detach().cpu().double()
     try:
         fitted = MultivariateNormal(z.mean(0), z.T.cov(correction=0).reshape(z.shape[1], z.shape[1]))
-    except (ValueError, torch.linalg.LinAlgError) as error:  # the latter where PyTorch's own checks are off
+    except (ValueError, RuntimeError) as error:  # the latter where PyTorch's own checks are off
         raise DataError(f"{len(z)} codes do not fill their {z.shape[1]} dimensions: no normal can be fitted.") from error
     prior = MultivariateNormal(torch.zeros_like(z[0]), torch.eye(z.shape[1], dtype=z.dtype))
     gap: Tensor = fitted.log_prob(z) - prior.log_prob(z)

@@ -191,7 +191,7 @@ def draw(known: Known) -> Figure:
         axes = figure.add_subplot(1, len(known), i + 1)
         _panel(axes, panel, known[panel])
         axes.set_ylabel("" if i else "nats per data point")
-    figure.axes[0].legend(loc="lower right", fontsize=7.5)
+    figure.axes[0].legend(loc="upper left", fontsize=7.5)
     return settle(figure)
 
 
