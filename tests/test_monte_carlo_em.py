@@ -187,3 +187,14 @@ class Folded(nn.Module):
 
     def forward(self, z: Tensor) -> torch.distributions.Distribution:
         return torch.distributions.Independent(torch.distributions.Normal(z.square(), torch.full_like(z, 2.0)), 1)
+
+
+def test_each_row_of_a_batch_meets_its_own_chain() -> None:
+    """Whatever the order of the batch: the loss is -mean_B log p(x_n, z_n) at the chains of its rows."""
+    o = oracle()
+    model, x, em, _ = chains(o, 40, 5)
+    rows = torch.arange(39, -1, -3)
+    em.meet(rows)
+    loss, _ = em(model, x[rows], 1)  # no E-step at step 1
+    paired = model.log_joint(x, em.z.unsqueeze(0))[0, rows].mean()
+    assert float(loss.detach()) == pytest.approx(-float(paired.detach()), rel=1e-12)

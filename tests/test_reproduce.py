@@ -69,7 +69,9 @@ def test_a_curve_is_measured_with_the_model_of_that_moment(tmp_path: Path) -> No
     followed = follow(small(), tmp_path, 10_000)
     learner = trained(small(), tmp_path)
     data = small().data()
-    assert bounds(learner, data.train, data.test) == {k: followed.rows[-1][k] for k in ("train", "test")}
+    assert bounds(learner, data.train, data.test) == {k: followed.rows[-1][k] for k in ("train", "test", "test_se")}
+    each = elbo(learner.model, data.test).elbo
+    assert followed.rows[-1]["test_se"] == pytest.approx(float(each.std()) / len(each) ** 0.5)
     with (tmp_path / "small" / "points.csv").open() as lines:
         rows = list(csv.DictReader(lines))
     assert [float(r["test"]) for r in rows] == [r["test"] for r in followed.rows]

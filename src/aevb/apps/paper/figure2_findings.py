@@ -27,7 +27,8 @@ def _compared(panel: str, algorithm: str, split: str, row: Row) -> dict[str, Any
     place = {"panel": panel, "algorithm": algorithm, "split": split, "samples": int(row["samples"])}
     ours = round(row[split], 2)
     difference = {} if paper is None else {"paper": round(paper, 2), "ours - paper": round(ours - paper, 2)}
-    return {**place, "ours": ours, **difference}
+    error = {"se": round(row[f"{split}_se"], 2)} if f"{split}_se" in row else {}
+    return {**place, "ours": ours, **difference, **error}
 
 
 def above_paper(rows: Sequence[Mapping[str, Any]]) -> list[str]:
