@@ -207,7 +207,9 @@ def test_a_flow_of_zuko_is_a_prior_as_it_is() -> None:
         loss.backward()
 
 
-@pytest.mark.parametrize("posterior", ["normal", "full-normal", "planar", "sylvester", "iaf", "logistic"])
+@pytest.mark.parametrize(
+    "posterior", ["normal", "full-normal", "low-rank-normal", "planar", "sylvester", "iaf", "householder", "logistic"]
+)
 def test_a_flow_prior_goes_with_every_posterior_over_the_line(posterior: str) -> None:
     model = Recipe.load("bernoulli").override([f"posterior={posterior}", "prior=flow", "latent=3"]).model((1, 4, 4))
     x = torch.bernoulli(torch.full((5, 1, 4, 4), 0.5))

@@ -29,6 +29,7 @@ _HOME = {
     "Family": "probability.families",
     "FullNormal": "probability.families",
     "Laplace": "probability.families",
+    "LowRankNormal": "probability.families",
     "Normal": "probability.families",
     "StudentT": "probability.families",
     "BetaBinomial": "probability.counts",
@@ -36,6 +37,7 @@ _HOME = {
     "Poisson": "probability.counts",
     "ZeroInflatedNegativeBinomial": "probability.counts",
     "IAF": "probability.flows",
+    "Householder": "probability.flows",
     "Planar": "probability.flows",
     "Sylvester": "probability.flows",
     "LogisticMixture": "probability.mixtures",
@@ -162,10 +164,11 @@ if TYPE_CHECKING:
         Family,
         FullNormal,
         Laplace,
+        LowRankNormal,
         Normal,
         StudentT,
     )
-    from aevb.probability.flows import IAF, Planar, Sylvester
+    from aevb.probability.flows import IAF, Householder, Planar, Sylvester
     from aevb.probability.mixtures import LogisticMixture
     from aevb.probability.reparameterized import (
         Beta,

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+from torch.distributions import Distribution, Independent, LowRankMultivariateNormal, MultivariateNormal, Normal
 
 from aevb.evaluation.batches import BATCH, Model, batches, inference, kept
 from aevb.evaluation.elbo import Bound, elbo
 from aevb.evaluation.marginal import refuse_point
 from aevb.models.given import conditioned
+from aevb.probability.flows import Reflected
 from aevb.training.randomness import derive
 from aevb.training.train import Indexable
 
@@ -131,8 +132,8 @@ def marginals(p: Distribution) -> Distribution | None:
     if isinstance(p, Independent) and not p.base_dist.event_shape:
         base: Distribution = p.base_dist
         return base
-    if isinstance(p, MultivariateNormal):
-        return Normal(p.loc, p.variance.sqrt(), validate_args=False)
+    if isinstance(p, MultivariateNormal | LowRankMultivariateNormal | Reflected):
+        return Normal(p.mean, p.variance.sqrt(), validate_args=False)
     return None
 
 

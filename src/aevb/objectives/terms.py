@@ -9,7 +9,7 @@ from typing import Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, MultivariateNormal
+from torch.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
@@ -18,6 +18,7 @@ from aevb.models.trace import LatentModel, Trace
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import ELBO, Info
 from aevb.objectives.schedules import Schedule, Step, value
+from aevb.probability.flows import Reflected
 
 LEAST = 2  # data points in a minibatch whose codes are compared with each other
 
@@ -168,7 +169,7 @@ class DIP:
 
 def _mean_covariance(t: Trace) -> Tensor:
     """E_x[Cov_q z], (D, D)."""
-    if isinstance(t.q, MultivariateNormal):
+    if isinstance(t.q, MultivariateNormal | LowRankMultivariateNormal | Reflected):
         return t.q.covariance_matrix.mean(0)
     return torch.diag(t.q.variance.flatten(1).mean(0))
 

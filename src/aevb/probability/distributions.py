@@ -12,13 +12,13 @@ from torch.distributions import (
     Distribution,
     Exponential,
     Independent,
+    LowRankMultivariateNormal,
     MultivariateNormal,
     Normal,
     Transform,
     Weibull,
     biject_to,
     constraints,
-    kl_divergence,
 )
 from torch.distributions.kl import register_kl
 
@@ -354,11 +354,13 @@ def _kl_point(q: Delta, p: Distribution) -> Tensor:
     return q.value.new_full(q.batch_shape, torch.inf)
 
 
-def _kl_full_diagonal(q: MultivariateNormal, p: Independent[Any]) -> Tensor:
-    """KL of a full-covariance normal from a diagonal one, closed form."""
+def kl_from_diagonal(q: Distribution, p: Independent[Any]) -> Tensor:
+    """KL(q ‖ N(m, diag s²)) of a normal q of any covariance: ½ Σ_d [(μ_d - m_d)² + Σ_dd] / s_d² + log 2π s_d², less H[q]."""
     if not isinstance(p.base_dist, Normal):
         raise NotImplementedError
-    return kl_divergence(q, MultivariateNormal(p.mean, scale_tril=torch.diag_embed(p.stddev), validate_args=False))
+    far = ((q.mean - p.mean) ** 2 + q.variance) / p.variance
+    cross: Tensor = 0.5 * (far + (2 * math.pi * p.variance).log()).sum(-1)
+    return cross - q.entropy()
 
 
 def _kl_uniform_normal(q: Uniform, p: Normal) -> Tensor:
@@ -377,4 +379,5 @@ def _kl_weibull_exponential(q: Weibull, p: Exponential) -> Tensor:
 register_kl(Uniform, Normal)(_kl_uniform_normal)
 register_kl(Weibull, Exponential)(_kl_weibull_exponential)
 register_kl(Delta, Distribution)(_kl_point)
-register_kl(MultivariateNormal, Independent)(_kl_full_diagonal)
+register_kl(MultivariateNormal, Independent)(kl_from_diagonal)
+register_kl(LowRankMultivariateNormal, Independent)(kl_from_diagonal)

@@ -141,6 +141,36 @@ class FullNormal(Family):
         return torch.distributions.MultivariateNormal(phi[..., :n], scale_tril=tril, validate_args=False)
 
 
+class LowRankNormal(Family):
+    """N(μ, W Wᵀ + diag σ²), correlated along a few directions: φ = (μ, log σ², W row by row).
+
+    Between `Normal`, of D variances, and `FullNormal`, whose D (D + 1) / 2 numbers are many for a network to give.
+
+    Args:
+        shape: (D,).
+        rank: R, columns of W.
+    """
+
+    def __init__(self, shape: Shape, rank: int = 2) -> None:
+        super().__init__(shape)
+        if len(self.shape) != 1:
+            raise ShapeError(f"LowRankNormal is over vectors; got the shape {tuple(self.shape)}. Use Normal, or flatten.")
+        if rank < 1:
+            raise ShapeError(f"LowRankNormal: rank must be at least 1; got {rank}. Without any it is Normal.")
+        self.rank = rank
+
+    @property
+    def size(self) -> int:
+        return self.shape[0] * (2 + self.rank)
+
+    def __call__(self, phi: Tensor) -> Distribution:
+        check_size(self, phi)
+        n = self.shape[0]
+        loc, log_variance, factor = phi.split((n, n, n * self.rank), -1)
+        parts = loc, factor.unflatten(-1, (n, self.rank)), scale_from_log_variance(log_variance) ** 2
+        return torch.distributions.LowRankMultivariateNormal(*parts, validate_args=False)
+
+
 class Bernoulli(Factorized):
     """Bernoulli from logits φ, App. C.1: log p(x) = Σ x log y + (1 - x) log(1 - y), y = σ(φ).
 

@@ -1,6 +1,7 @@
 """Normalising flows: a draw ε of a normal, bent by functions whose inverse and Jacobian are known (arXiv 1505.05770).
 
-Planar and Sylvester flows are here; autoregressive ones are zuko's, which is imported when the first of them is made.
+Planar, Sylvester and Householder flows are here; autoregressive ones are zuko's, which is imported when the first of them
+is made.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, constraints
+from torch.distributions.kl import register_kl
 
 from aevb.errors import RecipeError, ShapeError
+from aevb.probability.distributions import kl_from_diagonal
 from aevb.probability.families import Family, Shape, check_size, scale_from_log_variance
 
 Bend = Callable[[Tensor], tuple[Tensor, Tensor]]  # x (*, D) → y (*, D) and log |det ∂y/∂x| (*)
@@ -202,6 +205,90 @@ def reflected(x: Tensor, v: Tensor, back: bool = False) -> Tensor:
     for u in units if back else units[::-1]:
         x = x - 2 * u * (u * x).sum(-1, keepdim=True)
     return x
+
+
+class Reflected(Distribution):
+    """z = Q ε, ε ~ N(μ, diag σ²), with Q = H_1 ... H_n a product of reflections: a normal of covariance Q diag(σ²) Qᵀ.
+
+    |det Q| = 1, so that log q(z) = log N(Qᵀ z; μ, σ² I). Its moments are those of the normal that it is.
+
+    Args:
+        base: N(μ, diag σ²), batch (*), event (D).
+        v: (*, n, D), the vectors of the reflections.
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+    has_rsample = True
+
+    def __init__(self, base: Distribution, v: Tensor) -> None:
+        self.base, self.v = base, v
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.independent(constraints.real, 1)
+
+    @property
+    def mean(self) -> Tensor:
+        return reflected(self.base.mean, self.v)
+
+    @property
+    def columns(self) -> Tensor:
+        """Qᵀ, (*, D, D): its row d is column d of Q."""
+        d = self.event_shape[0]
+        eye = torch.eye(d, dtype=self.v.dtype, device=self.v.device)
+        return reflected(eye.expand(*self.batch_shape, d, d), self.v.unsqueeze(-3))
+
+    @property
+    def covariance_matrix(self) -> Tensor:
+        rows = self.columns * self.base.stddev.unsqueeze(-1)
+        return rows.mT @ rows
+
+    @property
+    def variance(self) -> Tensor:
+        return (self.columns.square() * self.base.variance.unsqueeze(-1)).sum(-2)
+
+    def entropy(self) -> Tensor:
+        return self.base.entropy()
+
+    def rsample(self, sample_shape: Any = ()) -> Tensor:
+        return reflected(self.base.rsample(torch.Size(sample_shape)), self.v)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        log_q: Tensor = self.base.log_prob(reflected(value, self.v, back=True))
+        return log_q
+
+
+class Householder(Family):
+    """A normal turned by Householder reflections, all from the network (Tomczak & Welling 2016, arXiv 1611.09630).
+
+        z ← H_i z,   H_i = I - 2 v_i v_iᵀ / |v_i|²
+
+    Volume is preserved, and the KL to a normal prior has a closed form. n reflections give any rotation for n ≥ D: a full
+    covariance from n D + 2 D numbers. φ = (μ, log σ², v_1, ..., v_n).
+
+    Args:
+        shape: (D,).
+        reflections: n.
+    """
+
+    def __init__(self, shape: Shape, reflections: int = 10) -> None:
+        super().__init__(shape)
+        self.latent, self.reflections = vector(self.shape, "Householder"), reflections
+        if reflections < 1:
+            raise ShapeError(f"Householder: reflections must be at least 1; got {reflections}. Without any it is Normal.")
+
+    @property
+    def size(self) -> int:
+        return (2 + self.reflections) * self.latent
+
+    def __call__(self, phi: Tensor) -> Distribution:
+        check_size(self, phi)
+        v = phi[..., 2 * self.latent :].unflatten(-1, (self.reflections, self.latent))
+        return Reflected(around(phi, self.latent), v)
+
+
+register_kl(Reflected, Independent)(kl_from_diagonal)
 
 
 def sylvester(x: Tensor, r: Tensor, r_too: Tensor, b: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

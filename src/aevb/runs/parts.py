@@ -30,6 +30,7 @@ Parts = Mapping[str, Callable[..., Any]]
 FAMILIES: Parts = {
     "normal": families.Normal,
     "full-normal": families.FullNormal,
+    "low-rank-normal": families.LowRankNormal,
     "bernoulli": families.Bernoulli,
     "continuous-bernoulli": families.ContinuousBernoulli,
     "categorical": families.Categorical,
@@ -50,6 +51,7 @@ FAMILIES: Parts = {
     "planar": flows.Planar,
     "sylvester": flows.Sylvester,
     "iaf": flows.IAF,
+    "householder": flows.Householder,
     "homoscedastic-normal": scales.HomoscedasticNormal,
     "optimal-normal": scales.OptimalNormal,
     "logistic-mixture": mixtures.LogisticMixture,
@@ -59,7 +61,9 @@ FAMILIES: Parts = {
     "zero-inflated-negative-binomial": counts.ZeroInflatedNegativeBinomial,
     "von-mises": circular.VonMises,
 }
-POSTERIORS_ONLY = ("full-normal", "delta", "uniform", "dirichlet", "planar", "sylvester", "iaf")
+POSTERIORS_ONLY = (
+    *("full-normal", "low-rank-normal", "delta", "uniform", "dirichlet", "planar", "sylvester", "iaf", "householder"),
+)
 LIKELIHOODS_ONLY = (  # without a derivative of their draws, or with a σ that no x moves
     *("bernoulli", "continuous-bernoulli", "categorical", "discretized-logistic", "logistic-mixture", "beta-binomial"),
     *("poisson", "negative-binomial", "zero-inflated-negative-binomial", "von-mises"),
