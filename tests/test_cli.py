@@ -382,6 +382,9 @@ def test_recipes_lists_and_prints_them(tmp_path: Path) -> None:
     assert "# cross-entropy on grey levels" in text
     (tmp_path / "own.toml").write_text(text)
     assert good("recipes", tmp_path / "own.toml") == text
+    (tmp_path / "own.toml").write_text(text.replace("samples = 1\n", "samples = 1\nbeta = 3.0\n"))
+    assert "- β KL(q(z|x) ‖ p(z)),  β = 3" in good("recipes", tmp_path / "own.toml")
+    assert strict(good("recipes", "aevb", "--json"))["objective"]["estimator"] == "B"
 
 
 def test_data_lists_and_describes_them() -> None:

@@ -17,6 +17,7 @@ from aevb.data.dataset import Dataset
 from aevb.data.sources import load_data
 from aevb.errors import AevbError, DataError, RecipeError
 from aevb.objectives.schedules import Linear
+from aevb.runs.equations import equation
 from aevb.runs.fit import fit
 from aevb.runs.parts import AXES, FAMILIES
 from aevb.runs.recipe import DEFAULTS, Recipe, parse_value, recipe_names
@@ -89,6 +90,7 @@ def test_a_recipe_says_what_it_is(name: str) -> None:
     assert len(settings["title"]) > 20
     assert settings["paper"]
     assert settings["latent"] >= 2
+    assert equation(Recipe.load(name))  # a new part has its own in runs/equations.py
     assert settings["training"]["samples"] >= 100_000
 
 

@@ -339,11 +339,11 @@ def runs(json_: Json = False) -> None:
 
 @app.command(epilog=examples("aevb recipes", "aevb recipes beta-vae"))
 def recipes(name: Annotated[str | None, typer.Argument(help="Print this recipe.")] = None, json_: Json = False) -> None:
-    """List the recipes, or print one: its TOML can be saved, changed and given to train --recipe FILE.toml."""
-    from aevb.runs.index import recipe_summaries, recipe_text
+    """List the recipes, or print one under its equation: to be saved, changed and given to train --recipe FILE.toml."""
+    from aevb.runs.index import recipe_details, recipe_summaries, recipe_text
 
     if name is not None:
-        print(recipe_text(name))
+        show.print_json(recipe_details(name)) if json_ else print(recipe_text(name))
     elif json_:
         show.print_json(recipe_summaries())
     else:

@@ -9,6 +9,7 @@ from typing import Any
 
 from aevb.data.sources import load_data
 from aevb.errors import AevbError
+from aevb.runs.equations import equation, headed
 from aevb.runs.files import busy
 from aevb.runs.recipe import Recipe, recipe_names
 from aevb.runs.store import Run, all_runs
@@ -52,11 +53,16 @@ def recipe_summaries() -> list[dict[str, str]]:
 
 
 def recipe_text(name: str) -> str:
-    """The TOML of a recipe, with its comments."""
-    Recipe.load(name)  # for its error message
-    if Path(name).suffix == ".toml":
-        return Path(name).read_text(encoding="utf-8").rstrip()
-    return resources.files("aevb.runs").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8").rstrip()
+    """The TOML of a recipe, with its comments, under its equation, which is a comment too."""
+    recipe, own = Recipe.load(name), Path(name).suffix == ".toml"
+    file = Path(name) if own else resources.files("aevb.runs").joinpath("recipes", f"{name}.toml")
+    return headed(recipe, file.read_text(encoding="utf-8")).rstrip()
+
+
+def recipe_details(name: str) -> dict[str, Any]:
+    """What it is, its equation, and all settings, defaults filled in."""
+    recipe = Recipe.load(name)
+    return {"recipe": recipe.name, "equation": equation(recipe), **recipe.settings}
 
 
 def describe_data(source: str, data_dir: Path | None = None) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from aevb.objectives.wake_sleep import WakeSleep
 from aevb.probability import circular, counts, families, flows, mixtures, reparameterized, scales
 from aevb.training.optimizers import SGD, Adagrad, Adam
 
-Parts = Mapping[str, Callable[..., Any]]
+Parts = Mapping[str, Callable[..., Any]]  # each has its equation in equations.py
 
 FAMILIES: Parts = {
     "normal": families.Normal,
