@@ -31,6 +31,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print strict JSON instead of
 Count = Annotated[int, typer.Option("-n", min=1, help="How many.")]
 Out = Annotated[Path | None, typer.Option(help="Where to write; beside the run by default.")]
 Seed = Annotated[int, typer.Option(help="Seed of the random draws.")]
+GivenOption = Annotated[
+    str | None, typer.Option(help="Of a conditional run: a class, by name or number; by default each class in turn.")
+]
 SplitOption = Annotated[Part, typer.Option("--split", help="Which part of the data.")]
 
 
@@ -189,9 +192,7 @@ def sample(
     out: Out = None,
     seed: Seed = 0,
     draw: bool = False,
-    given: Annotated[
-        str | None, typer.Option(help="Of a conditional run: a class, by name or number; by default each class in turn.")
-    ] = None,
+    given: GivenOption = None,
 ) -> None:
     """Generate: z ~ p(z), then the mean of p(x|z) (or a draw from it, with --draw). A .npy for --out keeps the numbers."""
     from aevb.apps import plots
@@ -218,11 +219,11 @@ def reconstruct(
     from aevb.apps import plots
 
     opened = actions.open_run(run)
-    opened.recipe.unconditional("aevb reconstruct")
-    x, model = actions.rows_of(opened, split, data_dir)[:n], opened.model()
+    rows, model = actions.rows_of(opened, split, data_dir).take(n), opened.model()
+    x, given = rows[:], opened.recipe.context().given(rows)
     with torch.no_grad():
-        y = model.decode(model.encode(x)).mean
-    actions.deliver(opened, out, "reconstructions", y, lambda: plots.reconstructions(model, x))
+        y = model.decode(model.encode(x, given), given).mean
+    actions.deliver(opened, out, "reconstructions", y, lambda: plots.reconstructions(model, x, given=given))
 
 
 @app.command(epilog=examples("aevb encode --out codes.npy", "aevb encode --split train --samples 5 --out draws.npy"))
@@ -250,6 +251,7 @@ def encode(
 def decode(
     codes: Annotated[Path, typer.Argument(help="A .npy file with codes, (N, D).")],
     run: Annotated[str | None, typer.Option(help="A run's folder or name; the latest one by default.")] = None,
+    given: GivenOption = None,
     out: Out = None,
 ) -> None:
     """Decode codes to data: the mean of p(x|z)."""
@@ -258,9 +260,9 @@ def decode(
     from aevb.apps import plots
 
     opened = actions.open_run(run)
-    opened.recipe.unconditional("aevb decode")
+    z = actions.read_codes(codes, opened)
     with torch.no_grad():
-        x = opened.model().decode(actions.read_codes(codes, opened)).mean
+        x = opened.model().decode(z, actions.contexts(opened, given, len(z))).mean
     shown = x[:100]
     actions.deliver(opened, out, "decoded", x, lambda: plots.decoded(shown, columns=10, title=f"decoded from {codes.name}"))
 
@@ -278,12 +280,14 @@ def interpolate(
     from aevb.apps import plots
 
     opened = actions.open_run(run)
-    opened.recipe.unconditional("aevb interpolate")
     rows, model = actions.rows_of(opened, split, data_dir), opened.model()
     few = min(len(rows) // 2 * 2, 16)
     a, b = ([pair[0]], [pair[1]]) if pair else (list(range(0, few, 2)), list(range(1, few, 2)))
     actions.within([*a, *b] or [1], rows, split)
-    actions.save_figure(opened, out, "interpolations", plots.interpolations(model, rows[a], rows[b], steps=steps))
+    y = opened.recipe.context().given(rows)
+    ends = None if y is None else (y[a], y[b])
+    figure = plots.interpolations(model, rows[a], rows[b], steps=steps, given=ends)
+    actions.save_figure(opened, out, "interpolations", figure)
 
 
 @app.command(epilog=examples("aevb traverse", "aevb traverse --index 7 --dims 5"))
@@ -300,11 +304,11 @@ def traverse(
     from aevb.evaluation.elbo import elbo
 
     opened = actions.open_run(run)
-    opened.recipe.unconditional("aevb traverse")
-    rows, model = actions.rows_of(opened, split, data_dir), opened.model()
+    rows, model, context = actions.rows_of(opened, split, data_dir), opened.model(), opened.recipe.context()
     actions.within([index], rows, split)
-    kl = elbo(model, rows).kl.mean(0)
-    actions.save_figure(opened, out, "traversals", plots.traversals(model, rows[[index]][0], kl, dims=dims))
+    kl, y = elbo(model, context.rows(rows, "cpu")).kl.mean(0), context.given(rows)
+    figure = plots.traversals(model, rows[[index]][0], kl, dims=dims, given=None if y is None else y[[index]])
+    actions.save_figure(opened, out, "traversals", figure)
 
 
 @app.command(epilog=examples("aevb plot", "aevb plot RUN --only manifold --only latent"))

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure
 
 from aevb.apps import plots
 from aevb.data.dataset import Dataset
-from aevb.data.labels import one_hot
 from aevb.errors import AevbError, suggest
 from aevb.evaluation.elbo import elbo
 from aevb.evaluation.generation import generate
 from aevb.evaluation.latent import encode
 from aevb.models.vae import VAE
+from aevb.runs.recipe import Context
 from aevb.runs.store import Run
 
 FIGURES = ("loss", "reconstructions", "samples", "latent", "interpolations", "traversals", "manifold")
@@ -31,7 +30,6 @@ def draw_all(
             raise AevbError(f"There is no figure {name!r}.{suggest(name, FIGURES)}")
         if name not in figures:
             why = "a manifold needs two latents" if name == "manifold" else "its test split has too few rows"
-            why = "its model is conditioned on labels" if run.recipe.context().classes else why
             raise AevbError(f"The figure {name!r} does not fit this run: {why}. Possible: {', '.join(figures)}.")
     written: list[Path] = []
     for name in only or figures:
@@ -43,35 +41,25 @@ def draw_all(
 
 def fitting(run: Run, model: VAE, data: Dataset) -> Iterator[tuple[str, Callable[[], Figure]]]:
     """The figures that make sense for a run, by name, each ready to be drawn."""
-    if run.recipe.context().classes:
-        yield from fitting_contexts(run, model, data)
-        return
-    test = data.test
+    test, context = data.test, run.recipe.context()
+    rows, y = context.rows(test, "cpu"), context.given(test)
     pair = len(test) // 2 * 2
     yield "loss", lambda: plots.loss_curves(run.metrics(), f"{data.name}, {run.recipe.name}")
-    yield "reconstructions", lambda: plots.reconstructions(model, test[:20])
-    yield "samples", lambda: plots.samples(model)
+    yield "reconstructions", lambda: plots.reconstructions(model, test[:20], given=None if y is None else y[:20])
+    yield "samples", lambda: plots.samples(model) if y is None else by_class(model, context)
     if len(test) >= 3:  # t-SNE asks for as many
-        yield "latent", lambda: plots.latent_scatter(encode(model, test), test.labels, data.class_names, data.name)
+        yield "latent", lambda: plots.latent_scatter(encode(model, rows), test.labels, data.class_names, data.name)
     if pair:
-        ends = test[: min(pair, 16) : 2], test[1 : min(pair, 16) : 2]
-        yield "interpolations", lambda: plots.interpolations(model, *ends)
-    yield "traversals", lambda: plots.traversals(model, test[:1][0], _kl(model, data))
+        a, b = slice(0, min(pair, 16), 2), slice(1, min(pair, 16), 2)
+        ends = None if y is None else (y[a], y[b])
+        yield "interpolations", lambda: plots.interpolations(model, test[a], test[b], given=ends)
+    first = None if y is None else y[:1]
+    yield "traversals", lambda: plots.traversals(model, test[:1][0], elbo(model, rows).kl.mean(0), given=first)
     if run.recipe.settings["latent"] == 2:
-        yield "manifold", lambda: plots.manifold(model)
+        yield "manifold", lambda: plots.manifold(model, given=first)
 
 
-def fitting_contexts(run: Run, model: VAE, data: Dataset) -> Iterator[tuple[str, Callable[[], Figure]]]:
-    """As `fitting`, where the labels are contexts: samples stand in a column for each class."""
-    context, test = run.recipe.context(), data.test.take(20)
-    yield "loss", lambda: plots.loss_curves(run.metrics(), f"{data.name}, {run.recipe.name}")
-    if test.labels is not None and len(test):
-        given = one_hot(test.labels, context.classes)
-        yield "reconstructions", lambda: plots.reconstructions(model, test[:], given=given)
+def by_class(model: VAE, context: Context) -> Figure:
+    """Samples of a model that is conditioned on labels, a column for each class."""
     each = context.each(10 * context.classes)
-    new = generate(model, len(each), given=each)
-    yield "samples", lambda: plots.decoded(new, context.classes, "Samples, a column for each class")
-
-
-def _kl(model: VAE, data: Dataset) -> torch.Tensor:
-    return elbo(model, data.test).kl.mean(0)
+    return plots.decoded(generate(model, len(each), given=each), context.classes, "Samples, a column for each class")

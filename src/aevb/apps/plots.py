@@ -150,16 +150,24 @@ def _page(x: Tensor, columns: int | None, title: str, caption: str) -> Figure:
 
 
 @styled
-def manifold(model: Model, n: int = 20, dims: tuple[int, int] | None = None, title: str = "Manifold") -> Figure:
+def manifold(
+    model: Model,
+    n: int = 20,
+    dims: tuple[int, int] | None = None,
+    title: str = "Manifold",
+    given: Tensor | None = None,
+) -> Figure:
     """The means of p(x|z) over a plane of latents, z = Φ⁻¹(u), at the n x n cell centres u of the unit square.
 
     Φ is the normal distribution function, so that equal areas have equal prior mass (Fig. 4 of arXiv 1312.6114).
 
     Args:
         dims: the latents that run along x and up along y; the others stay at 0. Needed only for more than two latents.
+        given: the context (1, *C) of the whole plane.
     """
     with inference(model, 0) as device:
-        size = model.sample_latent(1).flatten(1).shape[1]
+        context = None if given is None else given.to(device)
+        size = model.sample_latent(1, context).flatten(1).shape[1]
         if dims is None and size != 2:
             raise DataError(
                 f"A manifold is a plane, but this model has {size} latents: choose two, such as dims=(0, 1); the others "
@@ -171,7 +179,7 @@ def manifold(model: Model, n: int = 20, dims: tuple[int, int] | None = None, tit
         ticks = torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n).float()
         z = torch.zeros(n, n, size, device=device)
         z[..., across], z[..., up] = ticks.to(device), ticks.flip(0).to(device).unsqueeze(1)
-        y = _decode(model, z.flatten(0, 1))
+        y = _decode(model, z.flatten(0, 1), context)
     limits = common_limits(y)
     picture = image_grid(as_tiles(y, limits, n, n), n, 0 if _seamless(y) else GAP)
     at = [(0.5, "0")] + [((i + 0.5) / n, _number(ticks[i])) for i in {0, n // 4, n - 1 - n // 4, n - 1} if 2 * i + 1 != n]
@@ -190,18 +198,34 @@ def _seamless(y: Tensor) -> bool:
 
 
 @styled
-def interpolations(model: Model, a: Tensor, b: Tensor, steps: int = 11, title: str = "Interpolations") -> Figure:
-    """From a to b (N, *X each): the means of p(x|z) at z = (1-t) E[q(z|a)] + t E[q(z|b)], t = 0, ..., 1 in equal steps."""
+def interpolations(
+    model: Model,
+    a: Tensor,
+    b: Tensor,
+    steps: int = 11,
+    title: str = "Interpolations",
+    given: tuple[Tensor, Tensor] | None = None,
+) -> Figure:
+    """From a to b (N, *X each): the means of p(x|z) at z = (1-t) E[q(z|a)] + t E[q(z|b)], t = 0, ..., 1 in equal steps.
+
+    Where a and b have contexts, `given` (N, *C each), these go along the same line.
+    """
     if a.shape != b.shape:
         raise ShapeError(f"Both ends need the same shape; got {tuple(a.shape)} and {tuple(b.shape)}.")
     with inference(model, 0) as device:
-        start, end = _encode(model, a.to(device)), _encode(model, b.to(device))
-        z = torch.lerp(start.unsqueeze(1), end.unsqueeze(1), torch.linspace(0, 1, steps, device=device).view(1, -1, 1))
-        y = _decode(model, z.flatten(0, 1))
+        from_, to = (None, None) if given is None else (y.to(device) for y in given)
+        z = _line(_encode(model, a.to(device), from_), _encode(model, b.to(device), to), steps)
+        y = _decode(model, z, None if from_ is None or to is None else _line(from_, to, steps))
     limits, rows, columns = common_limits(a, b, y), len(a), steps + 2
     parts = [(a, 1), (y, steps), (b, 1)]
     blocks = [image_grid(as_tiles(x, limits, rows, columns), c, GAP) for x, c in parts]
     return sheet(stack(blocks, 1, 14), title, "Data at the margins, decoded points of a line between" + _legend(y, limits))
+
+
+def _line(a: Tensor, b: Tensor, steps: int) -> Tensor:
+    """From a to b (N, *), one after another: (N steps, *)."""
+    t = torch.linspace(0, 1, steps, device=a.device).view(1, -1, *[1] * (a.ndim - 1))
+    return torch.lerp(a.unsqueeze(1), b.unsqueeze(1), t).flatten(0, 1)
 
 
 @styled
@@ -213,6 +237,7 @@ def traversals(
     span: float = 2.5,
     steps: int = 11,
     title: str = "Traversals",
+    given: Tensor | None = None,
 ) -> Figure:
     """One row per latent, those of the largest KL first: the means of p(x|z) while it moves from -span to span.
 
@@ -221,17 +246,19 @@ def traversals(
         kl_per_dimension: (D,), nats of KL(q(z|x) ‖ p(z)) for each latent, as `evaluation` measures it. Where q does not
             factorise there is only one number: the latents then come in their own order.
         dims: at most so many rows.
+        given: the context (1, *C) of x, which stays too.
     """
     kl = kl_per_dimension.detach().cpu()
     with inference(model, 0) as device:
-        prior = torch.zeros_like(model.sample_latent(1).flatten(1))
-        centre = prior if x is None else _encode(model, x.unsqueeze(0).to(device))
+        context = None if given is None else given.to(device)
+        prior = torch.zeros_like(model.sample_latent(1, context).flatten(1))
+        centre = prior if x is None else _encode(model, x.unsqueeze(0).to(device), context)
         known = len(kl) == centre.shape[1] and bool(kl.isfinite().all())
         order = (kl.argsort(descending=True, stable=True) if known else torch.arange(centre.shape[1]))[:dims]
         z = centre.repeat(len(order), steps, 1)
         for row, dim in enumerate(order.tolist()):
             z[row, :, dim] = torch.linspace(-span, span, steps, device=device)
-        y = _decode(model, z.flatten(0, 1))
+        y = _decode(model, z.flatten(0, 1), context)
     limits = common_limits(y)
     picture = image_grid(as_tiles(y, limits, len(order), steps), steps, GAP)
     high, wide = (picture.shape[0] + GAP) / len(order), (picture.shape[1] + GAP) / steps
@@ -362,7 +389,8 @@ def _encode(model: Model, x: Tensor, given: Tensor | None = None) -> Tensor:
 
 def _decode(model: Model, z: Tensor, given: Tensor | None = None) -> Tensor:
     """(N, D) → the means of p(x|z), (N, *X), on the CPU."""
-    return model.decode(z.reshape(-1, *model.sample_latent(1, given).shape[1:]), given).mean.cpu()
+    one = None if given is None else given[:1]
+    return model.decode(z.reshape(-1, *model.sample_latent(1, one).shape[1:]), given).mean.cpu()
 
 
 def _legend(x: Tensor, limits: tuple[float, float]) -> str:

@@ -36,6 +36,7 @@ from aevb.evaluation.marginal import (
     refuse_point,
 )
 from aevb.evaluation.reciprocal import reciprocal
+from aevb.models.given import Batch, Pair, arguments, conditioned
 from aevb.probability.hmc import HMC, LogDensity, adapted
 from aevb.training.memory import keep_freed_memory
 from aevb.training.randomness import derive
@@ -54,9 +55,9 @@ class Annealing:
     Attributes:
         temperatures: T; the estimates tighten as 1/T.
         leapfrogs: steps of each HMC path, of which there is one per temperature.
-        start: r, x (B, *X) → a distribution of z; the prior p(z) if None. From `model.posterior` the way is shorter; a mode
-            of p(z|x) that q(z|x) does not know then widens the bracket, which holds nevertheless. Where p(z) has density r
-            must have some: of a uniform q(z|x) the lower bound is loose and the upper one infinite.
+        start: r, x (B, *X), or x and y of pairs, → a distribution of z; the prior if None. From `model.posterior` the way is
+            shorter; a mode of p(z|x) that q(z|x) does not know then widens the bracket, which holds nevertheless. Where p(z)
+            has density r must have some: of a uniform q(z|x) the lower bound is loose and the upper one infinite.
     """
 
     temperatures: int = 500
@@ -108,7 +109,8 @@ def log_marginal_ais(
     separate chains and then kept, so that p̂(x) is unbiased, whatever the chains do.
 
     Args:
-        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers.
+        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers; with
+            contexts, `Pairs`, the estimate is of log p(x|y).
         chains: K.
         memory: how many numbers to decode at a time; by default what is fastest on the model's device.
         progress: called with (transitions so far, N K T).
@@ -120,9 +122,10 @@ def log_marginal_ais(
     count = Counter(len(data) * chains * annealing.temperatures, progress)
     keep_freed_memory()
     with inference(model, derive(seed, "annealing")) as device:
-        rows = max(1, _memory(memory, device) // next(batches(data, 1, device)).numel())
+        x, *_ = arguments(next(batches(data, 1, device)))
+        rows = max(1, _memory(memory, device) // x.numel())
         points = max(1, rows // max(chains, PILOT_CHAINS))
-        parts = [_upwards(Bridge(model, x, annealing), chains, rows, count) for x in batches(data, points, device)]
+        parts = [_upwards(Bridge(model, b, annealing), chains, rows, count) for b in batches(data, points, device)]
     return joined(parts)
 
 
@@ -132,6 +135,7 @@ def bidirectional(
     chains: int = 16,
     annealing: Annealing = Annealing(),
     *,
+    given: Tensor | None = None,
     seed: int = 0,
     memory: int | None = None,
     progress: Progress | None = None,
@@ -143,14 +147,20 @@ def bidirectional(
     they are like these; q(z|x) takes no part in it (unless it is the start).
 
     Args, and step sizes: as in `log_marginal_ais`; progress is called with (transitions so far, 2 n K T).
+        given: of a conditional model the contexts y, (n, *C), or (1, *C) for all: the bracket is of log p(x|y).
     """
     _check(min(n, chains), memory)
     count = Counter(2 * n * chains * annealing.temperatures, progress)
     keep_freed_memory()
     with inference(model, derive(seed, "bidirectional")) as device:
-        rows = max(1, _memory(memory, device) // model.decode(model.sample_latent(1)).event_shape.numel())
-        latents = (model.sample_latent(points) for points in _chunks(n, rows // max(chains, PILOT_CHAINS)))
-        parts = [_bracket(model, z, annealing, chains, rows, count) for z in latents]
+        y = None if given is None else given.to(device).expand(n, *given.shape[1:])
+        one = None if y is None else y[:1]
+        rows = max(1, _memory(memory, device) // model.decode(model.sample_latent(1, one), one).event_shape.numel())
+        parts = []
+        for i in torch.arange(n, device=device).split(max(1, rows // max(chains, PILOT_CHAINS))):
+            context = None if y is None else y[i]
+            z = model.sample_latent(len(i), context)
+            parts.append(_bracket(model, z, context, annealing, chains, rows, count))
     lower, upper = (joined(side) for side in zip(*((b.lower, b.upper) for b in parts), strict=True))
     return Bracket(lower, upper, torch.cat([b.x for b in parts]))
 
@@ -163,14 +173,15 @@ def temperatures(count: int, steepness: float = 4.0) -> list[float]:
 
 
 class Bridge:
-    """The path of densities of a batch x (B, *X), over u (K, B, D) ∈ ℝᴰ with z = T(u): T is the identity for real z.
+    """The path of densities of a batch x (B, *X), or of a `Pair`, over u (K, B, D) ∈ ℝᴰ with z = T(u), T = 1 for real z.
 
     log f_β(u) = log r(z) + log |det ∂z/∂u| + β (log p(x, z) - log r(z))
     """
 
-    def __init__(self, model: Model, x: Tensor, path: Annealing) -> None:
-        self.model, self.x, self.path = model, x, path
-        self.start = path.start(x) if path.start else model.trace(x).p
+    def __init__(self, model: Model, batch: Batch, path: Annealing) -> None:
+        self.model, self.x = conditioned(model, batch)
+        self.path = path
+        self.start = path.start(*arguments(batch)) if path.start else self.model.trace(self.x).p
         refuse_point(self.start)
         self.transform = _unconstraining(self.start)
         self.shape = self.transform.inverse_shape(self.start.event_shape)
@@ -233,10 +244,12 @@ def _upwards(bridge: Bridge, chains: int, rows: int, count: Callable[[int], None
     return estimated(weights, chains)
 
 
-def _bracket(model: Model, z: Tensor, path: Annealing, chains: int, rows: int, count: Callable[[int], None]) -> Bracket:
-    """Both bounds of data made of z (B, *Z)."""
-    x = model.decode(z).sample()
-    bridge = Bridge(model, x, path)
+def _bracket(
+    model: Model, z: Tensor, y: Tensor | None, path: Annealing, chains: int, rows: int, count: Callable[[int], None]
+) -> Bracket:
+    """Both bounds of data made of z (B, *Z), and of contexts y (B, *C) if there are any."""
+    x = model.decode(z, y).sample()
+    bridge = Bridge(model, x if y is None else Pair(x, y), path)
     rungs, u = bridge.rungs(), bridge.to_u(z)
     sizes = list(_chunks(chains, rows // len(x)))
     up = estimated((bridge.log_weights(bridge.draw(k), rungs, count) for k in sizes), chains)

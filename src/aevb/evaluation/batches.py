@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aevb.errors import DataError
-from aevb.models.given import Batch, Pair, conditioned
+from aevb.models.given import Batch, conditioned
 from aevb.models.trace import LatentModel
 from aevb.training.randomness import seeded
 from aevb.training.train import Indexable
@@ -40,24 +40,15 @@ def inference(model: Model, seed: int) -> Iterator[torch.device]:
             module.training = mode
 
 
-def batches(data: Indexable, size: int, device: torch.device) -> Iterator[Tensor]:
-    """The data in order, x (B, *X) with B = `size` but for the last; not for data with contexts."""
-    for batch in _in_order(data, size, device):
-        if isinstance(batch, Pair):
-            raise DataError(
-                "This measure takes no contexts, but the data are pairs. For p(x|y): elbo, log_marginal, evaluate."
-            )
-        yield batch
-
-
 def conditioned_batches(
     model: LatentModel, data: Indexable, size: int, device: torch.device
 ) -> Iterator[tuple[LatentModel, Tensor]]:
-    """As `batches`, each with the model to ask about it: where the data are pairs, the model given their contexts."""
-    return (conditioned(model, batch) for batch in _in_order(data, size, device))
+    """As `batches`, but x alone, with the model to ask about it: of pairs, the model given their contexts."""
+    return (conditioned(model, batch) for batch in batches(data, size, device))
 
 
-def _in_order(data: Indexable, size: int, device: torch.device) -> Iterator[Batch]:
+def batches(data: Indexable, size: int, device: torch.device) -> Iterator[Batch]:
+    """The data in order, x (B, *X) or a `Pair`, with B = `size` but for the last."""
     if not len(data):
         raise DataError("There are no data points to evaluate: the data have length 0. Choose a split that has rows.")
     for start in range(0, len(data), size):

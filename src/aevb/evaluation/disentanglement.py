@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from aevb.errors import DataError, ShapeError
-from aevb.evaluation.batches import Model, batches, inference, kept
+from aevb.evaluation.batches import Model, conditioned_batches, inference, kept
 from aevb.evaluation.marginal import refuse_point
 from aevb.evaluation.surgery import marginals
 from aevb.training.randomness import derive, seeded
@@ -64,14 +64,14 @@ def disentanglement(
     """How far single latents of a model follow single factors (N, F) of the data.
 
     Args:
-        data: x (N, *X), all of which are encoded at a time: a few thousand rows say enough.
+        data: x (N, *X), all of which are encoded at a time: a few thousand rows say enough. Or `Pairs`.
         categories: columns of the factors whose values have no order, such as `sprites.CATEGORIES`.
     """
     with inference(model, derive(seed, "codes")) as device:
-        (x,) = batches(data, len(data), device)
-        q, v = model.posterior(x), factors.to(device)
+        ((given, x),) = conditioned_batches(model, data, len(data), device)
+        q, v = given.posterior(x), factors.to(device)
         refuse_point(q)
-        information, codes = mutual_information(q, v, seed=seed).cpu(), kept(model.encode(x))
+        information, codes = mutual_information(q, v, seed=seed).cpu(), kept(given.encode(x))
     v = factors.cpu()
     scores = sap(codes, v, categories, seed=seed), dci(codes, v, seed=seed), factor_vae_score(codes, v, seed=seed)
     return Disentanglement(information, mig(information, v), *scores)

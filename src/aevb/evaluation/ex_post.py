@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from aevb.errors import DataError, ShapeError
-from aevb.evaluation.batches import BATCH, batches, inference, kept
+from aevb.evaluation.batches import BATCH, conditioned_batches, inference, kept
 from aevb.models.priors import Mixture
 from aevb.models.vae import VAE
 from aevb.probability.families import FullNormal
@@ -49,7 +49,7 @@ def fit_prior(
 
     Args:
         model: trained; its latents are vectors (D).
-        data: x (N, *X), of the train split: a float tensor on the model's device, or what can be indexed like one.
+        data: x (N, *X), of the train split: a float tensor on the model's device, what can be indexed like one, or `Pairs`.
         candidates: numbers of components M to choose from; those for which there are too few codes are passed over.
         seed: of the draws, of what is held out, and of where each fit starts.
 
@@ -74,7 +74,8 @@ def fit_prior(
 def draw_codes(model: VAE, data: Indexable, seed: int) -> np.ndarray[Any, Any]:
     """z_n ~ q(z|x_n), one for each data point, (N, D) in float64."""
     with inference(model, derive(seed, "codes")) as device:
-        z = torch.cat([kept(model.posterior(x).sample()) for x in batches(data, BATCH, device)])
+        walk = conditioned_batches(model, data, BATCH, device)
+        z = torch.cat([kept(given.posterior(x).sample()) for given, x in walk])
     if z.ndim != 2:
         raise ShapeError(f"fit_prior is for latents that are vectors; these have the shape {tuple(z.shape[1:])}.")
     return z.numpy()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aevb.evaluation.batches import Model
+from aevb.models.given import Batch, conditioned
 from aevb.objectives.bounds import Objective
 from aevb.training.randomness import seeded
 
@@ -31,7 +32,7 @@ class GradientNoise:
     draws: int
 
 
-def gradient_noise(model: Model, objective: Objective, x: Tensor, draws: int = 100, *, seed: int = 0) -> GradientNoise:
+def gradient_noise(model: Model, objective: Objective, x: Batch, draws: int = 100, *, seed: int = 0) -> GradientNoise:
     """The variance of an estimator of the gradient, given the minibatch (arXiv 1312.6114, §2.3).
 
         g = ∇ loss(x, ε),   tr Cov_ε(g) ≃ 1/(S - 1) Σ_s |g_s - ḡ|²,   s = 1..S
@@ -41,7 +42,7 @@ def gradient_noise(model: Model, objective: Objective, x: Tensor, draws: int = 1
 
     Args:
         objective: called at step 0.
-        x: the minibatch (B, *X).
+        x: the minibatch (B, *X), or a `Pair`.
         draws: S, at least 2.
     """
     if draws < 2:
@@ -50,7 +51,7 @@ def gradient_noise(model: Model, objective: Objective, x: Tensor, draws: int = 1
     gradients, losses = {name: _Moments() for name in parts}, _Moments()
     with seeded(seed, x.device):
         for _ in range(draws):
-            loss, _info = objective(model, x, 0)
+            loss, _info = objective(*conditioned(model, x), 0)
             losses.add(loss.detach().reshape(1))
             for name, gradient in _gradients(loss, parts).items():
                 gradients[name].add(gradient)

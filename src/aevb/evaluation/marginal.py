@@ -11,16 +11,16 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from aevb.errors import AevbError
-from aevb.evaluation.batches import Model, conditioned_batches, inference, kept
+from aevb.evaluation.batches import Model, batches, inference, kept
 from aevb.evaluation.pareto import pareto_k, tail_size
-from aevb.models.trace import LatentModel
+from aevb.models.given import Batch, arguments, conditioned
 from aevb.probability.distributions import Delta
 from aevb.training.memory import keep_freed_memory
 from aevb.training.randomness import derive
 from aevb.training.train import Indexable
 
 Progress = Callable[[int, int], None]  # (decoded so far, to decode in all)
-Proposal = Callable[[Tensor], Distribution]  # x (B, *X) → a distribution of z, batch (B)
+Proposal = Callable[..., Distribution]  # x (B, *X), or x and y (B, *C) of pairs → a distribution of z, batch (B)
 
 CPU_MEMORY = 2**20  # numbers decoded at a time: few enough for the processor's cache, enough for a matrix product
 GPU_MEMORY = 2**26  # enough to keep thousands of cores busy
@@ -106,28 +106,29 @@ def log_marginal(
     count = Counter(len(data) * samples, progress)
     keep_freed_memory()
     with inference(model, derive(seed, "importance")) as device:
-        decoded = _decoded(model, data, memory or (CPU_MEMORY if device.type == "cpu" else GPU_MEMORY), device)
+        decoded = _decoded(data, memory or (CPU_MEMORY if device.type == "cpu" else GPU_MEMORY), device)
         points = min(decoded, max(POINTS, decoded // samples))
         parts = [
-            estimated(_log_weights(given, (proposal or given.posterior)(x), x, samples, decoded), samples, count)
-            for given, x in conditioned_batches(model, data, points, device)
+            estimated(_log_weights(model, proposal or model.posterior, batch, samples, decoded), samples, count)
+            for batch in batches(data, points, device)
         ]
     return joined(parts)
 
 
-def _decoded(model: Model, data: Indexable, memory: int, device: torch.device) -> int:
+def _decoded(data: Indexable, memory: int, device: torch.device) -> int:
     """How many samples hold about `memory` numbers when decoded."""
-    _, first = next(conditioned_batches(model, data, 1, device))
-    return max(1, memory // first.numel())
+    x, *_ = arguments(next(batches(data, 1, device)))
+    return max(1, memory // x.numel())
 
 
-def _log_weights(model: LatentModel, q: Distribution, x: Tensor, samples: int, decoded: int) -> Iterator[Tensor]:
+def _log_weights(model: Model, proposal: Proposal, batch: Batch, samples: int, decoded: int) -> Iterator[Tensor]:
     """log w = log p(x, z) - log q(z|x) of `samples` z ~ q(z|x), in chunks (K', B) of ≤ `decoded`."""
+    q, (given, x) = proposal(*arguments(batch)), conditioned(model, batch)
     refuse_point(q)
     draws = max(1, decoded // len(x))
     for start in range(0, samples, draws):
         z = q.rsample(torch.Size((min(draws, samples - start),)))
-        yield kept(model.log_joint(x, z) - q.log_prob(z))
+        yield kept(given.log_joint(x, z) - q.log_prob(z))
 
 
 def estimated(chunks: Iterable[Tensor], samples: int, count: Callable[[int], None] = lambda n: None) -> Marginal:

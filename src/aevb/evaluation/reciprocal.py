@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
-from aevb.evaluation.batches import Model, batches, inference, kept
+from aevb.evaluation.batches import Model, conditioned_batches, inference, kept
 from aevb.evaluation.marginal import CPU_MEMORY, Marginal, Proposal, estimated, joined
+from aevb.models.given import Given, repeated
+from aevb.models.trace import LatentModel
 from aevb.probability.hmc import HMC, adapted
 from aevb.training.randomness import derive
 from aevb.training.train import Indexable
@@ -42,6 +44,8 @@ def log_marginal_hmc(
     misses a mode overstates p(x), and no number here shows it: compare with `log_marginal`.
 
     Args:
+        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers; with
+            contexts, `Pairs`, the estimate is of log p(x|y).
         samples: L, draws in the sum.
         leapfrogs: steps per HMC path; the paper used 4.
         thin: transitions from one kept draw to the next.
@@ -54,8 +58,8 @@ def log_marginal_hmc(
         raise ValueError("log_marginal_hmc: samples ≥ 10 (a density is fitted to them); leapfrogs, thin and burn_in ≥ 1.")
     parts = []
     with inference(model, derive(seed, "reciprocal")) as device:
-        for x in batches(data, POINTS, device):
-            z, log_joint = posterior_chain(model, x, 3 * samples, leapfrogs, thin, burn_in)
+        for given, x in conditioned_batches(model, data, POINTS, device):
+            z, log_joint = posterior_chain(given, x, 3 * samples, leapfrogs, thin, burn_in)
             fit, tune, z_l = kept(z).split(samples)
             parts.append(estimated([kernel_density(fit, tune, z_l) - kept(log_joint)[-samples:]], samples))
     return reciprocal(joined(parts))
@@ -66,7 +70,9 @@ def reciprocal(inverse: Marginal) -> Marginal:
     return replace(inverse, log_px=-inverse.log_px)
 
 
-def posterior_chain(model: Model, x: Tensor, draws: int, leapfrogs: int, thin: int, burn_in: int) -> tuple[Tensor, Tensor]:
+def posterior_chain(
+    model: LatentModel, x: Tensor, draws: int, leapfrogs: int, thin: int, burn_in: int
+) -> tuple[Tensor, Tensor]:
     """z ~ p(z|x) by one HMC chain per data point, (draws, B, D), and log p(x, z), (draws, B)."""
 
     def log_density(z: Tensor) -> Tensor:
@@ -85,12 +91,18 @@ def posterior_chain(model: Model, x: Tensor, draws: int, leapfrogs: int, thin: i
     return stacked, model.log_joint(x, stacked)
 
 
-def beginning(model: Model, x: Tensor, tries: int = 1000) -> Tensor:
-    """Roughly z ~ p(z|x), (B, D): for each data point one of `tries` draws of the prior, in proportion to p(x|z)."""
-    z = model.sample_latent(tries)
-    chunks = z.unsqueeze(1).split(max(1, CPU_MEMORY // x.numel()))
+def beginning(model: LatentModel, x: Tensor, tries: int = 1000) -> Tensor:
+    """Roughly z ~ p(z|x), (B, D): for each data point one of `tries` draws of the prior, in proportion to p(x|z).
+
+    The draws are the same for all data points, unless these have contexts, of which each may have a prior of its own.
+    """
+    own = len(x) if isinstance(model, Given) else 1
+    z = repeated(model, tries).sample_latent(tries * own).unflatten(0, (tries, own))
+    chunks = z.split(max(1, CPU_MEMORY // x.numel()))
     log_px = torch.cat([model.decode(chunk).log_prob(x) for chunk in chunks])  # (tries, B)
-    return z[torch.distributions.Categorical(logits=log_px.T, validate_args=False).sample()]
+    chosen = torch.distributions.Categorical(logits=log_px.T, validate_args=False).sample()
+    begun: Tensor = z.expand(tries, len(x), z.shape[-1])[chosen, torch.arange(len(x), device=x.device)]
+    return begun
 
 
 def kernel_density(fit: Tensor, tune: Tensor, z: Tensor) -> Tensor:
@@ -111,8 +123,8 @@ def from_chain(model: Model, draws: int = 50, leapfrogs: int = 4, burn_in: int =
     Its mean is that of the draws and its covariance theirs times `widen`, so that its tails lie above those of p(z|x).
     """
 
-    def fitted(x: Tensor) -> Distribution:
-        z, _ = posterior_chain(model, x, draws, leapfrogs, 1, burn_in)
+    def fitted(x: Tensor, given: Tensor | None = None) -> Distribution:
+        z, _ = posterior_chain(model if given is None else Given(model, given), x, draws, leapfrogs, 1, burn_in)
         return MultivariateNormal(z.mean(0), widen * _covariance(z), validate_args=False)
 
     return fitted

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, LowRankMultivariateNormal, MultivariateNormal, Normal
 
-from aevb.evaluation.batches import BATCH, Model, batches, inference, kept
+from aevb.errors import DataError
+from aevb.evaluation.batches import BATCH, Model, conditioned_batches, inference, kept
 from aevb.evaluation.elbo import Bound, elbo
 from aevb.evaluation.marginal import refuse_point
 from aevb.models.given import conditioned
@@ -80,17 +81,24 @@ def surgery(model: Model, data: Indexable, *, draws: int = 10_000, seed: int = 0
     The cost is M N D densities: q(z) is the exact mixture, since one over a minibatch is biased, by several nats.
 
     Args:
-        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers.
+        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers; of pairs,
+            `Pairs`, q(z) = 1/N Σ_n q(z|x_n, y_n), and what the codes say is of x and y.
         draws: M at most, one for each of M data points drawn without replacement; all of them where N is smaller.
         memory: how many densities of single latents to compute at a time.
 
     Raises:
         NoLikelihood: the posterior is a point (`Delta`), and its rate infinite.
+        DataError: the prior reads the contexts.
     """
     if min(draws, memory) < 1:
         raise ValueError(f"surgery: draws and memory must be at least 1; got {draws} and {memory}.")
     with inference(model, derive(seed, "surgery")) as device:
-        p = model.trace(next(batches(data, 1, device))).p
+        given, x = next(conditioned_batches(model, data, 1, device))
+        p = given.trace(x).p
+        if p.batch_shape:
+            raise DataError(
+                "surgery: the prior p(z|y) is another for each context, so that q(z) is held against no one p(z)."
+            )
         z, own = _draws(model, data, min(draws, len(data)), device)
         joint, single = aggregate(model, data, z, memory)
         log_p, alone = kept(p.log_prob(z)), marginals(p)
@@ -105,8 +113,8 @@ def aggregate(model: Model, data: Indexable, z: Tensor, memory: int = MEMORY) ->
     joint = torch.full((len(z),), -math.inf, dtype=torch.float64)
     single = torch.full((len(z), z[0].numel()), -math.inf, dtype=torch.float64)
     factors = True
-    for x in batches(data, BATCH, z.device):
-        q = model.posterior(x)
+    for given, x in conditioned_batches(model, data, BATCH, z.device):
+        q = given.posterior(x)
         refuse_point(q)
         for rows in torch.arange(len(z)).split(max(1, memory // (len(x) * z[0].numel()))):
             log_q, parts = _pairs(q, z[rows.to(z.device)])

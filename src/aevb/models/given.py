@@ -70,6 +70,16 @@ class Given:
         return self.y if given is None else given
 
 
+def arguments(batch: Batch) -> tuple[Tensor, ...]:
+    """(x,), or (x, y) of a `Pair`: the arguments of `posterior`."""
+    return tuple(batch) if isinstance(batch, Pair) else (batch,)
+
+
+def repeated(model: LatentModel, times: int) -> LatentModel:
+    """The model for a batch `times` over, one after another: where it is given y, so is y."""
+    return Given(model.model, torch.cat([model.y] * times)) if isinstance(model, Given) else model
+
+
 def conditioned(model: LatentModel, batch: Batch) -> tuple[LatentModel, Tensor]:
     """The model and x as they are for a batch of x alone; the model given y, and x, for a `Pair`."""
     return (Given(model, batch.y), batch.x) if isinstance(batch, Pair) else (model, batch)

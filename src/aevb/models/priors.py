@@ -100,6 +100,9 @@ class VampPrior(nn.Module):
     neither the parameters nor the state of this module hold them a second time. Its KL has no closed form: the bound
     estimates it from the draws z_k ~ q(z|x).
 
+    Of a model with contexts a pseudo-input is a data point with its context beside it, as the encoder's network sees them:
+    both are learned, and p(z) is the same for every context.
+
     Args:
         encoder: the very module that is the model's encoder, (M, *X) → q(z|x).
         start: u (M, *X), where the pseudo-inputs begin: rows of the training data, as `fit` takes them, or noise.

@@ -60,8 +60,9 @@ class VAE(nn.Module):
         if self._latent_dims is None:  # once: a prior may be as costly as an encoder
             self._latent_dims = len(self.prior(*_contexts(given)).event_shape)
         dims = z.ndim - self._latent_dims
-        if given is not None:  # (B, *C), the same for every k
-            given = given.expand(*z.shape[: max(dims - 1, 0)], *given.shape)
+        if given is not None:  # (B, *C), the same for every k; one z, or one context, may be for all of B
+            batch = torch.broadcast_shapes(z.shape[:dims], given.shape[: min(dims, 1)])
+            z, given = z.expand(*batch, *z.shape[dims:]), given.expand(*batch, *given.shape[min(dims, 1) :])
         return condition(self.decoder, z, *_contexts(given), batch_dims=dims)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.func import functional_call
 
 from aevb.errors import suggest
-from aevb.models.given import Given
+from aevb.models.given import Batch, Given, Pair, conditioned
 from aevb.models.trace import LatentModel
 from aevb.objectives.bounds import ELBO, Info, Objective
 from aevb.objectives.schedules import Step
@@ -60,11 +60,11 @@ class FullBayes(nn.Module):
         start = 2 * math.log(deviation)
         self.log_variances = nn.ParameterDict({_key(k): torch.full_like(p, start) for k, p in _chosen(model, over).items()})
 
-    def forward(self, model: nn.Module, x: Tensor, step: Step) -> tuple[Tensor, Info]:
-        if isinstance(model, Given):
-            raise ValueError("FullBayes: takes no contexts, but the data are pairs. Take another objective, such as ELBO.")
-        q = self.posterior(model)
-        loss, info = _with_weights(model, {k: d.rsample() for k, d in q.items()}, self.bound, x, step)
+    def forward(self, model: nn.Module | Given, x: Tensor, step: Step) -> tuple[Tensor, Info]:
+        batch = Pair(x, model.y) if isinstance(model, Given) else x
+        module = cast(nn.Module, model.model if isinstance(model, Given) else model)
+        q = self.posterior(module)
+        loss, info = _with_weights(module, {k: d.rsample() for k, d in q.items()}, self.bound, batch, step)
         kl = self.kl(q) / self.n
         return loss + kl, {**info, "kl_weights": kl.detach()}
 
@@ -114,7 +114,7 @@ def _standard(like: Tensor) -> Normal:
     return Normal(torch.zeros_like(like), torch.ones_like(like), validate_args=False)
 
 
-def _with_weights(model: nn.Module, weights: Weights, bound: Objective, x: Tensor, step: Step) -> tuple[Tensor, Info]:
+def _with_weights(model: nn.Module, weights: Weights, bound: Objective, x: Batch, step: Step) -> tuple[Tensor, Info]:
     """bound(model, x, step), all of it while the model holds these weights: a trace is read late."""
     named = {f"model.{k}": w for k, w in weights.items()}
     return functional_call(_Bounded(model, bound), named, (x, step))  # type: ignore[no-any-return]
@@ -127,6 +127,6 @@ class _Bounded(nn.Module):
         super().__init__()
         self.model, self.bound = model, bound
 
-    def forward(self, x: Tensor, step: Step) -> tuple[Tensor, Info]:
+    def forward(self, x: Batch, step: Step) -> tuple[Tensor, Info]:
         model: LatentModel = self.model  # type: ignore[assignment]
-        return self.bound(model, x, step)
+        return self.bound(*conditioned(model, x), step)

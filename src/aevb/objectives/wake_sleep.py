@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from aevb.models.given import repeated
 from aevb.models.trace import LatentModel
 from aevb.objectives.bounds import Info
 from aevb.objectives.schedules import Step
@@ -60,6 +61,7 @@ class WakeSleep:
     def sleep(self, model: LatentModel, n: int) -> Tensor:
         """mean log q(z|x̃) of dreams (z, x̃), `dreams` for each of n data points."""
         with torch.no_grad():
+            model = repeated(model, self.dreams)
             z = model.sample_latent(self.dreams * n)
             dream = model.decode(z).sample()
         return model.log_posterior(dream, z.unsqueeze(0)).mean()

@@ -16,12 +16,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from aevb.data.dataset import Dataset, Split
+from aevb.data.dataset import Dataset
 from aevb.errors import RecipeError, RunError, TrainingDiverged
 from aevb.evaluation.batches import inference
 from aevb.evaluation.elbo import elbo
 from aevb.evaluation.marginal import log_marginal
-from aevb.models.given import conditioned
+from aevb.models.conditional import concatenate
+from aevb.models.given import arguments, conditioned
 from aevb.models.priors import VampPrior
 from aevb.models.trace import check_pair, check_support
 from aevb.models.vae import VAE
@@ -32,7 +33,7 @@ from aevb.runs.recipe import Recipe, Validation
 from aevb.runs.store import Run, fingerprints, load_weights, new_folder
 from aevb.training.checkpoint import restore, state_tensors
 from aevb.training.randomness import derive, seeded
-from aevb.training.train import Learner, Step, Training, train
+from aevb.training.train import Indexable, Learner, Step, Training, train
 
 RECORDS = 100  # lines of training numbers in metrics.jsonl
 
@@ -173,7 +174,8 @@ class _Fitting:
         recipe.judging()  # a mistake there is told now, and not after the training
         model = recipe.model(data.shape, data.train.values.levels).to(device)
         if isinstance(model.prior, VampPrior):
-            model.prior.start_at(some_rows(data.train, len(model.prior.u), training.seed))
+            rows = recipe.context().rows(data.train, "cpu")
+            model.prior.start_at(some_rows(rows, len(model.prior.u), training.seed))
         objective = recipe.objective(model, len(data.train))
         learner = told("training", lambda: Learner(model, objective, training, len(data.train)))
         fitting = cls(recipe, data, learner, training, device)
@@ -186,7 +188,8 @@ class _Fitting:
         with inference(model, 0) as device:
             given, x = conditioned(model, self.rows[torch.arange(min(len(self.rows), 64), device=device)])
             check_support(given.decode(given.encode(x)), x)
-            check_pair(given.posterior(x), model.prior())
+            t = given.trace(x)
+            check_pair(t.q, t.p)
 
     def into(self, run: Run, show: Show | None, checkpoint_every: float) -> Run:
         """Train to the end, or to where it stops."""
@@ -353,10 +356,11 @@ class _Fitting:
         )
 
 
-def some_rows(data: Split, n: int, seed: int) -> Tensor:
-    """n different rows of the data, or all of them as often as it takes."""
+def some_rows(data: Indexable, n: int, seed: int) -> Tensor:
+    """n different rows of the data, or all of them as often as it takes; of pairs, with their contexts beside them."""
     with seeded(derive(seed, "pseudo-inputs")):
-        return data[torch.randperm(len(data))[torch.arange(n) % len(data)]]
+        x, *contexts = arguments(data[torch.randperm(len(data))[torch.arange(n) % len(data)]])
+    return concatenate((x, *contexts), 1) if contexts else x
 
 
 class _Clock:

@@ -83,15 +83,16 @@ def judge_likelihood(
 
     "ais": annealed importance sampling from the prior or from q(z|x); "hmc": App. D of arXiv 1312.6114, for up to about five
     latents, which has no use for chains, temperatures and start; "bdmc": from below and from above, of `limit` data points
-    that the model makes (the split is not read).
+    that the model makes (the split is not read). A model that is conditioned on labels is judged as p(x|y), at the true
+    labels, or by "bdmc" at each class in turn.
     """
-    run.recipe.unconditional(f"--estimator {estimator}")
-    model = run.model(device)
+    model, context = run.model(device), run.recipe.context()
     annealing = Annealing(temperatures, start=model.posterior if start == "posterior" else None)
     path = {"estimator": estimator, "temperatures": temperatures, "start": start}
     if estimator == "bdmc":
-        return path | evaluate_bracket(bidirectional(model, limit, chains, annealing, progress=progress))
-    rows = placed(_rows(run, data, part, limit), device)
+        given = context.each(limit) if context.classes else None
+        return path | evaluate_bracket(bidirectional(model, limit, chains, annealing, given=given, progress=progress))
+    rows = context.rows(_rows(run, data, part, limit), device)
     if estimator == "hmc":
         return {"estimator": estimator} | evaluate_likelihood(model, rows, log_marginal_hmc(model, rows), split=part)
     found = log_marginal_ais(model, rows, chains, annealing, progress=progress)
@@ -102,17 +103,17 @@ def judge_surgery(
     run: Run, data: Dataset, part: str = "test", *, limit: int | None = None, device: str = "cpu"
 ) -> dict[str, Any]:
     """Where the KL of a run's model goes, over a whole split: `surgery`."""
-    run.recipe.unconditional("--surgery")
-    return evaluate_surgery(surgery(run.model(device), placed(_rows(run, data, part, limit), device)))
+    rows = run.recipe.context().rows(_rows(run, data, part, limit), device)
+    return evaluate_surgery(surgery(run.model(device), rows))
 
 
 def judge_disentanglement(
     run: Run, data: Dataset, part: str = "test", *, limit: int | None = None, device: str = "cpu"
 ) -> dict[str, Any]:
     """How far single latents of a run's model follow single factors, on a split of the source `sprites`."""
-    run.recipe.unconditional("--disentanglement")
     rows = _rows(run, data, part, limit)
-    found = asdict(disentanglement(run.model(device), placed(rows, device), factors_of(rows[:]), CATEGORIES))
+    given = run.recipe.context().rows(rows, device)
+    found = asdict(disentanglement(run.model(device), given, factors_of(rows[:]), CATEGORIES))
     return {"n": len(rows), "factors": [*FACTORS], **found, "information": found["information"].tolist()}
 
 

@@ -82,6 +82,10 @@ class Context:
             )
         return Pairs(rows, one_hot(labels, self.classes).to(device))
 
+    def given(self, split: Split) -> Tensor | None:
+        """The labels of a split as contexts (N, classes), where the model has contexts."""
+        return None if split.labels is None or not self.classes else one_hot(split.labels, self.classes)
+
     def each(self, n: int) -> Tensor:
         """n contexts, class after class over and over, (n, classes)."""
         return one_hot(torch.arange(n) % self.classes, self.classes)
@@ -222,18 +226,11 @@ class Recipe:
             RecipeError: parts that do not go together.
         """
         context, kind = self.context(), _type(self.settings["objective"])
-        if context.classes and (kind == "full-bayes" or _type(self.settings["prior"]) == "vamp"):
-            raise RecipeError("context: neither the objective full-bayes nor the prior vamp takes contexts. Choose another.")
         if kind == "m2" and not context.classes:
             raise RecipeError("objective (m2): needs labels: give context.classes, and context.labels of each class.")
         if kind != "m2" and context.labels:
             raise RecipeError(f"context.labels: only m2 learns with few labels; {kind} needs all of them. Leave it out.")
         return context
-
-    def unconditional(self, what: str) -> None:
-        """Raise a `RecipeError` where the model has contexts, of which `what` knows nothing."""
-        if self.context().classes:
-            raise RecipeError(f"{what} takes no contexts, and this model is conditioned on labels.")
 
     def term_tables(self) -> list[Any]:
         """The array of tables `terms`, one for each regulariser."""
@@ -256,7 +253,7 @@ class Recipe:
             encoder = Conditional(build("encoder", s["encoder"], inputs=seen, outputs=posterior.size), posterior)
             decoder = build("decoder", s["decoder"], inputs=code, outputs=likelihood.size, image=event)
             alike = Normal(latent) if isinstance(posterior, nn.Module) else posterior  # no prior shares a family's weights
-            prior: nn.Module = build("prior", s["prior"], shape=latent, inputs=event, family=alike, encoder=encoder)
+            prior: nn.Module = build("prior", s["prior"], shape=latent, inputs=seen, family=alike, encoder=encoder)
         return VAE(prior, encoder, Conditional(decoder, likelihood))
 
     def __repr__(self) -> str:
