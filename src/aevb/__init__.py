@@ -44,6 +44,7 @@ _HOME = {
     "HomoscedasticNormal": "probability.scales",
     "OptimalNormal": "probability.scales",
     "VonMises": "probability.circular",
+    "VonMisesFisher": "probability.sphere",
     "Beta": "probability.reparameterized",
     "Cauchy": "probability.reparameterized",
     "Dirichlet": "probability.reparameterized",
@@ -182,6 +183,7 @@ if TYPE_CHECKING:
         Weibull,
     )
     from aevb.probability.scales import HomoscedasticNormal, OptimalNormal
+    from aevb.probability.sphere import VonMisesFisher
     from aevb.runs.fit import fit
     from aevb.runs.recipe import Recipe
     from aevb.runs.store import Run, load

@@ -21,7 +21,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Transform, biject_to, constraints
 
 from aevb.evaluation.batches import Model, batches, inference, kept
 from aevb.evaluation.marginal import (
@@ -34,6 +33,7 @@ from aevb.evaluation.marginal import (
     estimated,
     joined,
     refuse_point,
+    unconstraining,
 )
 from aevb.evaluation.reciprocal import reciprocal
 from aevb.models.given import Batch, Pair, arguments, conditioned
@@ -183,7 +183,7 @@ class Bridge:
         self.path = path
         self.start = path.start(*arguments(batch)) if path.start else self.model.trace(self.x).p
         refuse_point(self.start)
-        self.transform = _unconstraining(self.start)
+        self.transform = unconstraining(self.start)
         self.shape = self.transform.inverse_shape(self.start.event_shape)
 
     def draw(self, chains: int) -> Tensor:
@@ -255,15 +255,6 @@ def _bracket(
     up = estimated((bridge.log_weights(bridge.draw(k), rungs, count) for k in sizes), chains)
     down = estimated((-bridge.log_weights(u.expand(k, *u.shape), rungs[::-1], count) for k in sizes), chains)
     return Bracket(up, reciprocal(down), x.cpu())
-
-
-def _unconstraining(p: Distribution) -> Transform:
-    """T: ℝᴰ → the support of p; a mixture has that of its components."""
-    support = p.support
-    if isinstance(support, constraints.MixtureSameFamilyConstraint):
-        support = support.base_constraint
-    transform: Transform = biject_to(support)
-    return transform
 
 
 def _chunks(total: int, most: int) -> Iterator[int]:

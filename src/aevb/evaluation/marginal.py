@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Transform, biject_to, constraints
 
 from aevb.errors import AevbError
 from aevb.evaluation.batches import Model, batches, inference, kept
 from aevb.evaluation.pareto import pareto_k, tail_size
 from aevb.models.given import Batch, arguments, conditioned
+from aevb.models.trace import covered
 from aevb.probability.distributions import Delta
 from aevb.training.memory import keep_freed_memory
 from aevb.training.randomness import derive
@@ -163,6 +164,24 @@ def refuse_point(q: Distribution) -> None:
             "An autoencoder has no likelihood: its posterior is a point (Delta), whose KL from the prior is infinite. "
             "Its reconstruction can be evaluated; for log p(x) train a model with a density as posterior, such as Normal."
         )
+
+
+def unconstraining(p: Distribution) -> Transform:
+    """T: ℝᴰ → the support of p, for methods that move z in ℝᴰ; a mixture has that of its components.
+
+    Raises:
+        AevbError: there is none, as for codes or for a sphere.
+    """
+    support = p.support
+    if isinstance(support, constraints.MixtureSameFamilyConstraint):
+        support = support.base_constraint
+    try:
+        transform: Transform = biject_to(support)
+    except NotImplementedError as error:
+        raise AevbError(
+            f"Hamiltonian Monte Carlo moves z through ℝᴰ, but these latents are on {covered(p)}. Take importance sampling."
+        ) from error
+    return transform
 
 
 class Counter:

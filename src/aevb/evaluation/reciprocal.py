@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
 from aevb.evaluation.batches import Model, conditioned_batches, inference, kept
-from aevb.evaluation.marginal import CPU_MEMORY, Marginal, Proposal, estimated, joined
+from aevb.evaluation.marginal import CPU_MEMORY, Marginal, Proposal, estimated, joined, unconstraining
 from aevb.models.given import Given, repeated
 from aevb.models.trace import LatentModel
 from aevb.probability.hmc import HMC, adapted
@@ -59,6 +59,7 @@ def log_marginal_hmc(
     parts = []
     with inference(model, derive(seed, "reciprocal")) as device:
         for given, x in conditioned_batches(model, data, POINTS, device):
+            unconstraining(given.trace(x).p)
             z, log_joint = posterior_chain(given, x, 3 * samples, leapfrogs, thin, burn_in)
             fit, tune, z_l = kept(z).split(samples)
             parts.append(estimated([kernel_density(fit, tune, z_l) - kept(log_joint)[-samples:]], samples))

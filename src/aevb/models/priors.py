@@ -26,6 +26,7 @@ from aevb.probability import distributions as d
 from aevb.probability.families import Family, Shape, as_shape
 from aevb.probability.flows import Flow, standard, zuko
 from aevb.probability.mixtures import FiniteMixture
+from aevb.probability.sphere import UniformSphere
 
 
 class StandardNormal(nn.Module):
@@ -169,6 +170,7 @@ PRIORS: Mapping[str, Callable[..., nn.Module]] = {
     "log-normal": partial(Known, LogNormal, (0.0, 1.0)),
     "uniform": partial(Known, d.Beta, (1.0, 1.0)),  # on 0 < z < 1
     "flat-dirichlet": partial(Known, Dirichlet, (1.0,)),  # uniform on the simplex
+    "uniform-sphere": partial(Known, UniformSphere, (0.0,)),
     "flow": FlowPrior,
     "mixture": Mixture,
     "vamp": VampPrior.from_noise,

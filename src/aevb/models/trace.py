@@ -149,6 +149,7 @@ MATCHING = {  # what a latent covers, and the priors on it that a recipe can nam
     "positive numbers": "unit-exponential, log-normal",
     "numbers between 0 and 1": "uniform",
     "the simplex": "flat-dirichlet",
+    "the unit sphere": "uniform-sphere",
 }
 TOO_HEAVY: dict[type[Distribution], tuple[type[Distribution], ...]] = {  # posterior: priors p with E_q[-log p(z)] = ∞
     Cauchy: (Normal, Laplace, Logistic, Gumbel),
@@ -204,6 +205,7 @@ FAMILY_NAMES = {  # of distributions that are named otherwise than the family
     "NegativeBinomialCounts": "NegativeBinomial",
     "ZeroInflated": "ZeroInflatedNegativeBinomial",
     "Angles": "VonMises",
+    "Directions": "VonMisesFisher",
     "Fitted": "OptimalNormal",
     "FiniteMixture": "Mixture",
 }

@@ -22,7 +22,7 @@ from aevb.objectives.schedules import Cosine, Cyclical, Exponential, Linear
 from aevb.objectives.semi_supervised import M2
 from aevb.objectives.terms import DIP, MMD, DensityRatio, TotalCorrelation
 from aevb.objectives.wake_sleep import WakeSleep
-from aevb.probability import circular, counts, families, flows, mixtures, reparameterized, scales
+from aevb.probability import circular, counts, families, flows, mixtures, reparameterized, scales, sphere
 from aevb.training.optimizers import SGD, Adagrad, Adam
 
 Parts = Mapping[str, Callable[..., Any]]  # each has its equation in equations.py
@@ -60,9 +60,11 @@ FAMILIES: Parts = {
     "negative-binomial": counts.NegativeBinomial,
     "zero-inflated-negative-binomial": counts.ZeroInflatedNegativeBinomial,
     "von-mises": circular.VonMises,
+    "von-mises-fisher": sphere.VonMisesFisher,
 }
 POSTERIORS_ONLY = (
     *("full-normal", "low-rank-normal", "delta", "uniform", "dirichlet", "planar", "sylvester", "iaf", "householder"),
+    "von-mises-fisher",
 )
 LIKELIHOODS_ONLY = (  # without a derivative of their draws, or with a σ that no x moves
     *("bernoulli", "continuous-bernoulli", "categorical", "discretized-logistic", "logistic-mixture", "beta-binomial"),
