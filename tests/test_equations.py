@@ -75,6 +75,11 @@ CONTENT: dict[str, list[str]] = {
     "info-vae": ["- 99 MMD²", "exp(-|a - b|²/C), C = 2D"],
     "wae": ["- 10 MMD²", "C/(C + |a - b|²)", "σ = 0.707107, μ = sigmoid(m)"],
     "iwae": ["ℒ(x) = E log 1/K Σ_k w_k\n", "w_k = p(x, z_k) / q(z_k|x),  z_k ~ q(z|x),  K = 50\n"],
+    "iwae-2": [
+        "p(z) = N(z; 0, I),  D = 50 latents of z_2, the top layer",
+        "q(z_2|z_1) likewise, p(z_1|z_2) = Π_d N(z_d; μ_d, σ_d²),  by nets h ← tanh(W h + b), 100, 100 wide",
+        "100 latents of z_1",
+    ],
     "miwae": ["ℒ(x) = E 1/8 Σ_m log 1/8 Σ_(k in group m) w_k\n", "K = 64\n"],
     "piwae": ["ℒ(x) = E log 1/K Σ_k w_k for θ\n", "ℒ(x) = E 1/8 Σ_m log 1/8 Σ_(k in group m) w_k for φ\n"],
     "ciwae": ["[β 1/K Σ_k log w_k + (1 - β) log 1/K Σ_k w_k]", "β = 0.05"],

@@ -16,6 +16,7 @@ from aevb.data.arrays import array_dataset
 from aevb.data.dataset import Dataset
 from aevb.data.sources import load_data
 from aevb.errors import AevbError, DataError, RecipeError
+from aevb.models.latents import side_by_side
 from aevb.objectives.schedules import Linear
 from aevb.runs.equations import equation
 from aevb.runs.fit import fit
@@ -77,8 +78,8 @@ def test_a_recipe_trains_and_its_run_gives_equal_outputs(name: str, tmp_path: Pa
     x = data.test[:50]
     y = recipe.context().each(len(x)) if recipe.context().classes else None
     with torch.no_grad():
-        assert torch.equal(a.encode(x, y), b.encode(x, y))
-        assert a.encode(x, y).shape == (len(x), recipe.settings["latent"])
+        assert torch.equal(side_by_side(a.encode(x, y)), side_by_side(b.encode(x, y)))
+        assert side_by_side(a.encode(x, y)).shape == (len(x), *recipe.code_shape())
         assert torch.equal(a.decode(a.encode(x, y), y).mean, b.decode(b.encode(x, y), y).mean)
         assert a.decode(a.encode(x, y), y).mean.shape == x.shape
     assert not equal(a, recipe.model(data.shape, data.train.values.levels))  # it was trained

@@ -54,6 +54,7 @@ _HOME = {
     "LogNormal": "probability.reparameterized",
     "Uniform": "probability.reparameterized",
     "Weibull": "probability.reparameterized",
+    "Chain": "models.chain",
     "Conditional": "models.conditional",
     "ConvDecoder": "models.networks",
     "ConvEncoder": "models.networks",
@@ -139,6 +140,7 @@ if TYPE_CHECKING:
     from aevb.evaluation.quality import fidelity, mmd
     from aevb.evaluation.reciprocal import log_marginal_hmc
     from aevb.evaluation.surgery import surgery
+    from aevb.models.chain import Chain
     from aevb.models.conditional import Conditional
     from aevb.models.given import Given
     from aevb.models.networks import MLP, ConvDecoder, ConvEncoder, GatedMLP

@@ -73,9 +73,7 @@ def train_new(recipe: Recipe, data: Dataset, out: Path | None, device: str, quie
     path, place = out or new_folder(data, recipe), device_named(device)
     if not quiet:
         kept = f"{len(data.train):,} × {'×'.join(map(str, data.shape))}"
-        show.err.print(
-            f"[bold]{data.name}[/bold] ({kept}), recipe [bold]{recipe.name}[/bold], {recipe.settings['latent']} latents"
-        )
+        show.err.print(f"[bold]{data.name}[/bold] ({kept}), recipe [bold]{recipe.name}[/bold], {recipe.latents()} latents")
     return interruptible(lambda report: fit(recipe, data, path, device=place, show=report), path, quiet)
 
 
@@ -254,7 +252,6 @@ def read_codes(path: Path, run: Run) -> Tensor:
     import numpy as np
     import torch
 
-    from aevb.runs.recipe import latent_shape
     from aevb.training.train import refuse_non_finite
 
     try:
@@ -263,7 +260,7 @@ def read_codes(path: Path, run: Run) -> Tensor:
         raise DataError(f"There is no file {path}.") from error
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise DataError(f"{path} could not be read as a .npy file of codes: {error}") from error
-    latent = tuple(latent_shape(run.recipe.settings["latent"]))
+    latent = run.recipe.code_shape()
     if tuple(codes.shape[1:]) != latent or not len(codes):
         wanted = ", ".join(map(str, ("N", *latent)))
         raise DataError(f"{path} holds an array of shape {tuple(codes.shape)}; {run.path.name} needs codes ({wanted}).")

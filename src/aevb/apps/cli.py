@@ -235,7 +235,10 @@ def encode(
     seed: Seed = 0,
     data_dir: DataDir = None,
 ) -> None:
-    """Write the codes of a split, (N, D): posterior means, the same at every call; or draws, (K, N, D)."""
+    """Write the codes of a split, (N, D): posterior means, the same at every call; or draws, (K, N, D).
+
+    Of a model with several layers of latents, z_1 and those above it side by side.
+    """
     from aevb.evaluation.generation import posterior_draws
     from aevb.evaluation.latent import encode as encode_all
 
@@ -245,6 +248,8 @@ def encode(
     model, rows = opened.model(), opened.recipe.context().rows(actions.rows_of(opened, split, data_dir), "cpu")
     codes = posterior_draws(model, rows, samples, seed=seed) if samples else encode_all(model, rows)
     actions.write_array(out or opened.path / f"codes-{split}.npy", codes)
+    if opened.recipe.settings["chain"]:
+        show.out.print(f"layers side by side: {opened.recipe.latents()} numbers")
 
 
 @app.command(epilog=examples("aevb decode codes.npy", "aevb decode codes.npy --run runs/mnist --out images.npy"))
@@ -258,11 +263,14 @@ def decode(
     import torch
 
     from aevb.apps import plots
+    from aevb.models.latents import apart
 
     opened = actions.open_run(run)
-    z = actions.read_codes(codes, opened)
+    z, model = actions.read_codes(codes, opened), opened.model()
+    y = actions.contexts(opened, given, len(z))
     with torch.no_grad():
-        x = opened.model().decode(z, actions.contexts(opened, given, len(z))).mean
+        one = model.sample_latent(1, None if y is None else y[:1])
+        x = model.decode(apart(z.flatten(1), one), y).mean
     shown = x[:100]
     actions.deliver(opened, out, "decoded", x, lambda: plots.decoded(shown, columns=10, title=f"decoded from {codes.name}"))
 

@@ -55,7 +55,7 @@ def fitting(run: Run, model: VAE, data: Dataset) -> Iterator[tuple[str, Callable
         yield "interpolations", lambda: plots.interpolations(model, test[a], test[b], given=ends)
     first = None if y is None else y[:1]
     yield "traversals", lambda: plots.traversals(model, test[:1][0], elbo(model, rows).kl.mean(0), given=first)
-    if run.recipe.settings["latent"] == 2:
+    if run.recipe.code_shape() == (2,):
         yield "manifold", lambda: plots.manifold(model, given=first)
 
 

@@ -41,6 +41,7 @@ from aevb.apps.style import (
 )
 from aevb.errors import DataError, ShapeError
 from aevb.evaluation.batches import Model, inference
+from aevb.models.latents import apart, side_by_side
 
 __all__ = ["ALL", "decoded", "image_grid", "interpolations", "kl_bars", "latent_scatter", "loss_curves", "manifold"]
 __all__ += ["reconstructions", "samples", "save", "traversals"]
@@ -131,7 +132,7 @@ def reconstructions(
 def samples(model: Model, n: int = 100, seed: int = 0, title: str = "Samples") -> Figure:
     """The means of p(x|z) at n draws z ~ p(z) (Fig. 5 of arXiv 1312.6114); a seed draws the same ones again."""
     with inference(model, seed):
-        y = _decode(model, model.sample_latent(n).flatten(1))
+        y = _decode(model, side_by_side(model.sample_latent(n)).flatten(1))
     return _page(y, None, title, "Decoded draws z ~ p(z)")
 
 
@@ -167,7 +168,7 @@ def manifold(
     """
     with inference(model, 0) as device:
         context = None if given is None else given.to(device)
-        size = model.sample_latent(1, context).flatten(1).shape[1]
+        size = side_by_side(model.sample_latent(1, context)).flatten(1).shape[1]
         if dims is None and size != 2:
             raise DataError(
                 f"A manifold is a plane, but this model has {size} latents: choose two, such as dims=(0, 1); the others "
@@ -251,7 +252,7 @@ def traversals(
     kl = kl_per_dimension.detach().cpu()
     with inference(model, 0) as device:
         context = None if given is None else given.to(device)
-        prior = torch.zeros_like(model.sample_latent(1, context).flatten(1))
+        prior = torch.zeros_like(side_by_side(model.sample_latent(1, context)).flatten(1))
         centre = prior if x is None else _encode(model, x.unsqueeze(0).to(device), context)
         known = len(kl) == centre.shape[1] and bool(kl.isfinite().all())
         order = (kl.argsort(descending=True, stable=True) if known else torch.arange(centre.shape[1]))[:dims]
@@ -383,14 +384,14 @@ def _apart(at: Points, sizes: Points) -> Points:
 
 
 def _encode(model: Model, x: Tensor, given: Tensor | None = None) -> Tensor:
-    """(N, *X) → posterior means (N, D), with D counting all numbers of a latent."""
-    return model.encode(x, given).flatten(1)
+    """(N, *X) → posterior means (N, D), with D counting all numbers of a latent, and all layers of a hierarchy."""
+    return side_by_side(model.encode(x, given)).flatten(1)
 
 
 def _decode(model: Model, z: Tensor, given: Tensor | None = None) -> Tensor:
     """(N, D) → the means of p(x|z), (N, *X), on the CPU."""
     one = None if given is None else given[:1]
-    return model.decode(z.reshape(-1, *model.sample_latent(1, one).shape[1:]), given).mean.cpu()
+    return model.decode(apart(z, model.sample_latent(1, one)), given).mean.cpu()
 
 
 def _legend(x: Tensor, limits: tuple[float, float]) -> str:

@@ -37,6 +37,7 @@ from aevb.evaluation.marginal import (
 )
 from aevb.evaluation.reciprocal import reciprocal
 from aevb.models.given import Batch, Pair, arguments, conditioned
+from aevb.models.latents import only
 from aevb.probability.hmc import HMC, LogDensity, adapted
 from aevb.training.memory import keep_freed_memory
 from aevb.training.randomness import derive
@@ -155,11 +156,12 @@ def bidirectional(
     with inference(model, derive(seed, "bidirectional")) as device:
         y = None if given is None else given.to(device).expand(n, *given.shape[1:])
         one = None if y is None else y[:1]
-        rows = max(1, _memory(memory, device) // model.decode(model.sample_latent(1, one), one).event_shape.numel())
+        first = only(model.sample_latent(1, one), "bidirectional")
+        rows = max(1, _memory(memory, device) // model.decode(first, one).event_shape.numel())
         parts = []
         for i in torch.arange(n, device=device).split(max(1, rows // max(chains, PILOT_CHAINS))):
             context = None if y is None else y[i]
-            z = model.sample_latent(len(i), context)
+            z = only(model.sample_latent(len(i), context), "bidirectional")
             parts.append(_bracket(model, z, context, annealing, chains, rows, count))
     lower, upper = (joined(side) for side in zip(*((b.lower, b.upper) for b in parts), strict=True))
     return Bracket(lower, upper, torch.cat([b.x for b in parts]))
@@ -181,6 +183,7 @@ class Bridge:
     def __init__(self, model: Model, batch: Batch, path: Annealing) -> None:
         self.model, self.x = conditioned(model, batch)
         self.path = path
+        only(self.model.encode(self.x), "Annealed importance sampling")
         self.start = path.start(*arguments(batch)) if path.start else self.model.trace(self.x).p
         refuse_point(self.start)
         self.transform = unconstraining(self.start)

@@ -23,6 +23,7 @@ from aevb.errors import DataError, ShapeError
 from aevb.evaluation.batches import Model, conditioned_batches, inference, kept
 from aevb.evaluation.marginal import refuse_point
 from aevb.evaluation.surgery import marginals
+from aevb.models.latents import only
 from aevb.training.randomness import derive, seeded
 from aevb.training.train import Indexable
 
@@ -71,7 +72,8 @@ def disentanglement(
         ((given, x),) = conditioned_batches(model, data, len(data), device)
         q, v = given.posterior(x), factors.to(device)
         refuse_point(q)
-        information, codes = mutual_information(q, v, seed=seed).cpu(), kept(given.encode(x))
+        code = only(given.encode(x), "disentanglement")
+        information, codes = mutual_information(q, v, seed=seed).cpu(), kept(code)
     v = factors.cpu()
     scores = sap(codes, v, categories, seed=seed), dci(codes, v, seed=seed), factor_vae_score(codes, v, seed=seed)
     return Disentanglement(information, mig(information, v), *scores)

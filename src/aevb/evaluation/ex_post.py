@@ -12,6 +12,7 @@ import torch
 
 from aevb.errors import DataError, ShapeError
 from aevb.evaluation.batches import BATCH, conditioned_batches, inference, kept
+from aevb.models.latents import only
 from aevb.models.priors import Mixture
 from aevb.models.vae import VAE
 from aevb.probability.families import FullNormal
@@ -75,7 +76,7 @@ def draw_codes(model: VAE, data: Indexable, seed: int) -> np.ndarray[Any, Any]:
     """z_n ~ q(z|x_n), one for each data point, (N, D) in float64."""
     with inference(model, derive(seed, "codes")) as device:
         walk = conditioned_batches(model, data, BATCH, device)
-        z = torch.cat([kept(given.posterior(x).sample()) for given, x in walk])
+        z = torch.cat([kept(only(given.posterior(x).sample(), "fit_prior")) for given, x in walk])
     if z.ndim != 2:
         raise ShapeError(f"fit_prior is for latents that are vectors; these have the shape {tuple(z.shape[1:])}.")
     return z.numpy()

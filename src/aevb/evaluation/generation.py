@@ -9,6 +9,7 @@ from torch import Tensor
 
 from aevb.errors import ShapeError
 from aevb.evaluation.batches import BATCH, Model, conditioned_batches, inference
+from aevb.models.latents import side_by_side, split
 from aevb.training.randomness import derive
 from aevb.training.train import Indexable
 
@@ -25,13 +26,13 @@ def generate(model: Model, n: int, *, seed: int = 0, draw: bool = False, given: 
     with inference(model, derive(seed, "generate")) as device:
         y = None if given is None else given.to(device).expand(n, *given.shape[1:])
         contexts = repeat(None) if y is None else y.split(BATCH)
-        px = [model.decode(z, c) for z, c in zip(model.sample_latent(n, y).split(BATCH), contexts, strict=False)]
+        px = [model.decode(z, c) for z, c in zip(split(model.sample_latent(n, y), BATCH), contexts, strict=False)]
         return torch.cat([(p.sample() if draw else p.mean).cpu() for p in px])
 
 
 def posterior_draws(model: Model, data: Indexable, samples: int, *, seed: int = 0) -> Tensor:
-    """z ~ q(z|x), (K, N, *Z) with K = `samples`, on the CPU."""
+    """z ~ q(z|x), (K, N, *Z) with K = `samples`, on the CPU; the layers of a hierarchy side by side, (K, N, Σ_l D_l)."""
     with inference(model, derive(seed, "posterior")) as device:
         walk = conditioned_batches(model, data, BATCH, device)
-        draws = [given.posterior(x).sample(torch.Size((samples,))).cpu() for given, x in walk]
+        draws = [side_by_side(m.posterior(x).sample(torch.Size((samples,))), 2).cpu() for m, x in walk]
     return torch.cat(draws, 1)

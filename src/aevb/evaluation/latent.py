@@ -20,15 +20,16 @@ from torch.distributions import MultivariateNormal
 
 from aevb.errors import DataError
 from aevb.evaluation.batches import BATCH, Model, conditioned_batches, inference
+from aevb.models.latents import side_by_side
 from aevb.training.train import Indexable
 
 Labels = Tensor | npt.NDArray[np.generic]
 
 
 def encode(model: Model, data: Indexable, batch: int = BATCH) -> Tensor:
-    """E_q[z|x] of every data point, (N, *Z), on the CPU."""
+    """E_q[z|x] of every data point, (N, *Z), on the CPU; the layers of a hierarchy side by side, (N, Σ_l D_l)."""
     with inference(model, 0) as device:
-        return torch.cat([given.encode(x).cpu() for given, x in conditioned_batches(model, data, batch, device)])
+        return torch.cat([side_by_side(m.encode(x)).cpu() for m, x in conditioned_batches(model, data, batch, device)])
 
 
 def active_units(means: Tensor, threshold: float = 0.01) -> tuple[int, Tensor]:

@@ -12,6 +12,7 @@ from torch.distributions import Distribution, MultivariateNormal
 from aevb.evaluation.batches import Model, conditioned_batches, inference, kept
 from aevb.evaluation.marginal import CPU_MEMORY, Marginal, Proposal, estimated, joined, unconstraining
 from aevb.models.given import Given, repeated
+from aevb.models.latents import only
 from aevb.models.trace import LatentModel
 from aevb.probability.hmc import HMC, adapted
 from aevb.training.randomness import derive
@@ -98,7 +99,8 @@ def beginning(model: LatentModel, x: Tensor, tries: int = 1000) -> Tensor:
     The draws are the same for all data points, unless these have contexts, of which each may have a prior of its own.
     """
     own = len(x) if isinstance(model, Given) else 1
-    z = repeated(model, tries).sample_latent(tries * own).unflatten(0, (tries, own))
+    draws = only(repeated(model, tries).sample_latent(tries * own), "log_marginal_hmc")
+    z = draws.unflatten(0, (tries, own))
     chunks = z.split(max(1, CPU_MEMORY // x.numel()))
     log_px = torch.cat([model.decode(chunk).log_prob(x) for chunk in chunks])  # (tries, B)
     chosen = torch.distributions.Categorical(logits=log_px.T, validate_args=False).sample()

@@ -14,6 +14,7 @@ from aevb.evaluation.batches import BATCH, Model, conditioned_batches, inference
 from aevb.evaluation.elbo import Bound, elbo
 from aevb.evaluation.marginal import refuse_point
 from aevb.models.given import conditioned
+from aevb.models.latents import only
 from aevb.probability.flows import Reflected
 from aevb.training.randomness import derive
 from aevb.training.train import Indexable
@@ -94,7 +95,8 @@ def surgery(model: Model, data: Indexable, *, draws: int = 10_000, seed: int = 0
         raise ValueError(f"surgery: draws and memory must be at least 1; got {draws} and {memory}.")
     with inference(model, derive(seed, "surgery")) as device:
         given, x = next(conditioned_batches(model, data, 1, device))
-        p = given.trace(x).p
+        t = given.trace(x)
+        p, _ = t.p, only(t.z, "surgery")
         if p.batch_shape:
             raise DataError(
                 "surgery: the prior p(z|y) is another for each context, so that q(z) is held against no one p(z)."

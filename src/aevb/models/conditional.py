@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.func import functional_call
 
+from aevb.models.latents import Latent, log_prob
 from aevb.probability.families import Family
 
 
@@ -50,7 +51,7 @@ def condition(module: nn.Module, *context: Tensor, batch_dims: int) -> Distribut
     return module(*context)  # type: ignore[no-any-return]
 
 
-def frozen_log_prob(module: nn.Module, z: Tensor, *context: Tensor) -> Tensor:
+def frozen_log_prob(module: nn.Module, z: Latent, *context: Tensor) -> Tensor:
     """log q(z | x) with q's parameters held constant: the gradient flows through z alone (arXiv 1703.09194).
 
     The density is evaluated inside `functional_call`: a lazily evaluated density would read the live parameters again.
@@ -64,5 +65,5 @@ class _LogProb(nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, z: Tensor, *context: Tensor) -> Tensor:
-        return self.module(*context).log_prob(z)  # type: ignore[no-any-return]
+    def forward(self, z: Latent, *context: Tensor) -> Tensor:
+        return log_prob(self.module(*context), z)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from aevb.models.trace import Latent, LatentModel, Trace
+from aevb.models.latents import Latent
+from aevb.models.trace import LatentModel, Trace
 
 
 class Pair(NamedTuple):

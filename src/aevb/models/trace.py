@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 from torch.distributions import (
     Cauchy,
@@ -24,10 +25,11 @@ from torch.distributions import (
 )
 
 from aevb.errors import DataError, RecipeError, ShapeError
+from aevb.models.latents import Latent, log_prob
 from aevb.probability.distributions import Logistic, Uniform
+from aevb.probability.joint import Joint
 from aevb.probability.mixtures import FiniteMixture
 
-Latent = Tensor  # opaque to objectives; hierarchies make it a tuple
 Lazy = Callable[[], Tensor]
 
 
@@ -47,7 +49,7 @@ class Trace:
     """One pass x → z_k ~ q(z|x) → p(x|z_k), k = 1..K. A density is computed when it is first read.
 
     Attributes:
-        x: (B, *X); z: (K, B, *Z); q: q(z|x); p: p(z).
+        x: (B, *X); z: (K, B, *Z), or a tuple of such in a hierarchy; q: q(z|x); p: p(z).
         log_px: (K, B), log p(x|z);  log_pz: (K, B), log p(z);  log_qz: (K, B), log q(z|x).
         kl: (B, G), KL(q(z|x) ‖ p(z)) per group of latents, in closed form where there is one.
         log_w: (K, B), log p(x|z) + log p(z) - log q(z|x), the log importance weight.
@@ -69,7 +71,7 @@ class Trace:
 
     @once
     def log_pz(self) -> Tensor:
-        return self.p.log_prob(self.z)
+        return log_prob(self.p, self.z)
 
     @once
     def kl(self) -> Tensor:
@@ -106,14 +108,20 @@ class LatentModel(Protocol):
         """p(x | z), with z's batch dimensions."""
 
 
-def kl_groups(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
-    """KL(q ‖ p), (B, G): one group per latent where both factorise, else one group; Monte Carlo over K as a last resort."""
+def kl_groups(q: Distribution, p: Distribution, z: Latent) -> Tensor:
+    """KL(q ‖ p), (B, G): one group per latent where both factorise, else one group; Monte Carlo over K as a last resort.
+
+    Of a tuple each layer is a group, log q(z_l|·) - log p(z_l|·) by Monte Carlo: only their sum is a KL, and positive.
+    """
+    if isinstance(q, Joint) and isinstance(p, Joint) and not isinstance(z, Tensor):
+        layers = zip(q.log_probs(z), p.log_probs(z), strict=True)
+        return torch.stack([(log_q - log_p).mean(0) for log_q, log_p in layers], -1)
     try:
         if isinstance(q, Independent) and isinstance(p, Independent):
             return kl_divergence(q.base_dist, p.base_dist).flatten(1)
         return kl_divergence(q, p).unsqueeze(-1)
     except NotImplementedError:
-        return (q.log_prob(z) - p.log_prob(z)).mean(0).unsqueeze(-1)
+        return (log_prob(q, z) - log_prob(p, z)).mean(0).unsqueeze(-1)
 
 
 def check_support(px: Distribution, x: Tensor) -> None:
@@ -161,6 +169,11 @@ TOO_HEAVY: dict[type[Distribution], tuple[type[Distribution], ...]] = {  # poste
 
 def check_pair(q: Distribution, p: Distribution) -> None:
     """Refuse a prior p(z) on other numbers than the posterior q(z|x), or one with tails so light that KL(q ‖ p) = ∞."""
+    if isinstance(q, Joint) and isinstance(p, Joint):
+        z = q.mean
+        for q_l, p_l in zip(q.conditionals(z), p.conditionals(z), strict=True):
+            check_pair(q_l, p_l)
+        return
     ours, its = covered(q), covered(p)
     if ours != its and ours and its:
         raise RecipeError(

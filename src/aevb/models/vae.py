@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from aevb.models.conditional import condition, frozen_log_prob
-from aevb.models.trace import Latent, Trace
+from aevb.models.latents import Latent, log_prob
+from aevb.models.trace import Trace
 
 
 class VAE(nn.Module):
@@ -15,7 +16,8 @@ class VAE(nn.Module):
 
     Args:
         prior: a module that maps nothing to the distribution p(z).
-        encoder: a module that maps x (B, *X) to the distribution q(z|x), usually a `Conditional`.
+        encoder: a module that maps x (B, *X) to the distribution q(z|x), usually a `Conditional`; where it is a `Chain`, the
+            prior is one too, and z a tuple, whose first layer is decoded.
         decoder: a module that maps z (B, *Z) to the distribution p(x|z), usually a `Conditional`. One that is no
             `Conditional` is called with z (K, B, *Z) and must broadcast over both.
     """
@@ -40,11 +42,11 @@ class VAE(nn.Module):
     def log_joint(self, x: Tensor, z: Latent, given: Tensor | None = None) -> Tensor:
         """log p(x, z) = log p(x|z) + log p(z), (K, B)."""
         p: Distribution = self.prior(*_contexts(given))
-        return self.decode(z, given).log_prob(x) + p.log_prob(z)
+        return self.decode(z, given).log_prob(x) + log_prob(p, z)
 
     def log_posterior(self, x: Tensor, z: Latent, given: Tensor | None = None) -> Tensor:
         """log q(z | x), (K, B)."""
-        return self.posterior(x, given).log_prob(z)
+        return log_prob(self.posterior(x, given), z)
 
     def posterior(self, x: Tensor, given: Tensor | None = None) -> Distribution:
         return self.encoder(x, *_contexts(given))  # type: ignore[no-any-return]
@@ -59,6 +61,7 @@ class VAE(nn.Module):
     def decode(self, z: Latent, given: Tensor | None = None) -> Distribution:
         if self._latent_dims is None:  # once: a prior may be as costly as an encoder
             self._latent_dims = len(self.prior(*_contexts(given)).event_shape)
+        z = z if isinstance(z, Tensor) else z[0]
         dims = z.ndim - self._latent_dims
         if given is not None:  # (B, *C), the same for every k; one z, or one context, may be for all of B
             batch = torch.broadcast_shapes(z.shape[:dims], given.shape[: min(dims, 1)])

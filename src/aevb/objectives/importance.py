@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from aevb.models.trace import Latent, LatentModel
+from aevb.models.latents import Latent, each
+from aevb.models.trace import LatentModel
 from aevb.objectives.bounds import Info
 from aevb.objectives.schedules import Step
 
@@ -105,7 +106,7 @@ class ImportanceWeighted:
         if self.gradient == "dreg":
             _scale_gradient(t.z, self._ratio(log_w.detach()))
         if self.encoder_groups != self.groups:  # θ's derivative of the encoder's bound is taken off again
-            fixed = model.log_joint(x, t.z.detach()) - t.log_qz.detach()
+            fixed = model.log_joint(x, each(Tensor.detach, t.z)) - t.log_qz.detach()
             bound = bound - self.bound(fixed, self.encoder_groups) + self.bound(fixed, self.groups)
         return self._told(bound, log_w)
 
@@ -142,6 +143,9 @@ class ImportanceWeighted:
 def _scale_gradient(z: Latent, factor: Tensor) -> None:
     """Multiply whatever gradient flows into z (K, B, *Z), and so on to the encoder, by a factor (K, B)."""
     if not isinstance(z, Tensor):
-        raise ValueError("ImportanceWeighted: 'dreg' is biased where z is a hierarchy. Take 'plain'.")
+        raise ValueError(
+            "ImportanceWeighted: 'dreg' is biased where z is a hierarchy, as each layer's draw moves the density of the next"
+            " (arXiv 1810.04152 has one layer). Take 'plain'."
+        )
     if z.requires_grad:
         z.register_hook(lambda g: g * factor.reshape(*factor.shape, *[1] * (g.ndim - 2)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from aevb.models.latents import only
 from aevb.models.trace import LatentModel, covered
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import Info
@@ -47,7 +48,7 @@ class MonteCarloEM(nn.Module):
         if min(n, updates, leapfrogs) < 1 or not 0 < target < 1:
             got = f"{n}, {updates}, {leapfrogs} and {target}"
             raise ValueError(f"MonteCarloEM: n, updates and leapfrogs ≥ 1, and a target between 0 and 1; got {got}.")
-        z = model.sample_latent(n)
+        z = only(model.sample_latent(n), "MonteCarloEM")
         if covered(model.prior()) != "the real line" or z.ndim != 2:
             raise ValueError(f"MonteCarloEM: latents are vectors over all of ℝᴰ; the prior is {model.prior()}.")
         self.updates, self.leapfrogs, self.target = updates, leapfrogs, target

@@ -13,6 +13,7 @@ from torch.distributions import Independent, LowRankMultivariateNormal, Multivar
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
+from aevb.models.latents import only
 from aevb.models.networks import MLP
 from aevb.models.trace import LatentModel, Trace
 from aevb.models.vae import VAE
@@ -113,9 +114,10 @@ class TotalCorrelation:
 
     def log_aggregate(self, t: Trace) -> tuple[Tensor, Tensor]:
         """log q̂(z), (K, B), and log q̂(z_d), (K, B, D), at the trace's own z."""
+        z = only(t.z, "TotalCorrelation")
         if not isinstance(t.q, Independent):
             raise ValueError("TotalCorrelation: needs a posterior whose latents are independent given x, such as normal.")
-        each = t.q.base_dist.log_prob(t.z.unsqueeze(2)).flatten(3)  # (K, B, B, D), log q(z_kbd | x_j) at [k, b, j, d]
+        each = t.q.base_dist.log_prob(z.unsqueeze(2)).flatten(3)  # (K, B, B, D), log q(z_kbd | x_j) at [k, b, j, d]
         log_weights = self.log_weights(each.shape[2], each)
         joint = (each.sum(-1) + log_weights).logsumexp(2)
         return joint, (each + log_weights.unsqueeze(-1)).logsumexp(2)
@@ -157,6 +159,7 @@ class DIP:
 
     def covariance(self, t: Trace) -> Tensor:
         """C, (D, D)."""
+        only(t.z, "DIP")
         means = _batch(t.q.mean.flatten(1), "DIP")
         centred = means - means.mean(0)
         c = centred.T @ centred / len(means)
@@ -207,8 +210,9 @@ class MMD:
         self.weight, self.kernel, self.scale = _checked(weight, "MMD"), kernel, scale
 
     def __call__(self, t: Trace) -> Tensor:
-        draws = t.p.sample(t.z.shape[:1] if t.p.batch_shape else t.z.shape[:2])
-        return self.between(t.z.flatten(2), draws.flatten(2))
+        z = only(t.z, "MMD")
+        draws = t.p.sample(z.shape[:1] if t.p.batch_shape else z.shape[:2])
+        return self.between(z.flatten(2), draws.flatten(2))
 
     def between(self, z: Tensor, draws: Tensor) -> Tensor:
         """The estimate between two clouds (K, B, D), for each k of its own, averaged over K."""
@@ -255,14 +259,14 @@ class DensityRatio(nn.Module):
     def __init__(self, model: VAE, weight: float | Schedule = 1.0, hidden: Sequence[int] = (1000,) * 5) -> None:
         super().__init__()
         self.weight = _checked(weight, "DensityRatio")
-        self.net = MLP(tuple(model.sample_latent(1).shape[1:]), 1, hidden, nn.LeakyReLU)
+        self.net = MLP(tuple(only(model.sample_latent(1), "DensityRatio").shape[1:]), 1, hidden, nn.LeakyReLU)
 
     def forward(self, t: Trace) -> Tensor:
         constants = {name: p.detach() for name, p in self.net.named_parameters()}
-        return cast(Tensor, functional_call(self.net, constants, (t.z.flatten(0, 1),))).mean()
+        return cast(Tensor, functional_call(self.net, constants, (only(t.z, "DensityRatio").flatten(0, 1),))).mean()
 
     def own_loss(self, t: Trace) -> Tensor:
-        z = _batch(t.z.detach().flatten(2).transpose(0, 1), "DensityRatio")  # (B, K, D)
+        z = _batch(only(t.z, "DensityRatio").detach().flatten(2).transpose(0, 1), "DensityRatio")  # (B, K, D)
         half = len(z) // 2
         true, shuffled = z[:half].flatten(0, 1), _shuffled(z[half:].flatten(0, 1))
         return 0.5 * (softplus(-self.net(true)).mean() + softplus(self.net(shuffled)).mean())

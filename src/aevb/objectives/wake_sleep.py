@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from aevb.models.given import repeated
+from aevb.models.latents import each
 from aevb.models.trace import LatentModel
 from aevb.objectives.bounds import Info
 from aevb.objectives.schedules import Step
@@ -64,4 +65,4 @@ class WakeSleep:
             model = repeated(model, self.dreams)
             z = model.sample_latent(self.dreams * n)
             dream = model.decode(z).sample()
-        return model.log_posterior(dream, z.unsqueeze(0)).mean()
+        return model.log_posterior(dream, each(lambda z_l: z_l.unsqueeze(0), z)).mean()

@@ -227,6 +227,7 @@ EQUATIONS: Mapping[str, Mapping[str, Equation]] = {
     "prior": PRIORS,
     "posterior": FAMILIES,
     "likelihood": FAMILIES,
+    "chain": NETWORKS,
     "encoder": NETWORKS,
     "decoder": NETWORKS,
     "objective": OBJECTIVES,
@@ -254,8 +255,11 @@ def equation(recipe: Recipe) -> list[str]:
     goal = part("objective", s["objective"], y=y).splitlines()
     goal += [f"- {_weight(table)} {part('terms', table)}" for table in recipe.term_tables()]
     goal += ["+ 1/N log N(W; 0, I) over all weights W, not biases"] * recipe.training().weight_prior
-    lines = [("prior", f"{part('prior', s['prior'])},  D = {_size(s['latent'])} latents")]
-    lines += [("posterior", f"q(z|x{y}) = {part('posterior', s['posterior'], v='z', net=f'f(x{y})')}")]
+    sizes = [s["latent"], *(table["latent"] for table in s["chain"])]
+    top, first = (f" of z_{len(sizes)}, the top layer", f",  {_size(sizes[0])} latents of z_1") if s["chain"] else ("", "")
+    lines = [("prior", f"{part('prior', s['prior'])},  D = {_size(sizes[-1])} latents{top}")]
+    lines += [("posterior", f"q(z|x{y}) = {part('posterior', s['posterior'], v='z', net=f'f(x{y})')}{first}")]
+    lines += [(f"layer {l}", _layer(l, table)) for l, table in enumerate(s["chain"], 2)]
     lines += [("likelihood", f"p(x|z{y}) = {part('likelihood', s.get('likelihood'), v='x', net=f'g(z{y})')}")]
     lines += [("label", f"y, one-hot, of {classes} classes")] * bool(classes)
     lines += [*_networks(s), ("steps", _steps(recipe)), ("paper", s["paper"])]
@@ -293,6 +297,12 @@ def plain(value: Any) -> str:
 def bound_to(symbol: str, value: Any) -> str:
     """β = 4, or β from 0 to 1 in 3,000 steps."""
     return f"{symbol} {plain(value)}" if isinstance(value, Mapping) else f"{symbol} = {plain(value)}"
+
+
+def _layer(l: int, table: Mapping[str, Any]) -> str:
+    """What is between z_l and the latent below it."""
+    net = {"type": "mlp", **{k: v for k, v in table.items() if k != "latent"}}
+    return f"q(z_{l}|z_{l - 1}) likewise, p(z_{l - 1}|z_{l}) = Π_d N(z_d; μ_d, σ_d²),  by nets {part('chain', net)}"
 
 
 def _networks(settings: Mapping[str, Any]) -> list[tuple[str, str]]:

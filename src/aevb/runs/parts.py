@@ -76,6 +76,7 @@ AXES: Mapping[str, Parts] = {
     "prior": PRIORS,
     "posterior": {k: v for k, v in FAMILIES.items() if k not in LIKELIHOODS_ONLY},
     "likelihood": {k: v for k, v in FAMILIES.items() if k not in POSTERIORS_ONLY},
+    "chain": {"mlp": MLP, "gated": GatedMLP},
     "encoder": {"mlp": MLP, "gated": GatedMLP, "conv": ConvEncoder, "residual": ResidualEncoder},
     "decoder": {"mlp": MLP, "gated": GatedMLP, "conv": ConvDecoder, "residual": ResidualDecoder},
     "objective": {

@@ -21,7 +21,8 @@ from aevb.models.conditional import Conditional
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import Objective
 from aevb.objectives.terms import Regularized
-from aevb.probability.families import Normal, as_shape
+from aevb.probability.families import Normal
+from aevb.runs.hierarchies import chained, check_chain, latent_shapes
 from aevb.runs.parts import AXES, build, construct, told
 from aevb.training.randomness import derive, seeded
 from aevb.training.train import Training
@@ -35,6 +36,7 @@ DEFAULTS: dict[str, Any] = {
     "prior": {"type": "standard-normal"},
     "posterior": {"type": "normal"},
     "objective": {"type": "elbo"},
+    "chain": [],
     "terms": [],
     "training": {},
     "validation": {},
@@ -234,15 +236,36 @@ class Recipe:
 
     def term_tables(self) -> list[Any]:
         """The array of tables `terms`, one for each regulariser."""
-        tables = self.settings["terms"]
+        return self._tables("terms")
+
+    def _tables(self, name: str) -> list[Any]:
+        tables = self.settings[name]
         if not isinstance(tables, list):
-            raise RecipeError(f"terms: expected a list of tables ([[terms]]); got {tables!r}.")
+            raise RecipeError(f"{name}: expected a list of tables ([[{name}]]); got {tables!r}.")
         return tables
+
+    def latent_shapes(self) -> list[torch.Size]:
+        """The event shapes of the latents, z_1 first; several with a `[[chain]]`, which not every part can take."""
+        s, chain = self.settings, self._tables("chain")
+        if chain:
+            kinds = {axis: _type(s[axis]) for axis in ("prior", "posterior", "objective")}
+            check_chain(kinds, _type(s["objective"], "gradient"), s["terms"])
+        return latent_shapes(s["latent"], chain)
+
+    def latents(self) -> str:
+        """How many latents there are, in words: 20, or layer by layer 100 + 50."""
+        return " + ".join("×".join(map(str, shape)) for shape in self.latent_shapes())
+
+    def code_shape(self) -> tuple[int, ...]:
+        """The shape of a code, as `aevb encode` writes it: the layers of a hierarchy side by side."""
+        shapes = self.latent_shapes()
+        return tuple(shapes[0]) if len(shapes) == 1 else (sum(shape.numel() for shape in shapes),)
 
     def model(self, shape: Iterable[int], levels: int = 256) -> VAE:
         """The model for data of event shape `shape`, initialised from the training seed."""
         s, event = self.settings, torch.Size(shape)
-        latent = latent_shape(s["latent"])
+        shapes = self.latent_shapes()
+        latent, top = shapes[0], shapes[-1]
         if "likelihood" not in s or "encoder" not in s or "decoder" not in s:
             raise RecipeError(f"recipe {self.name!r}: the tables likelihood, encoder and decoder must be given.")
         pixel = {"levels": levels, "classes": levels, "spacing": 1 / (levels - 1)}
@@ -250,10 +273,12 @@ class Recipe:
         with seeded(derive(self.training().seed, "initialization")):
             posterior = build("posterior", s["posterior"], shape=latent)
             likelihood = build("likelihood", s["likelihood"], shape=event, **pixel)
-            encoder = Conditional(build("encoder", s["encoder"], inputs=seen, outputs=posterior.size), posterior)
+            encoder: nn.Module = Conditional(build("encoder", s["encoder"], inputs=seen, outputs=posterior.size), posterior)
             decoder = build("decoder", s["decoder"], inputs=code, outputs=likelihood.size, image=event)
-            alike = Normal(latent) if isinstance(posterior, nn.Module) else posterior  # no prior shares a family's weights
-            prior: nn.Module = build("prior", s["prior"], shape=latent, inputs=seen, family=alike, encoder=encoder)
+            shared = isinstance(posterior, nn.Module) or top != latent
+            alike = Normal(top) if shared else posterior  # no prior shares a family's weights
+            prior: nn.Module = build("prior", s["prior"], shape=top, inputs=seen, family=alike, encoder=encoder)
+            encoder, prior = chained(encoder, prior, shapes, s["chain"], s["posterior"])
         return VAE(prior, encoder, Conditional(decoder, likelihood))
 
     def __repr__(self) -> str:
@@ -265,15 +290,8 @@ def _beside(shape: torch.Size, classes: int) -> torch.Size:
     return torch.Size((shape.numel() + classes,)) if classes else shape
 
 
-def _type(table: Any) -> Any:
-    return table.get("type") if isinstance(table, Mapping) else None
-
-
-def latent_shape(latent: Any) -> torch.Size:
-    sizes = latent if isinstance(latent, list | tuple) and latent else [latent]
-    if any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in sizes):
-        raise RecipeError(f"latent: expected a whole number of at least 1; got {latent!r}.")
-    return as_shape(latent)
+def _type(table: Any, key: str = "type") -> Any:
+    return table.get(key) if isinstance(table, Mapping) else None
 
 
 def recipe_names() -> list[str]:

@@ -35,6 +35,7 @@ from aevb.evaluation.quality import (
     mmd,
     principal_components,
 )
+from aevb.models.latents import only
 from aevb.models.vae import VAE
 from aevb.training.randomness import derive, seeded
 from aevb.training.train import Learner
@@ -177,7 +178,7 @@ def _draws(model: Model, rows: Split) -> Tensor:
 
 def _prior_draws(model: Model, n: int) -> Tensor:
     with inference(model, derive(0, "prior")):
-        return model.sample_latent(n).cpu()
+        return only(model.sample_latent(n), "the autoencoder's experiment").cpu()
 
 
 def fitted_draws(model: Model, data: Dataset, n: int) -> Tensor:

@@ -1,0 +1,71 @@
+"""Hierarchies of latents from the tables of a recipe: `[[chain]]`, one table for each layer above z_1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import nn
+
+from aevb.errors import RecipeError
+from aevb.models.chain import Chain
+from aevb.models.conditional import Conditional
+from aevb.probability.families import Normal, as_shape
+from aevb.runs.parts import build
+
+Tables = Sequence[Mapping[str, Any]]
+
+
+def latent_shape(latent: Any, where: str = "latent") -> torch.Size:
+    sizes = latent if isinstance(latent, list | tuple) and latent else [latent]
+    if any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in sizes):
+        raise RecipeError(f"{where}: expected a whole number of at least 1; got {latent!r}.")
+    return as_shape(latent)
+
+
+def latent_shapes(latent: Any, chain: Tables) -> list[torch.Size]:
+    """The event shapes of z_1, ..., z_L."""
+    for table in chain:
+        if not isinstance(table, Mapping) or "latent" not in table:
+            raise RecipeError(f"chain: each table needs its latent, such as latent = 50; got {table!r}.")
+    return [latent_shape(latent), *(latent_shape(table["latent"], "chain.latent") for table in chain)]
+
+
+def chained(
+    encoder: nn.Module, prior: nn.Module, shapes: Sequence[torch.Size], chain: Tables, posterior: Any
+) -> tuple[nn.Module, nn.Module]:
+    """q(z_1|x) and p(z_L) with what is between, q(z_l|z_{l-1}) and p(z_{l-1}|z_l): two networks alike for each table.
+
+    The former are of the family `posterior`, the latter normal. Without tables the two are returned as they are.
+    """
+    if not chain:
+        return encoder, prior
+    up, down = [encoder], []
+    for (below, above), table in zip(pairwise(shapes), chain, strict=True):
+        net = {"type": "mlp", **{k: v for k, v in table.items() if k != "latent"}}
+        q, p = build("posterior", posterior, shape=above), Normal(below)
+        up.append(Conditional(build("chain", net, inputs=below, outputs=q.size), q))
+        down.append(Conditional(build("chain", net, inputs=above, outputs=p.size), p))
+    return Chain(*up), Chain.prior(*down, prior)
+
+
+def check_chain(kinds: Mapping[str, Any], gradient: Any, terms: Sequence[Any]) -> None:
+    """Refuse parts that no hierarchy can take; `kinds` are the types of the other tables of its recipe.
+
+    Raises:
+        RecipeError: a part that asks for latents that are one tensor, or for the density of z_1 alone.
+    """
+    if kinds["prior"] == "vamp" or kinds["posterior"] == "delta" or kinds["objective"] == "monte-carlo-em":
+        raise RecipeError(
+            "chain: not with the prior vamp, the posterior delta or the objective monte-carlo-em. Choose another."
+        )
+    if gradient == "dreg":
+        raise RecipeError(
+            "objective (importance-weighted): 'dreg' is biased where z is a hierarchy. Take 'plain', or no [[chain]]."
+        )
+    if terms:
+        raise RecipeError(
+            "terms: they compare codes that are one tensor; those of a chain are several. Leave out [[terms]]."
+        )

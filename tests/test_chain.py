@@ -1,0 +1,400 @@
+"""Hierarchies: chains of latents against a linear-Gaussian model of two layers, of which everything is known."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, MultivariateNormal, Normal, kl_divergence
+from typer.testing import CliRunner
+
+import aevb
+from aevb.apps.cli import app
+from aevb.data.sources import load_data
+from aevb.errors import RecipeError, ShapeError
+from aevb.evaluation.elbo import elbo
+from aevb.evaluation.latent import encode
+from aevb.models.latents import apart, side_by_side
+from aevb.objectives.monte_carlo_em import MonteCarloEM
+from aevb.runs.recipe import Recipe
+
+DTYPE = torch.float64
+
+
+@dataclass(frozen=True)
+class TwoLayers:
+    """p(z_2) = N(0, I), p(z_1|z_2) = N(V z_2, r² I), p(x|z_1) = N(W z_1, s² I), and the exact q(z_1|x) q(z_2|z_1).
+
+    The mean of q(z_1|x) is off by `shift_1`, that of q(z_2|z_1) by `shift_2`; variances are `widen` times too large.
+    """
+
+    V: Tensor
+    W: Tensor
+    r: float = 0.7
+    s: float = 0.6
+    shift_1: float = 0.0
+    shift_2: float = 0.0
+    widen: float = 1.0
+
+    @property
+    def marginal(self) -> Tensor:
+        """Cov[z_1]."""
+        return self.V @ self.V.T + self.r**2 * torch.eye(len(self.V), dtype=DTYPE)
+
+    @property
+    def evidence(self) -> Distribution:
+        noise = self.s**2 * torch.eye(len(self.W), dtype=DTYPE)
+        return MultivariateNormal(torch.zeros(len(self.W), dtype=DTYPE), self.W @ self.marginal @ self.W.T + noise)
+
+    @property
+    def covariance(self) -> Tensor:
+        """Cov[z_1|x], (D_1, D_1)."""
+        return torch.linalg.inv(torch.linalg.inv(self.marginal) + self.W.T @ self.W / self.s**2)
+
+    @property
+    def gain_1(self) -> Tensor:
+        """E[z_1|x] = gain_1 x."""
+        return self.covariance @ self.W.T / self.s**2
+
+    @property
+    def v(self) -> Tensor:
+        """Var[z_2|z_1], (D_2,)."""
+        return self.r**2 / (self.r**2 + self.V.square().sum(0))
+
+    @property
+    def gain_2(self) -> Tensor:
+        """E[z_2|z_1] = gain_2 z_1."""
+        return self.v[:, None] * self.V.T / self.r**2
+
+    @property
+    def gap(self) -> float:
+        """log p(x) - L(x) = KL(q(z_1|x) ‖ p(z_1|x)) + KL(q(z_2|z_1) ‖ p(z_2|z_1)); neither depends on x or z_1 here."""
+        layers = ((self.covariance, self.shift_1), (torch.diag(self.v), self.shift_2))
+        off = [
+            kl_divergence(
+                MultivariateNormal(torch.full_like(c[0], shift), self.widen * c),
+                MultivariateNormal(torch.zeros_like(c[0]), c),
+            )
+            for c, shift in layers
+        ]
+        return float(sum(off))
+
+    def kl(self, x: Tensor) -> Tensor:
+        """E_q[log q(z_1|x) - log p(z_1|z_2)] and E_q[log q(z_2|z_1) - log p(z_2)], (B, 2)."""
+        mean, cov, v = x @ self.gain_1.T + self.shift_1, self.widen * self.covariance, self.widen * self.v
+        up = mean @ self.gain_2.T + self.shift_2
+        spread = (self.gain_2 @ cov @ self.gain_2.T).diagonal()
+        second = 0.5 * (v + up.square() + spread - v.log() - 1).sum(-1)
+        rest = torch.eye(len(self.V), dtype=DTYPE) - self.V @ self.gain_2
+        off = (mean @ rest.T - self.shift_2 * self.V.sum(1)).square().sum(-1)
+        squares = off + (rest @ cov @ rest.T).trace() + (self.V.square() @ v).sum()
+        entropy = MultivariateNormal(torch.zeros_like(cov[0]), cov).entropy()
+        constants = 0.5 * len(self.V) * math.log(2 * math.pi * self.r**2)
+        return torch.stack([constants + 0.5 * squares / self.r**2 - entropy, second], -1)
+
+    def data(self, n: int) -> Tensor:
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            return self.evidence.sample(torch.Size((n,)))
+
+    def vae(self) -> aevb.VAE:
+        (x, d), e = self.W.shape, self.V.shape[1]
+        q1, q2 = aevb.FullNormal(d), aevb.Normal(e)
+        tril = torch.linalg.cholesky(self.widen * self.covariance)
+        tril = tril.tril(-1) + tril.diagonal().log().diag()
+        rows, columns = torch.tril_indices(d, d)
+        bias_1 = torch.cat([torch.full((d,), self.shift_1, dtype=DTYPE), tril[rows, columns]])
+        bias_2 = torch.cat([torch.full((e,), self.shift_2, dtype=DTYPE), (self.widen * self.v).log()])
+        encoder = aevb.Chain(
+            aevb.Conditional(linear(self.gain_1, q1.size, bias_1), q1),
+            aevb.Conditional(linear(self.gain_2, q2.size, bias_2), q2),
+        )
+        down = aevb.Conditional(linear(self.V, d), aevb.Normal(d, scale=self.r))
+        decoder = aevb.Conditional(linear(self.W, x), aevb.Normal(x, scale=self.s))
+        return aevb.VAE(aevb.Chain.prior(down, aevb.StandardNormal(e)), encoder, decoder).double()
+
+
+def linear(weight: Tensor, size: int, bias: Tensor | None = None) -> nn.Linear:
+    """x → (W x, 0) + bias, with `size` outputs."""
+    layer = nn.Linear(weight.shape[1], size, dtype=DTYPE)
+    with torch.no_grad():
+        layer.weight.zero_()[: len(weight)] = weight
+        layer.bias.zero_()
+        layer.bias += 0 if bias is None else bias
+    return layer
+
+
+def layers(**off: float) -> TwoLayers:
+    g = torch.Generator().manual_seed(0)
+    V = torch.linalg.qr(torch.randn(3, 2, generator=g, dtype=DTYPE)).Q * torch.tensor([0.8, 1.5], dtype=DTYPE)
+    return TwoLayers(V, torch.randn(5, 3, generator=g, dtype=DTYPE), **off)
+
+
+EXACT, INEXACT = layers(), layers(shift_1=0.15, shift_2=0.3, widen=1.4)
+X = EXACT.data(40)
+LOG_PX = EXACT.evidence.log_prob(X)
+
+
+@pytest.fixture(autouse=True)
+def fixed_noise() -> None:
+    torch.manual_seed(0)
+
+
+def close(estimate: Tensor, expected: Tensor, se: Tensor) -> None:
+    z = (estimate - expected) / se
+    assert z.abs().max() < 5, z
+    assert z.abs().max() > 1e-3, "too good: the estimate does not vary"
+
+
+def gradient(model: nn.Module, loss: Tensor) -> Tensor:
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
+
+
+# Values
+
+
+def test_log_weights_are_the_evidence_at_the_exact_posterior() -> None:
+    model = EXACT.vae()
+    torch.testing.assert_close(model.trace(X, 20).log_w, LOG_PX.expand(20, -1), atol=1e-5, rtol=0)
+    for memory in (1, 30, 10**6):  # batches and chunks of any size
+        torch.testing.assert_close(aevb.log_marginal(model, X, 7, memory=memory).log_px, LOG_PX, atol=1e-5, rtol=0)
+
+
+def test_importance_sampling_finds_the_evidence() -> None:
+    m = aevb.log_marginal(INEXACT.vae(), X, 4000)
+    close(m.log_px, LOG_PX, m.se)
+
+
+def test_the_bound_is_the_evidence_less_the_gap() -> None:
+    model = INEXACT.vae()
+    bounds = torch.stack([elbo(model, X, samples=200, seed=s).elbo for s in range(20)])
+    close(bounds.mean(0), LOG_PX - INEXACT.gap, bounds.std(0) / math.sqrt(20))
+    assert INEXACT.gap > 0.3
+    for estimator in ("A", "B"):
+        values = torch.stack([-aevb.ELBO(estimator, samples=100)(model, X, 0)[0].detach() for _ in range(20)])
+        close(values.mean(), LOG_PX.mean() - INEXACT.gap, values.std() / math.sqrt(20))
+
+
+@pytest.mark.parametrize("truth", [EXACT, INEXACT], ids=["exact", "inexact"])
+def test_the_kl_of_each_layer(truth: TwoLayers) -> None:
+    draws = torch.stack([truth.vae().trace(X, 50).kl.detach() for _ in range(40)])
+    assert draws.shape == (40, len(X), 2)
+    close(draws.mean(0), truth.kl(X), draws.std(0) / math.sqrt(40))
+
+
+def test_more_samples_give_tighter_bounds() -> None:
+    log_w = INEXACT.vae().trace(X, 10_000).log_w.detach()
+    bounds = [aevb.ImportanceWeighted(k).bound(log_w.unflatten(0, (k, -1)), 1).mean() for k in (1, 5, 50)]
+    assert bounds[0] < bounds[1] < bounds[2] < LOG_PX.mean()
+
+
+def test_log_weights_are_the_densities_of_their_parts() -> None:
+    """log p(x, z) and log q(z|x) by the formulas of single normals, and again by log_joint and log_posterior."""
+    model = INEXACT.vae()
+    t = model.trace(X, 4)
+    z_1, z_2 = t.z
+    log_p = Normal(0, 1).log_prob(z_2).sum(-1) + Normal(z_2 @ INEXACT.V.T, INEXACT.r).log_prob(z_1).sum(-1)
+    log_px = Normal(z_1 @ INEXACT.W.T, INEXACT.s).log_prob(X).sum(-1)
+    q_1 = MultivariateNormal(X @ INEXACT.gain_1.T + INEXACT.shift_1, INEXACT.widen * INEXACT.covariance)
+    q_2 = Normal(z_1 @ INEXACT.gain_2.T + INEXACT.shift_2, (INEXACT.widen * INEXACT.v).sqrt())
+    log_q = q_1.log_prob(z_1) + q_2.log_prob(z_2).sum(-1)
+    torch.testing.assert_close(t.log_w, log_px + log_p - log_q, atol=1e-6, rtol=0)
+    torch.testing.assert_close(model.log_joint(X, t.z), log_px + log_p, atol=1e-6, rtol=0)
+    torch.testing.assert_close(model.log_posterior(X, t.z), log_q, atol=1e-6, rtol=0)
+
+
+def test_the_prior_and_the_codes() -> None:
+    model = INEXACT.vae()
+    z_1, z_2 = model.sample_latent(20_000)
+    found = torch.cat([z_1, z_2], -1).T.cov()
+    expected = torch.cat(
+        [torch.cat([INEXACT.marginal, INEXACT.V], 1), torch.cat([INEXACT.V.T, torch.eye(2, dtype=DTYPE)], 1)]
+    )
+    d = expected.diagonal()
+    se = ((d[:, None] * d + expected.square()) / 20_000).sqrt()
+    close(found, expected, se)
+    first, second = model.encode(X)
+    torch.testing.assert_close(first, X @ INEXACT.gain_1.T + INEXACT.shift_1)
+    torch.testing.assert_close(second, first @ INEXACT.gain_2.T + INEXACT.shift_2)
+    codes = encode(model, X)
+    assert torch.equal(codes, torch.cat([first, second], -1))
+    again = apart(codes, (z_1, z_2))
+    assert all(torch.equal(a, b) for a, b in zip(again, (first, second), strict=True))
+    assert torch.equal(model.decode(again).mean, model.decode((first, second)).mean)
+    assert torch.equal(aevb.generate(model, 7, seed=3), aevb.generate(model, 7, seed=3))
+
+
+# Gradients
+
+
+def test_stick_has_no_gradient_at_the_exact_posterior() -> None:
+    """The path gradient of log w vanishes draw by draw, in both layers; frozen too early it would not (design, §8)."""
+    model = EXACT.vae()
+    stuck = gradient(model.encoder, model.trace(X, 3, stick=True).log_w.mean())
+    plain = gradient(model.encoder, model.trace(X, 3).log_w.mean())
+    assert stuck.abs().max() < 1e-5
+    assert plain.abs().max() > 1e-2
+
+
+OBJECTIVES = {
+    "stl": (aevb.ELBO("A"), aevb.ImportanceWeighted(1, gradient="stl")),
+    "vimco": (aevb.ImportanceWeighted(3), aevb.ImportanceWeighted(3, gradient="vimco")),
+    "piwae": (aevb.ImportanceWeighted(4, encoder_groups=4), aevb.ELBO("A", samples=4)),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_estimators_share_their_expected_gradient(name: str) -> None:
+    model, n = INEXACT.vae(), 200
+    of = model.encoder if name == "piwae" else model
+    a, b = (torch.stack([gradient(of, o(model, X[:5], 0)[0]) for _ in range(n)]) for o in OBJECTIVES[name])
+    close(a.mean(0), b.mean(0), ((a.var(0) + b.var(0)) / n).sqrt().clamp(min=1e-9))
+
+
+def test_wake_trains_the_decoder_and_sleep_the_encoder() -> None:
+    """θ, prior and all, gets ∇ log p(x, z) alone, φ gets ∇ log q(z|x̃) alone."""
+    model = INEXACT.vae()
+    torch.manual_seed(0)
+    aevb.WakeSleep()(model, X, 0)[0].backward()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        z = model.posterior(X).sample(torch.Size((1,)))
+        dreamt = model.sample_latent(len(X))
+        dream = model.decode(dreamt).sample()
+    for part, value in (
+        (model.decoder, model.log_joint(X, z)),
+        (model.prior, model.log_joint(X, z)),
+        (model.encoder, model.posterior(dream).log_prob(dreamt)),
+    ):
+        found = torch.cat([p.grad.flatten() for p in part.parameters()])
+        torch.testing.assert_close(found, gradient(part, -value.mean()))
+        assert found.abs().max() > 1e-2
+
+
+def test_at_the_exact_posterior_the_sleep_gradient_has_mean_zero() -> None:
+    for truth, still in ((EXACT, True), (INEXACT, False)):
+        model = truth.vae()
+        objective = aevb.WakeSleep(dreams=10)
+        draws = torch.stack([gradient(model.encoder, objective.sleep(model, 40)) for _ in range(60)])
+        z = draws.mean(0).abs() / (draws.std(0) / math.sqrt(60)).clamp(min=1e-12)
+        assert bool((z < 5).all()) == still
+
+
+@pytest.mark.slow
+def test_a_compiled_chain_is_the_eager_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    learners = []
+    for compiled in (False, True):
+        settings = aevb.Training(batch=20, samples=160, compile=compiled)
+        learners.append(aevb.Learner(INEXACT.vae(), aevb.ImportanceWeighted(5), settings, len(X)))
+        for _ in aevb.train(learners[-1].model, learners[-1].objective, X, learner=learners[-1]):
+            pass
+    assert learners[1].fused not in (None, learners[1].plain_update)
+    for a, b in zip(learners[0].parameters(), learners[1].parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
+
+
+# What needs one tensor says so
+
+
+REFUSED = {
+    "MMD": lambda model: aevb.Regularized(aevb.ELBO(), [aevb.MMD()])(model, X, 0),
+    "DIP": lambda model: aevb.Regularized(aevb.ELBO(), [aevb.DIP()])(model, X, 0),
+    "TotalCorrelation": lambda model: aevb.Regularized(aevb.ELBO(), [aevb.TotalCorrelation(40)])(model, X, 0),
+    "DensityRatio": lambda model: aevb.DensityRatio(model),
+    "MonteCarloEM": lambda model: MonteCarloEM(model, 40),
+    "Annealed importance sampling": lambda model: aevb.log_marginal_ais(model, X, 2, aevb.Annealing(3)),
+    "bidirectional": lambda model: aevb.bidirectional(model, 2, 2, aevb.Annealing(3)),
+    "log_marginal_hmc": lambda model: aevb.log_marginal_hmc(model, X, 10),
+    "surgery": lambda model: aevb.surgery(model, X),
+    "disentanglement": lambda model: aevb.disentanglement(model, X, torch.zeros(40, 2)),
+    "fit_prior": lambda model: aevb.fit_prior(model, X),
+}
+
+
+@pytest.mark.parametrize("who", REFUSED)
+def test_what_needs_one_tensor_says_so(who: str) -> None:
+    with pytest.raises(ShapeError, match=rf"^{who} needs latents that are one tensor; .* a hierarchy of 2 layers"):
+        REFUSED[who](EXACT.vae())
+
+
+def test_dreg_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'dreg' is biased where z is a hierarchy.*Take 'plain'"):
+        aevb.ImportanceWeighted(3, gradient="dreg")(EXACT.vae(), X, 0)
+
+
+def test_links_and_orders_that_do_not_fit() -> None:
+    with pytest.raises(ShapeError, match=r"2 links need an order of 0 to 1; got \(0, 2\)"):
+        aevb.Chain(nn.Identity(), nn.Identity(), order=(0, 2))
+    with pytest.raises(ShapeError, match="0 links"):
+        aevb.Chain()
+
+
+# Recipes
+
+
+MISTAKES = {
+    "chain=5": r"chain: expected a list of tables \(\[\[chain\]\]\); got 5",
+    "chain=[{hidden=[3]}]": r"chain: each table needs its latent",
+    "chain=[{latent=0}]": r"chain\.latent: expected a whole number of at least 1; got 0",
+    "chain=[{latent=3, hiden=[3]}]": r"chain \(mlp\): there is no 'hiden'\. Did you mean 'hidden'",
+    "chain=[{latent=3, type='conv'}]": r"chain: there is no 'conv'\.",
+    "prior=vamp": r"chain: not with the prior vamp",
+    "objective.gradient=dreg": r"'dreg' is biased where z is a hierarchy",
+    "terms=[{type='mmd'}]": r"terms: they compare codes that are one tensor",
+    "posterior=gamma": r"The posterior Gamma covers positive numbers, but the prior Normal covers the real line",
+}
+
+
+@pytest.mark.parametrize("assignment", MISTAKES)
+def test_a_mistake_is_told_where_it_is(assignment: str, tmp_path: Path) -> None:
+    recipe = Recipe.load("iwae-2").override([assignment])
+    with pytest.raises(RecipeError, match=MISTAKES[assignment]):
+        aevb.fit(recipe, load_data("digits", values="dynamic"), tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_layers_of_a_recipe() -> None:
+    recipe = Recipe.load("iwae-2").override(["latent=4", "chain=[{latent=3, hidden=[7]}, {latent=2, type='gated'}]"])
+    model = recipe.model((1, 8, 8))
+    assert (recipe.latents(), recipe.code_shape()) == ("4 + 3 + 2", (9,))
+    assert [tuple(z.shape) for z in model.encode(torch.zeros(5, 1, 8, 8))] == [(5, 4), (5, 3), (5, 2)]
+    assert [tuple(z.shape) for z in model.sample_latent(6)] == [(6, 4), (6, 3), (6, 2)]
+    assert isinstance(model.prior.links[2], aevb.StandardNormal)
+
+
+def test_every_verb_takes_a_hierarchy_or_says_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes are the layers side by side, and decode to what the model makes of the layers."""
+    monkeypatch.chdir(tmp_path)
+
+    def aevb_(*words: str) -> str:
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, f"{words}\n{result.output}\n{result.exception!r}"
+        return str(result.output)
+
+    small = ["--set", "latent=4", "--set", "chain=[{latent=3, hidden=[8]}]", "--set", "validation.importance_samples=2"]
+    told = aevb_("train", "digits", "--recipe", "iwae-2", "--samples", "200", "--out", "run", "--no-figures", *small)
+    assert "of 7" in told  # active units
+    assert "layers side by side: 4 + 3 numbers" in aevb_("encode", "run", "--out", "codes.npy")
+    aevb_("decode", "codes.npy", "--run", "run", "--out", "decoded.npy")
+    aevb_("reconstruct", "run", "-n", "9", "--out", "reconstructed.npy")
+    codes, decoded = np.load("codes.npy"), np.load("decoded.npy")
+    assert codes.shape == (300, 7)
+    np.testing.assert_allclose(decoded[:9], np.load("reconstructed.npy"), atol=1e-6)
+    for verb in ("sample", "interpolate", "traverse"):
+        aevb_(verb, "run", "--out", f"{verb}.png")
+        assert (tmp_path / f"{verb}.png").is_file()
+    for refused, why in (("bdmc", "bidirectional"), ("ais", "Annealed importance sampling")):
+        result = CliRunner().invoke(app, ["evaluate", "run", "--estimator", refused, "--limit", "2"])
+        assert isinstance(result.exception, ShapeError)
+        assert str(result.exception).startswith(why)
+    assert aevb_("evaluate", "run", "--importance-samples", "3")
+    aevb_("train", "--resume", "run", "--samples", "300", "--no-figures")
+    model, x = aevb.load("run"), load_data("digits", values="dynamic").test[:4]
+    assert side_by_side(model.encode(x)).shape == (4, 7)
