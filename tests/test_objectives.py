@@ -17,9 +17,9 @@ from aevb.models.networks import MLP
 from aevb.models.priors import StandardNormal
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import ELBO
-from aevb.objectives.schedules import Cosine, Exponential, Linear, value
+from aevb.objectives.schedules import Cosine, Exponential, Linear, Piecewise, value
 
-SCHEDULES = [Linear(0.0, 4.0, 100), Cosine(1.0, 0.1, 100), Exponential(2.0, 0.5, 10)]
+SCHEDULES = [Linear(0.0, 4.0, 100), Cosine(1.0, 0.1, 100), Exponential(2.0, 0.5, 10), Piecewise((1.0, 0.5, 0.1), (37, 99))]
 
 
 def small(latent: int = 3, family: aevb.Family | None = None) -> VAE:
@@ -248,6 +248,8 @@ def test_more_samples_change_the_noise_and_not_the_value() -> None:
         (Cosine(1.0, 0.0, 100), {0: 1.0, 50: 0.5, 100: 0.0, 1000: 0.0, 25: 0.5 + 0.5 * math.sqrt(0.5)}),
         (Cosine(0.0, 2.0, 100), {0: 0.0, 50: 1.0, 100: 2.0}),
         (Exponential(2.0, 0.5, 10), {0: 2.0, 10: 1.0, 20: 0.5, 5: 2 * math.sqrt(0.5)}),
+        (Piecewise((1.0, 0.5, 0.1), (10, 40)), {0: 1.0, 9: 1.0, 10: 0.5, 39: 0.5, 40: 0.1, 1000: 0.1}),
+        (Piecewise((3.0,), ()), {0: 3.0, 5: 3.0}),
     ],
 )
 def test_values_of_schedules(schedule: Any, values: dict[int, float]) -> None:

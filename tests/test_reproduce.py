@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from aevb.apps.paper import curves, figure2, figure2_findings, published
-from aevb.apps.paper.curves import Curve, bounds, choose_step, follow, marks, read, trained
+from aevb.apps.paper import curves, figure2, figure2_findings, figure3, published
+from aevb.apps.paper.curves import Curve, Followed, bounds, choose_step, follow, marks, read, trained
 from aevb.apps.paper.experiment import Experiment
 from aevb.apps.paper.report import write_report
 from aevb.apps.paper.reproduce import chosen, curves_of, reproduce
@@ -219,3 +219,22 @@ def test_experiments_share_their_curves() -> None:
         chosen(["figur-2"])
     with pytest.raises(AevbError, match="no panel 'mnist-7'"):
         curves_of(chosen(["figure-2"]), ["mnist-7"])
+
+
+def test_other_step_sizes_stand_beside_the_paper_at_their_own_marks() -> None:
+    def line(step: float, **test: float) -> Followed:
+        rows = [{"samples": float(name[1:]), "train": value - 1, "test": value} for name, value in test.items()]
+        return Followed(rows, {"step_size": step})
+
+    at = {n: published.at("3", "N=1000", "AEVB", "test", n) or 0.0 for n in (1e6, 3e6)}
+    chosen_line = line(0.1, _500000=-150.0, _1000000=at[1e6] + 5, _3000000=at[3e6] + 4, _5000000=-130.0)
+    other = line(0.02, _1000000=at[1e6] - 2, _3000000=at[3e6] - 1)
+    rows = figure3.by_step({"AEVB": chosen_line}, {("AEVB", 0.02): other})
+    tests = [(r["step"], r["chosen by the pilot"], r["samples"], r["ours - paper"]) for r in rows if r["split"] == "test"]
+    assert tests == [
+        (0.1, True, 10**6, 5),
+        (0.1, True, 3 * 10**6, 4),
+        (0.02, False, 10**6, -2),
+        (0.02, False, 3 * 10**6, -1),
+    ]
+    assert figure3.steps_matter(rows)[0].endswith("in nats: AEVB 0.1: +4.0 (3,000,000); AEVB 0.02: -1.0 (3,000,000).")

@@ -87,6 +87,7 @@ _HOME = {
     "Cyclical": "objectives.schedules",
     "Exponential": "objectives.schedules",
     "Linear": "objectives.schedules",
+    "Piecewise": "objectives.schedules",
     "Adagrad": "training.optimizers",
     "Adam": "training.optimizers",
     "SGD": "training.optimizers",
@@ -152,7 +153,7 @@ if TYPE_CHECKING:
     from aevb.objectives.full_bayes import FullBayes
     from aevb.objectives.importance import ImportanceWeighted
     from aevb.objectives.monte_carlo_em import MonteCarloEM
-    from aevb.objectives.schedules import Cosine, Cyclical, Exponential, Linear
+    from aevb.objectives.schedules import Cosine, Cyclical, Exponential, Linear, Piecewise
     from aevb.objectives.semi_supervised import M2
     from aevb.objectives.terms import DIP, MMD, DensityRatio, Regularized, TotalCorrelation
     from aevb.objectives.wake_sleep import WakeSleep

@@ -398,7 +398,8 @@ def reproduce(
         list[str],
         typer.Argument(
             metavar="NAME...",
-            help="autoencoder, figure-2, figure-3, figure-4, figure-5, estimators, full-bayes, or all; report: a page.",
+            help="autoencoder, figure-2, figure-3, figure-4, figure-5, estimators, full-bayes, or all of these; of other "
+            "papers: iwae, dreg, vamp-prior, flows; report: a page of what there is.",
         ),
     ],
     budget: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,29 @@ class Cyclical:
 
     def __call__(self, step: Step) -> Any:
         return self.start + (self.end - self.start) * _fraction(step % self.steps, self.ramp * self.steps)
+
+
+@dataclass(frozen=True)
+class Piecewise:
+    """values[0] until step ends[0], values[1] until ends[1], ..., the last value for ever after."""
+
+    values: Sequence[float]
+    ends: Sequence[int]
+
+    def __post_init__(self) -> None:
+        if (
+            len(self.values) != len(self.ends) + 1
+            or list(self.ends) != sorted(set(self.ends))
+            or min(self.ends, default=1) < 1
+        ):
+            raise ValueError(
+                "A piecewise schedule needs rising ends ≥ 1, and one value more than ends; "
+                f"got the ends {list(self.ends)} and {len(self.values)} values."
+            )
+
+    def __call__(self, step: Step) -> Any:
+        jumps = zip(self.ends, self.values, self.values[1:], strict=False)
+        return self.values[0] + sum((b - a) * (step >= end) for end, a, b in jumps)
 
 
 def _check(steps: int) -> None:

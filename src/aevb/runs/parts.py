@@ -18,7 +18,7 @@ from aevb.objectives.bounds import ELBO
 from aevb.objectives.full_bayes import FullBayes
 from aevb.objectives.importance import ImportanceWeighted
 from aevb.objectives.monte_carlo_em import MonteCarloEM
-from aevb.objectives.schedules import Cosine, Cyclical, Exponential, Linear
+from aevb.objectives.schedules import Cosine, Cyclical, Exponential, Linear, Piecewise
 from aevb.objectives.semi_supervised import M2
 from aevb.objectives.terms import DIP, MMD, DensityRatio, TotalCorrelation
 from aevb.objectives.wake_sleep import WakeSleep
@@ -71,7 +71,13 @@ LIKELIHOODS_ONLY = (  # without a derivative of their draws, or with a σ that n
     *("poisson", "negative-binomial", "zero-inflated-negative-binomial", "von-mises"),
     *("homoscedastic-normal", "optimal-normal"),
 )
-SCHEDULES: Parts = {"linear": Linear, "cosine": Cosine, "cyclical": Cyclical, "exponential": Exponential}
+SCHEDULES: Parts = {
+    "linear": Linear,
+    "cosine": Cosine,
+    "cyclical": Cyclical,
+    "exponential": Exponential,
+    "piecewise": Piecewise,
+}
 AXES: Mapping[str, Parts] = {
     "prior": PRIORS,
     "posterior": {k: v for k, v in FAMILIES.items() if k not in LIKELIHOODS_ONLY},

@@ -20,8 +20,10 @@ from aevb.data.dataset import Dataset, Split
 from aevb.data.sources import load_data
 from aevb.errors import RunError, TrainingDiverged
 from aevb.evaluation.elbo import elbo
+from aevb.models.priors import VampPrior
 from aevb.models.vae import VAE
 from aevb.runs.files import alone, read_tensors, write_tensors, write_text
+from aevb.runs.fit import some_rows
 from aevb.runs.recipe import Recipe
 from aevb.runs.store import machine
 from aevb.training.checkpoint import restore, state_tensors
@@ -54,6 +56,7 @@ class Curve:
         share: the part of the budget that is its own, for trainings that need not be so long.
         first: training samples at the first mark.
         pilot, score: how the step size is chosen; the bound if None.
+        last: what is measured beside it where the budget ends, and nowhere else, since it takes long.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Curve:
     first: int = FIRST
     pilot: int = PILOT
     score: Callable[[Learner, Split], float] | None = None
+    last: Measure | None = None
 
     def budget(self, samples: int) -> int:
         return max(1, round(samples * self.share))
@@ -82,6 +86,8 @@ class Curve:
             recipe = recipe.replace(training__compile=True)
         data, n = self.data(), len(self.train())
         model = recipe.model(data.shape, data.train.values.levels)
+        if isinstance(model.prior, VampPrior):
+            model.prior.start_at(some_rows(self.train(), len(model.prior.u), recipe.training().seed))
         return Learner(model, recipe.objective(model, n), recipe.training(), n)
 
     def data(self) -> Dataset:
@@ -186,6 +192,8 @@ def _advance(curve: Curve, folder: Path, learner: Learner, state: _State, budget
         if measured:
             state.seconds += now - begun
             state.rows.append(_row(curve, learner, step.samples, state.seconds))
+            if curve.last and step.samples >= budget:
+                state.rows[-1] |= curve.last(learner, curve.train(), curve.data().test)
             begun = time.perf_counter()
         if measured or now - saved > SAVE_EVERY:
             state.seconds += time.perf_counter() - begun

@@ -15,6 +15,7 @@ from aevb.apps.paper.figure2 import FIGURE2, PANELS, key
 from aevb.apps.paper.figure3 import FIGURE3
 from aevb.apps.paper.full_bayes import FULL_BAYES
 from aevb.apps.paper.manifolds import FIGURE4, FIGURE5
+from aevb.apps.paper.tables import TABLES
 from aevb.apps.paper.workers import Show, follow_all
 from aevb.errors import AevbError, suggest
 from aevb.runs.files import write_json
@@ -24,15 +25,16 @@ EXPERIMENTS = {e.name: e for e in (AUTOENCODER, FIGURE2, FIGURE3, FIGURE4, FIGUR
 
 
 def chosen(names: Sequence[str]) -> list[Experiment]:
-    """The experiments of these names; "all" is all of them.
+    """The experiments of these names: of the paper, of which "all" is all, and the tables of other papers.
 
     Raises:
         AevbError: there is none of that name.
     """
     for name in names:
-        if name not in {*EXPERIMENTS, "all"}:
-            raise AevbError(f"There is no experiment {name!r}.{suggest(name, [*EXPERIMENTS, 'all', 'report'])}")
-    return [e for name, e in EXPERIMENTS.items() if name in names or "all" in names]
+        if name not in {*EXPERIMENTS, *TABLES, "all"}:
+            raise AevbError(f"There is no experiment {name!r}.{suggest(name, [*EXPERIMENTS, *TABLES, 'all', 'report'])}")
+    paper = [e for name, e in EXPERIMENTS.items() if name in names or "all" in names]
+    return paper + [e for name, e in TABLES.items() if name in names]
 
 
 def curves_of(experiments: Iterable[Experiment], panels: Sequence[str] = ()) -> list[Curve]:
