@@ -27,6 +27,7 @@ PRIORS: Mapping[str, Equation] = {
     "log-normal": "p(z) = Π_d N(log z_d; 0, 1) / z_d,  z_d > 0",
     "uniform": "p(z) = 1,  0 < z_d < 1",
     "flat-dirichlet": "p(z) = Dirichlet(z; 1, ..., 1),  z_d > 0, Σ_d z_d = 1",
+    "uniform-sphere": "p(z) = Γ(D/2) / 2 π^(D/2),  |z| = 1",
     "flow": "p(z) = N(t(z); 0, I) |det ∂t/∂z|,  t: {flows} autoregressive splines of {bins} bins, learned",
     "mixture": "p(z) = Σ_m π_m r(z; ψ_m),  r the posterior's family, π and ψ learned, m = 1..{components}",
     "vamp": "p(z) = 1/M Σ_m q(z|u_m),  pseudo-inputs u_m learned, M = {components}",
@@ -103,6 +104,7 @@ FAMILIES: Mapping[str, Equation] = {
     "zero-inflated-negative-binomial": "Π_d π_d [x_d = 0] + (1 - π_d) NegBin(x_d; mean μ_d, variance μ_d + μ_d²/r_d),"
     "  (log μ, log r, logit π) = {net}",
     "von-mises": "Π_d exp(κ_d cos({v}_d - μ_d)) / 2π I₀(κ_d),  κ (cos μ, sin μ) = {net}",
+    "von-mises-fisher": "C_D(κ) exp(κ μᵀ{v}),  |{v}| = 1, (m, c) = {net}, μ = m/|m|, κ = D softplus(c)",
 }
 
 # Networks and optimisers
