@@ -60,7 +60,9 @@ def log_marginal_hmc(
     parts = []
     with inference(model, derive(seed, "reciprocal")) as device:
         for given, x in conditioned_batches(model, data, POINTS, device):
-            unconstraining(given.trace(x).p)
+            t = given.trace(x)
+            only(t.z, "log_marginal_hmc")
+            unconstraining(t.p)
             z, log_joint = posterior_chain(given, x, 3 * samples, leapfrogs, thin, burn_in)
             fit, tune, z_l = kept(z).split(samples)
             parts.append(estimated([kernel_density(fit, tune, z_l) - kept(log_joint)[-samples:]], samples))
@@ -99,7 +101,7 @@ def beginning(model: LatentModel, x: Tensor, tries: int = 1000) -> Tensor:
     The draws are the same for all data points, unless these have contexts, of which each may have a prior of its own.
     """
     own = len(x) if isinstance(model, Given) else 1
-    draws = only(repeated(model, tries).sample_latent(tries * own), "log_marginal_hmc")
+    draws = only(repeated(model, tries).sample_latent(tries * own), "A posterior chain")
     z = draws.unflatten(0, (tries, own))
     chunks = z.split(max(1, CPU_MEMORY // x.numel()))
     log_px = torch.cat([model.decode(chunk).log_prob(x) for chunk in chunks])  # (tries, B)
