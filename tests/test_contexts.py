@@ -12,16 +12,17 @@ import torch
 from oracle import DTYPE
 from test_conditioning import SMALL, O, U, data, exact, linear, shifted
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Normal, kl_divergence
 from typer.testing import CliRunner
 
 from aevb.apps.cli import app
 from aevb.data.labels import Pairs
 from aevb.data.sources import load_data
-from aevb.errors import DataError
+from aevb.errors import DataError, RecipeError
 from aevb.evaluation.annealing import Annealing, bidirectional, log_marginal_ais
 from aevb.evaluation.disentanglement import disentanglement
 from aevb.evaluation.ex_post import draw_codes
+from aevb.evaluation.generation import generate
 from aevb.evaluation.gradient_noise import gradient_noise
 from aevb.evaluation.marginal import log_marginal
 from aevb.evaluation.predictive import log_predictive
@@ -29,7 +30,7 @@ from aevb.evaluation.reciprocal import from_chain, log_marginal_hmc
 from aevb.evaluation.surgery import surgery
 from aevb.models.conditional import Conditional
 from aevb.models.given import Given, Pair
-from aevb.models.priors import VampPrior
+from aevb.models.priors import PRIORS, VampPrior
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import ELBO
 from aevb.objectives.full_bayes import FullBayes
@@ -219,6 +220,86 @@ def test_objectives_train_a_conditional_run(objective: str, tmp_path: Path) -> N
     assert y is not None
     right, wrong = (log_marginal(run.model(), Pairs(x, c), 20).log_px.mean() for c in (y, y.roll(1, 1)))
     assert float(right - wrong) > 0.3
+
+
+# A prior for each context
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    path = tmp_path_factory.mktemp("runs") / "prior"
+    recipe = Recipe.load("conditional-prior").override([*SMALL, "training.samples=20_000"])
+    return fit(recipe.replace(training__optimizer__lr=5e-3), load_data("digits", values="dynamic"), path)
+
+
+def test_the_kl_from_the_prior_of_the_label_is_the_closed_form(learned: Run) -> None:
+    """½ Σ_d (log σ_p²/σ_q² + (σ_q² + (μ_q - μ_p)²) / σ_p² - 1), (μ_p, log σ_p²) the row of the label."""
+    model, test = learned.model(), learned.dataset().test.take(20)
+    y = learned.recipe.context().given(test)
+    assert y is not None
+    with torch.no_grad():
+        t = model.trace(test[:], 4000, given=y)
+        mean, log_variance = model.prior.net(torch.eye(10))[test.labels].chunk(2, 1)
+        mu, variance = t.q.mean, t.q.variance
+        expected = 0.5 * (log_variance - variance.log() + (variance + (mu - mean) ** 2) / log_variance.exp() - 1)
+    torch.testing.assert_close(t.kl, expected, rtol=1e-4, atol=1e-5)
+    sampled = t.log_qz - t.log_pz
+    se = sampled.std(0) / math.sqrt(4000)
+    assert bool(((sampled.mean(0) - expected.sum(1)).abs() < 5 * se + 1e-4).all())
+    assert float((mean[:, None] - mean[None]).abs().max()) > 1  # it has learned that classes differ
+
+
+def test_draws_given_a_label_have_the_moments_of_its_prior(learned: Run) -> None:
+    model, n = learned.model(), 20_000
+    for label in (0, 3):
+        y = torch.eye(10)[[label]]
+        torch.manual_seed(0)
+        z = model.sample_latent(n, y)
+        p = model.prior(y)
+        assert z.shape == (n, 2)
+        assert bool(((z.mean(0) - p.mean[0]).abs() < 5 * p.stddev[0] / math.sqrt(n)).all())
+        assert bool(((z.var(0) / p.variance[0] - 1).abs() < 5 * math.sqrt(2 / n)).all())
+
+
+def test_the_best_prior_of_a_label_has_the_moments_of_its_codes() -> None:
+    """μ_c = mean μ_q and σ_c² = mean (σ_q² + (μ_q - μ_c)²) over the data of class c: there the KL's gradient is zero."""
+    torch.manual_seed(0)
+    family, labels = families.Normal(2), torch.arange(60) % 3
+    y, q = torch.eye(3, dtype=DTYPE)[labels], family(torch.randn(60, 4, dtype=DTYPE))
+    prior = PRIORS["conditional"](family, 3).double()
+    best = []
+    for c in range(3):
+        mean = q.mean[labels == c].mean(0)
+        best.append(torch.cat([mean, (q.variance + (q.mean - mean) ** 2)[labels == c].mean(0).log()]))
+    with torch.no_grad():
+        prior.net[-1].bias.zero_()
+        prior.net[-1].weight.copy_(torch.stack(best, 1))
+    kl = kl_divergence(q, prior(y)).mean()
+    (gradient,) = torch.autograd.grad(kl, [prior.net[-1].weight])
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-12)
+    assert float(kl) < float(kl_divergence(q, family(torch.zeros(4, dtype=DTYPE))).mean())
+
+
+def test_a_prior_for_each_label_is_asked_for_one(learned: Run, tmp_path: Path) -> None:
+    call("sample", learned.path, "-n", 6, "--given", 3, "--out", tmp_path / "x.npy")
+    expected = generate(learned.model(), 6, given=torch.eye(10)[[3]])
+    torch.testing.assert_close(array(tmp_path / "x.npy"), expected)
+    result = CliRunner().invoke(app, ["evaluate", str(learned.path), "--surgery"])
+    assert "p(z|y) is another for each context" in str(result.exception)
+    with pytest.raises(RecipeError, match=r"prior \(conditional\): the prior p\(z\|y\) needs contexts y"):
+        Recipe.load("bernoulli").override(["prior=conditional"]).model((1, 8, 8))
+    with pytest.raises(RecipeError, match="its chains begin at draws of one p"):
+        Recipe.load("conditional-prior").override(["objective=monte-carlo-em"]).model((1, 8, 8))
+
+
+@pytest.mark.parametrize("objective", ["m2", "importance-weighted", "full-bayes", "wake-sleep"])
+def test_a_prior_for_each_label_goes_with_every_objective(objective: str, tmp_path: Path) -> None:
+    """A step moves the prior."""
+    few = [*SMALL, f"objective={objective}", "training.samples=50"]
+    recipe = Recipe.load("conditional-prior").override(few)
+    run = fit(recipe, load_data("digits", values="dynamic"), tmp_path / "run")
+    fresh = recipe.model((1, 8, 8))
+    assert bool((run.model().prior.net[-1].weight != fresh.prior.net[-1].weight).any(0).sum() >= 9)
 
 
 # Verbs

@@ -22,6 +22,8 @@ from torch.distributions import (
 from torch.distributions.transforms import ReshapeTransform
 
 from aevb.errors import ShapeError
+from aevb.models.conditional import Conditional
+from aevb.models.networks import MLP
 from aevb.probability import distributions as d
 from aevb.probability.families import Family, Shape, as_shape
 from aevb.probability.flows import Flow, standard, zuko
@@ -92,6 +94,21 @@ class Mixture(nn.Module):
 
     def forward(self, *context: Tensor) -> FiniteMixture:
         return FiniteMixture(self.logits, self.family(self.phi))
+
+
+def conditional(
+    family: Family, context: int, hidden: Sequence[int] = (), activation: type[nn.Module] = nn.Tanh
+) -> Conditional:
+    """p(z|y) = family(net(y)), the learned prior of a conditional VAE (Sohn, Lee & Yan 2015).
+
+    Args:
+        family: such as the posterior's.
+        context: how many numbers y has; C for a one-hot label.
+        hidden: widths of the net's hidden layers; without any, a label has parameters φ of its own.
+    """
+    if context < 1:
+        raise ValueError("the prior p(z|y) needs contexts y: give context.classes, as the recipe conditional-prior does.")
+    return Conditional(MLP(context, family.size, hidden, activation), family)
 
 
 class VampPrior(nn.Module):
@@ -171,6 +188,7 @@ PRIORS: Mapping[str, Callable[..., nn.Module]] = {
     "uniform": partial(Known, d.Beta, (1.0, 1.0)),  # on 0 < z < 1
     "flat-dirichlet": partial(Known, Dirichlet, (1.0,)),  # uniform on the simplex
     "uniform-sphere": partial(Known, UniformSphere, (0.0,)),
+    "conditional": conditional,
     "flow": FlowPrior,
     "mixture": Mixture,
     "vamp": VampPrior.from_noise,

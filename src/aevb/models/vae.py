@@ -52,6 +52,7 @@ class VAE(nn.Module):
         return self.encoder(x, *_contexts(given))  # type: ignore[no-any-return]
 
     def sample_latent(self, n: int, given: Tensor | None = None) -> Latent:
+        given = None if given is None else given.expand(n, *given.shape[1:])  # one may be for all
         p = self.prior(*_contexts(given))
         return p.sample(() if p.batch_shape else (n,))  # type: ignore[no-any-return]
 

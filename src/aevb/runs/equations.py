@@ -28,6 +28,10 @@ PRIORS: Mapping[str, Equation] = {
     "uniform": "p(z) = 1,  0 < z_d < 1",
     "flat-dirichlet": "p(z) = Dirichlet(z; 1, ..., 1),  z_d > 0, Σ_d z_d = 1",
     "uniform-sphere": "p(z) = Γ(D/2) / 2 π^(D/2),  |z| = 1",
+    "conditional": lambda v: (
+        "p(z|y) = r(z; ψ(y)),  r the posterior's family, "
+        + (f"ψ an mlp {plain(v['hidden'])} wide" if v["hidden"] else "ψ learned for each label")
+    ),
     "flow": "p(z) = N(t(z); 0, I) |det ∂t/∂z|,  t: {flows} autoregressive splines of {bins} bins, learned",
     "mixture": "p(z) = Σ_m π_m r(z; ψ_m),  r the posterior's family, π and ψ learned, m = 1..{components}",
     "vamp": "p(z) = 1/M Σ_m q(z|u_m),  pseudo-inputs u_m learned, M = {components}",
@@ -256,6 +260,8 @@ def equation(recipe: Recipe) -> list[str]:
     y = ", y" if classes else ""
     goal = part("objective", s["objective"], y=y).splitlines()
     goal += [f"- {_weight(table)} {part('terms', table)}" for table in recipe.term_tables()]
+    of_label = part("prior", s["prior"]).startswith("p(z|y)")
+    goal = [line.replace("p(z)", "p(z|y)") if of_label else line for line in goal]
     goal += ["+ 1/N log N(W; 0, I) over all weights W, not biases"] * recipe.training().weight_prior
     sizes = [s["latent"], *(table["latent"] for table in s["chain"])]
     top, first = (f" of z_{len(sizes)}, the top layer", f",  {_size(sizes[0])} latents of z_1") if s["chain"] else ("", "")

@@ -230,6 +230,10 @@ class Recipe:
         context, kind = self.context(), _type(self.settings["objective"])
         if kind == "m2" and not context.classes:
             raise RecipeError("objective (m2): needs labels: give context.classes, and context.labels of each class.")
+        if kind == "monte-carlo-em" and _type(self.settings["prior"]) == "conditional":
+            raise RecipeError(
+                "objective (monte-carlo-em): its chains begin at draws of one p(z), not of a p(z|y) for each y."
+            )
         if kind != "m2" and context.labels:
             raise RecipeError(f"context.labels: only m2 learns with few labels; {kind} needs all of them. Leave it out.")
         return context
@@ -269,7 +273,8 @@ class Recipe:
         if "likelihood" not in s or "encoder" not in s or "decoder" not in s:
             raise RecipeError(f"recipe {self.name!r}: the tables likelihood, encoder and decoder must be given.")
         pixel = {"levels": levels, "classes": levels, "spacing": 1 / (levels - 1)}
-        seen, code = (_beside(part, self.checked_context().classes) for part in (event, latent))
+        classes = self.checked_context().classes
+        seen, code = (_beside(part, classes) for part in (event, latent))
         with seeded(derive(self.training().seed, "initialization")):
             posterior = build("posterior", s["posterior"], shape=latent)
             likelihood = build("likelihood", s["likelihood"], shape=event, **pixel)
@@ -277,7 +282,8 @@ class Recipe:
             decoder = build("decoder", s["decoder"], inputs=code, outputs=likelihood.size, image=event)
             shared = isinstance(posterior, nn.Module) or top != latent
             alike = Normal(top) if shared else posterior  # no prior shares a family's weights
-            prior: nn.Module = build("prior", s["prior"], shape=top, inputs=seen, family=alike, encoder=encoder)
+            whose = {"shape": top, "family": alike, "context": classes}
+            prior: nn.Module = build("prior", s["prior"], inputs=seen, encoder=encoder, **whose)
             encoder, prior = chained(encoder, prior, shapes, s["chain"], s["posterior"])
         return VAE(prior, encoder, Conditional(decoder, likelihood))
 
