@@ -30,6 +30,10 @@ class TrainingDiverged(AevbError, ArithmeticError):
     """The loss became NaN, infinite or absurdly large."""
 
 
+class AevbWarning(Warning):
+    """Something in a recipe that stops nothing, but is hardly meant."""
+
+
 def suggest(name: str, possible: Iterable[str]) -> str:
     """«Did you mean 'samples'? Possible: ...», for an unknown `name` among the `possible` ones."""
     options = sorted(possible)

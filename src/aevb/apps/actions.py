@@ -123,7 +123,7 @@ def refuse(options: dict[str, Any]) -> None:
 
 def interruptible(go: Callable[[Any], Run], path: Path, quiet: bool) -> Run:
     try:
-        with show.training_progress(quiet) as report:
+        with show.warnings_told(), show.training_progress(quiet) as report:
             return go(report)
     except KeyboardInterrupt:
         saved = (path / "recipe.toml").is_file()

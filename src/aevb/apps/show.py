@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+from aevb.errors import AevbWarning
 
 if TYPE_CHECKING:
     from aevb.apps.paper.workers import Line
@@ -77,6 +80,22 @@ def training_progress(quiet: bool) -> Iterator[Show]:
                 err.print(progress_line(p))
 
         yield show
+
+
+@contextmanager
+def warnings_told() -> Iterator[None]:
+    """What the library warns of, as one line on the terminal each."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def tell(message: Any, category: type[Warning], *rest: Any) -> None:
+            if issubclass(category, AevbWarning):
+                err.print(f"[bold yellow]warning:[/bold yellow] {escape(str(message))}")
+            else:
+                others(message, category, *rest)
+
+        warnings.showwarning = tell  # type: ignore[assignment]
+        yield
 
 
 def curves_line(lines: Sequence[Line], rate: float) -> str:

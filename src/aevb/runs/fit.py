@@ -7,6 +7,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from aevb.data.dataset import Dataset
-from aevb.errors import RecipeError, RunError, TrainingDiverged
+from aevb.errors import AevbWarning, RecipeError, RunError, TrainingDiverged
 from aevb.evaluation.batches import inference
 from aevb.evaluation.elbo import elbo
 from aevb.evaluation.marginal import log_marginal
@@ -72,6 +73,8 @@ def fit(
         out: the folder; runs/SOURCE-RECIPE-TIME if None.
         show: called several times a second with where the training stands.
         checkpoint_every: seconds between two checkpoints, at least.
+
+    A schedule of the loss that goes on beyond the training gives an `AevbWarning`.
 
     Raises:
         TrainingDiverged: the loss became NaN or exploded; the last good checkpoint stays.
@@ -180,10 +183,20 @@ class _Fitting:
         learner = told("training", lambda: Learner(model, objective, training, len(data.train)))
         fitting = cls(recipe, data, learner, training, device)
         fitting.refuse_unfit()
+        for words in recipe.unfinished(len(data.train)):
+            warnings.warn(words, AevbWarning, stacklevel=3)
         return fitting
 
     def refuse_unfit(self) -> None:
-        """What `train` would refuse at its first step: data or a prior that do not fit the likelihood or posterior."""
+        """What `train` would refuse at its first step: data or a prior that do not fit the likelihood or posterior.
+
+        And a patience that nothing could try.
+        """
+        if self.watching.patience and not len(self.held):
+            raise RecipeError(
+                "validation.patience: no bound of a validation split is watched here, so training would never stop early. "
+                "Leave it out, or train by a bound on data with a validation split."
+            )
         model = cast(VAE, self.learner.model)
         with inference(model, 0) as device:
             given, x = conditioned(model, self.rows[torch.arange(min(len(self.rows), 64), device=device)])

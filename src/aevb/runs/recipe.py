@@ -238,6 +238,18 @@ class Recipe:
             raise RecipeError(f"context.labels: only m2 learns with few labels; {kind} needs all of them. Leave it out.")
         return context
 
+    def unfinished(self, n: int) -> list[str]:
+        """Schedules of the loss that do not reach their end with N = `n` training points, each said in words."""
+        total, found = self.training().steps(n), []
+        for where, table in [("objective", self.settings["objective"]), *(("terms", t) for t in self.term_tables())]:
+            for key, value in table.items() if isinstance(table, Mapping) else ():
+                if isinstance(value, Mapping) and value.get("type") in ("linear", "cosine") and value["steps"] > total:
+                    found.append(
+                        f"{where}.{key} goes on for {value['steps']:,} steps, but the training has {total:,}, so what it"
+                        f" begins with stays in force. Set {where}.{key}.steps lower, or train for longer."
+                    )
+        return found
+
     def term_tables(self) -> list[Any]:
         """The array of tables `terms`, one for each regulariser."""
         return self._tables("terms")
