@@ -244,6 +244,7 @@ SCHEDULED: Mapping[str, str] = {
     "linear": "from {start} to {end} in {steps} steps",
     "cosine": "from {start} to {end} in {steps} steps, along a cosine",
     "cyclical": "from {start} to {end} in the first {ramp} of every {steps} steps",
+    "piecewise": "of {values}, the next at step {ends} each",
     "exponential": "falling as {start} · {rate}^(step/{steps})",
 }
 
