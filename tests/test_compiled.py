@@ -123,11 +123,11 @@ def test_unknown_rules_fall_back() -> None:
     """Momentum, clipping and changing buffers are left to PyTorch's own update."""
     model, _ = tiny()
     adam = aevb.Adam()(parameter_groups(model, 0.0))
-    assert compiled.compiled_update(model, aevb.SGD(0.1)(parameter_groups(model, 0.0)), None) is None
-    assert compiled.compiled_update(model, adam, 1.0) is None
+    assert compiled.compiled_update(model, [aevb.SGD(0.1)(parameter_groups(model, 0.0))], None) is None
+    assert compiled.compiled_update(model, [adam], 1.0) is None
     normed = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    assert compiled.compiled_update(normed, aevb.Adam()(parameter_groups(normed, 0.0)), None) is None
-    assert compiled.compiled_update(model, adam, None) is not None
+    assert compiled.compiled_update(normed, [aevb.Adam()(parameter_groups(normed, 0.0))], None) is None
+    assert compiled.compiled_update(model, [adam], None) is not None
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from itertools import combinations
 from pathlib import Path
@@ -23,6 +24,10 @@ from aevb.objectives.terms import DIP, MMD, DensityRatio, Regularized, Term, Tot
 from aevb.runs.fit import fit
 from aevb.runs.recipe import Recipe
 from aevb.runs.store import Run
+from aevb.training.checkpoint import restore, state_tensors
+from aevb.training.optimizers import SGD, Adam
+from aevb.training.randomness import Order, derive, seeded
+from aevb.training.train import Learner, Training, train
 
 
 @pytest.fixture(autouse=True)
@@ -258,6 +263,90 @@ def test_the_discriminator_learns_the_total_correlation() -> None:
     assert losses[-1] < 0.66
     estimate = float(term(traced(correlated(4000, rho), 1e-9)).detach())
     assert estimate == pytest.approx(-0.5 * math.log(1 - rho**2), abs=0.06)
+
+
+def moved(training: Training, steps: int = 3, lr: float = 0.01) -> tuple[Learner, list[list[Tensor]], list[list[Tensor]]]:
+    """A learner of FactorVAE after some steps; the weights of model and discriminator before and after each."""
+    model, x = small()
+    torch.manual_seed(0)
+    term = DensityRatio(model, 3.0, (16,), lr=lr).double()
+    learner = Learner(model, Regularized(ELBO(), [term]), training, len(x))
+    models, terms = [copies(model)], [copies(term)]
+    for _ in itertools.islice(train(model, learner.objective, x, training, learner=learner), steps):
+        models.append(copies(model))
+        terms.append(copies(term))
+    return learner, models, terms
+
+
+def copies(module: nn.Module) -> list[Tensor]:
+    return [p.detach().clone() for p in module.parameters()]
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> bool:
+    return all(torch.equal(p, q) for p, q in zip(a, b, strict=True))
+
+
+def test_the_discriminator_moves_by_an_adam_of_its_own_and_the_model_stands_still() -> None:
+    """θ ← θ - α m̂ / (√v̂ + ε) with β₁ = 0.5 and β₂ = 0.9 by hand, under an SGD of rate 0 for the model."""
+    still = Training(SGD(0.0), batch=40, seed=1)
+    _, models, found = moved(still)
+    assert all(same(weights, models[0]) for weights in models)
+    model, x = small()
+    theta, m, v = found[0], [0.0] * 4, [0.0] * 4
+    order = Order(40, 40, 1)
+    for t in range(1, 4):
+        with torch.no_grad():
+            term = DensityRatio(model, 3.0, (16,)).double()
+            for p, value in zip(term.parameters(), theta, strict=True):
+                p.copy_(value)
+        with seeded(derive(1, "noise", t - 1)):
+            own = term.own_loss(model.trace(x[order[t - 1]]))
+        gradients = torch.autograd.grad(own, list(term.parameters()))
+        m = [0.5 * a + 0.5 * g for a, g in zip(m, gradients, strict=True)]
+        v = [0.9 * a + 0.1 * g * g for a, g in zip(v, gradients, strict=True)]
+        hats = [(a / (1 - 0.5**t), b / (1 - 0.9**t)) for a, b in zip(m, v, strict=True)]
+        theta = [p - 0.01 * a / (b.sqrt() + 1e-8) for p, (a, b) in zip(theta, hats, strict=True)]
+        for a, b in zip(found[t], theta, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_the_model_moves_by_bound_and_penalty_alone_and_the_discriminator_stands_still() -> None:
+    learner, models, terms = moved(Training(SGD(0.1), batch=40, seed=1), lr=0.0)
+    assert all(same(weights, terms[0]) for weights in terms)
+    model, x = small()
+    term = learner.objective.terms[0]  # type: ignore[attr-defined]
+    for t in range(3):
+        with torch.no_grad():
+            for p, value in zip(model.parameters(), models[t], strict=True):
+                p.copy_(value)
+        with seeded(derive(1, "noise", t)):
+            trace = model.trace(x[Order(40, 40, 1)[t]])
+            loss = ELBO().of(trace, t)[0] + 3 * term(trace)
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        for before, g, after in zip(models[t], gradients, models[t + 1], strict=True):
+            torch.testing.assert_close(after, before - 0.1 * g)
+
+
+def test_the_models_schedule_clip_and_weight_prior_do_not_reach_the_discriminator() -> None:
+    _, _, plain = moved(Training(SGD(0.0), batch=40))
+    settings: dict[str, Any] = {"clip": 1e-3, "weight_prior": True, "learning_rate": Linear(0.5, 0.0, 2)}
+    _, _, found = moved(Training(SGD(0.0), batch=40, **settings))
+    assert same(found[-1], plain[-1])
+    assert not same(plain[-1], plain[0])
+
+
+def test_a_discriminators_memory_is_resumed_bit_for_bit() -> None:
+    training = Training(Adam(1e-2), batch=10, samples=80)
+    whole, _, _ = moved(training, 8)
+    half, _, _ = moved(training, 4)
+    again, _, _ = moved(training, 0)
+    restore(again, state_tensors(half), 4)
+    for _ in train(again.model, again.objective, small()[1], training, learner=again):
+        pass
+    expected, found = state_tensors(whole), state_tensors(again)
+    assert expected.keys() == found.keys()
+    assert sum(key.startswith("adversary1.") for key in found) == 4 * 3  # step, m and v of four tensors
+    assert all(torch.equal(expected[key], found[key]) for key in found)
 
 
 # The sum

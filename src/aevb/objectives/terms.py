@@ -13,6 +13,7 @@ from torch.distributions import Independent, LowRankMultivariateNormal, Multivar
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
+from aevb.models.conditional import Conditional
 from aevb.models.latents import only
 from aevb.models.networks import MLP
 from aevb.models.trace import LatentModel, Trace
@@ -35,15 +36,17 @@ class Term(Protocol):
 
 @runtime_checkable
 class Adversary(Protocol):
-    """A term with parameters of its own, which learn from a loss of their own."""
+    """A term with parameters of its own, which learn from a loss of their own, by an optimiser of their own."""
 
     def own_loss(self, t: Trace, /) -> Tensor: ...
+    def own_optimizer(self) -> torch.optim.Optimizer: ...
 
 
 class Regularized(nn.Module):
     """loss = loss of the bound + Σ_i weight_i · term_i, all read off one trace; in nats per data point where the terms are.
 
-    A term's own loss, such as a discriminator's, reaches its own parameters alone and adds nothing to the value. Logged are
+    A term's own loss, such as a discriminator's, reaches its own parameters alone and adds nothing to the value; training
+    moves these by the term's own optimiser. Logged are
     the bound's numbers, each term by its name, unweighted, and own losses as `NAME_loss`.
 
     Args:
@@ -244,22 +247,36 @@ class DensityRatio(nn.Module):
         TC = E_q(z)[log q(z) / Π_d q(z_d)] ≃ mean_kb T(z_kb),   T a network
         T descends ½ mean softplus(-T(z)) + ½ mean softplus(T(z̃)),  z̃_d from q(z_d), each d shuffled by itself over the batch
 
-    `ELBO()` and this term is FactorVAE, the weight being its γ. The penalty does not move T, nor T's loss the model; both
-    train at once, by one optimiser. As in the paper z and z̃ come from different data points: from either half of the
-    minibatch. TC and loss are in nats, the loss ln 2 where T knows nothing.
+    `ELBO()` and this term is FactorVAE, the weight being its γ. The penalty does not move T, nor T's loss the model. Both
+    move in the same step, T by an Adam of its own, which no schedule, clip or weight prior of the model's reaches. As in the
+    paper z and z̃ come from different data points: from either half of the minibatch. TC and loss are in nats, the loss ln 2
+    where T knows nothing.
 
     Args:
         model: gives the latent's shape; it is not kept.
         weight: γ, a number or a schedule.
         hidden: widths of T's hidden layers, with leaky ReLU.
+        lr, betas: the step size of T's Adam, and its β₁ and β₂, by default the paper's.
     """
 
     name = "total_correlation"
 
-    def __init__(self, model: VAE, weight: float | Schedule = 1.0, hidden: Sequence[int] = (1000,) * 5) -> None:
+    def __init__(
+        self,
+        model: VAE,
+        weight: float | Schedule = 1.0,
+        hidden: Sequence[int] = (1000,) * 5,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.5, 0.9),
+    ) -> None:
         super().__init__()
-        self.weight = _checked(weight, "DensityRatio")
-        self.net = MLP(tuple(only(model.sample_latent(1), "DensityRatio").shape[1:]), 1, hidden, nn.LeakyReLU)
+        self.weight, self.lr, self.betas = _checked(weight, "DensityRatio"), lr, betas
+        p = model.prior
+        shape = p.family.shape if isinstance(p, Conditional) else only(model.sample_latent(1), "DensityRatio").shape[1:]
+        self.net = MLP(tuple(shape), 1, hidden, nn.LeakyReLU)
+
+    def own_optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=self.lr, betas=self.betas, fused=True)
 
     def forward(self, t: Trace) -> Tensor:
         constants = {name: p.detach() for name, p in self.net.named_parameters()}

@@ -15,8 +15,9 @@ def state_tensors(learner: Learner) -> dict[str, Tensor]:
         tensors |= {f"objective.{k}": v for k, v in learner.objective.state_dict().items()}
     if learner.average is not None:
         tensors |= {f"average.{k}": v for k, v in learner.average.state_dict().items()}
-    for index, state in learner.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
+    for name, optimizer in _named(learner):
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"{name}.{index}.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
     return {k: v.detach().clone().contiguous() for k, v in tensors.items()}
 
 
@@ -27,13 +28,18 @@ def restore(learner: Learner, tensors: dict[str, Tensor], number: int) -> None:
         learner.objective.load_state_dict(_part(tensors, "objective"))
     if learner.average is not None:
         learner.average.load_state_dict(_part(tensors, "average"))
-    states: dict[int, dict[str, Tensor]] = {}
-    for key, value in _part(tensors, "optimizer").items():
-        index, name = key.split(".", 1)
-        states.setdefault(int(index), {})[name] = value
-    groups = learner.optimizer.state_dict()["param_groups"]
-    learner.optimizer.load_state_dict({"state": states, "param_groups": groups})
+    for name, optimizer in _named(learner):
+        states: dict[int, dict[str, Tensor]] = {}
+        for key, value in _part(tensors, name).items():
+            index, entry = key.split(".", 1)
+            states.setdefault(int(index), {})[entry] = value
+        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     learner.number = number
+
+
+def _named(learner: Learner) -> list[tuple[str, torch.optim.Optimizer]]:
+    """The model's optimiser, then those of adversaries."""
+    return [("optimizer" if i == 0 else f"adversary{i}", optimizer) for i, optimizer in enumerate(learner.optimizers)]
 
 
 def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ and writes the checkpoints. A test holds each rule against PyTorch's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -73,41 +73,45 @@ RULES: dict[type[torch.optim.Optimizer], type[_Adam] | type[_Adagrad]] = {
 }
 
 
-def compiled_update(module: nn.Module, optimizer: torch.optim.Optimizer, clip: float | None) -> Update | None:
-    """(x, number) → (loss, info) of `module(x, number)`, after step `number` of `optimizer`, counted from zero.
+def compiled_update(module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], clip: float | None) -> Update | None:
+    """(x, number) → (loss, info) of `module(x, number)`, after step `number` of all `optimizers`, counted from zero.
 
     None where that is not known how: another optimiser, clipping, or buffers that change, such as batch normalisation's.
     """
-    rule = RULES.get(type(optimizer))
     changing = {k for k in module.state_dict() if not k.startswith("average.")} - dict(module.named_parameters()).keys()
-    if rule is None or clip is not None or changing or not all(rule.supports(g) for g in optimizer.param_groups):
+    known = [(o, RULES[type(o)]) for o in optimizers if type(o) in RULES]
+    groups = [(rule, group) for o, rule in known for group in o.param_groups]
+    supported = len(known) == len(optimizers) and all(rule.supports(group) for rule, group in groups)
+    if clip is not None or changing or not supported:
         return None
-    names = {p: name for name, p in module.named_parameters()}
-    groups = [[(names[p], p) for p in group["params"]] for group in optimizer.param_groups]
-    fused: Callable[..., Any] = torch.compile(_fuse(module, rule, groups, optimizer))
-
-    counts = [optimizer.state[p]["step"] for group in optimizer.param_groups for p in group["params"]]
+    fused: Callable[..., Any] = torch.compile(_fuse(module, known))
+    counts = [o.state[p]["step"] for o in optimizers for group in o.param_groups for p in group["params"]]
 
     def update(x: Batch, number: int) -> Any:
-        scalars = [[*rule.scalars(g, number + 1), g["weight_decay"]] for g in optimizer.param_groups]
+        scalars = [[*rule.scalars(group, number + 1), group["weight_decay"]] for rule, group in groups]
         torch._foreach_add_(counts, 1)
-        return fused(x, torch.tensor(number, device=x.device), torch.tensor(scalars, dtype=x.dtype, device=x.device))
+        flat = torch.tensor([s for row in scalars for s in row], dtype=x.dtype, device=x.device)
+        return fused(x, torch.tensor(number, device=x.device), flat.split([len(row) for row in scalars]))
 
     return update
 
 
-def _fuse(module: nn.Module, rule: Any, groups: list[list[tuple[str, nn.Parameter]]], optimizer: Any) -> Any:
-    begin(optimizer, rule)
-    parameters: dict[str, Tensor] = {name: p for group in groups for name, p in group}
-    memory = {name: {k: optimizer.state[p][k] for k in rule.memory} for name, p in parameters.items()}
+def _fuse(module: nn.Module, known: Sequence[tuple[torch.optim.Optimizer, Any]]) -> Any:
+    for optimizer, rule in known:
+        begin(optimizer, rule)
+    names = {p: name for name, p in module.named_parameters()}
+    groups = [(rule, o.state, [(names[p], p) for p in group["params"]]) for o, rule in known for group in o.param_groups]
+    parameters: dict[str, Tensor] = {name: p for _, _, group in groups for name, p in group}
+    memory = {name: {k: state[p][k] for k in rule.memory} for rule, state, group in groups for name, p in group}
+    updates = [(rule, group) for rule, _, group in groups]
 
-    def step_and_update(x: Batch, step: Tensor, scalars: Tensor) -> Any:
+    def step_and_update(x: Batch, step: Tensor, scalars: Scalars) -> Any:
         def loss(values: dict[str, Tensor]) -> tuple[Tensor, Any]:
             return functional_call(module, values, (x, step))  # type: ignore[no-any-return]
 
         gradients, (value, info) = grad_and_value(loss, has_aux=True)(parameters)
         with torch.no_grad():
-            for row, group in zip(scalars.unbind(), groups, strict=True):
+            for row, (rule, group) in zip(scalars, updates, strict=True):
                 *settings, decay = row.unbind()
                 for name, p in group:
                     rule.update(p, gradients[name] + decay * p, memory[name], tuple(settings))

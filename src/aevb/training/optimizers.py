@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +49,8 @@ class SGD:
         return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, fused=True)
 
 
-def parameter_groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Weights (two dimensions or more) with `decay`, biases and other vectors without.
+def parameter_groups(module: nn.Module, decay: float, but: Sequence[nn.Parameter] = ()) -> list[dict[str, Any]]:
+    """Weights (two dimensions or more) with `decay`, biases and other vectors without; `but` are those of other optimisers.
 
     The prior p(θ) = N(0, I) on weights adds 1/N log p(θ) = -|θ|²/2N to the bound per data point: a decay of 1/N that is
     part of the gradient, so that Adagrad and Adam rescale it with the rest (Algorithm 1 as the paper's authors ran it).
@@ -59,7 +59,8 @@ def parameter_groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
     for part in module.modules() if decay else ():
         if getattr(part, "has_weight_prior", False):
             raise ValueError(f"{type(part).__name__} has p(θ) = N(0, I) in its bound already: leave out weight_prior.")
-    weights = [p for p in module.parameters() if p.requires_grad and p.ndim >= 2]
-    others = [p for p in module.parameters() if p.requires_grad and p.ndim < 2]
+    left = {id(p) for p in but}
+    free = [p for p in module.parameters() if p.requires_grad and id(p) not in left]
+    weights, others = [p for p in free if p.ndim >= 2], [p for p in free if p.ndim < 2]
     groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
     return [g for g in groups if g["params"]]

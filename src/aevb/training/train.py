@@ -16,6 +16,7 @@ from aevb.models.given import Batch, Pair, conditioned
 from aevb.models.trace import LatentModel, check_pair, check_support
 from aevb.objectives.bounds import Info, Objective, PerPoint
 from aevb.objectives.schedules import Schedule
+from aevb.objectives.terms import Adversary
 from aevb.training.compiled import Update, compiled_update
 from aevb.training.memory import keep_freed_memory
 from aevb.training.optimizers import Adam, MakeOptimizer, parameter_groups
@@ -78,15 +79,20 @@ class Step:
 
 
 class Learner(nn.Module):
-    """What moves: the model, the optimiser and the step count. `forward` is the loss, so that wrappers can take it."""
+    """What moves: the model, the optimisers and the step count. `forward` is the loss, so that wrappers can take it.
+
+    An adversary within the objective, such as a discriminator, moves by an optimiser of its own: `optimizers[1:]`.
+    """
 
     def __init__(self, model: nn.Module, objective: Objective, training: Training, n: int) -> None:
         super().__init__()
         if training.compile and isinstance(objective, PerPoint):
             raise ValueError(f"{type(objective).__name__} cannot be compiled. Leave out training.compile.")
         self.model, self.objective, self.training_settings = model, objective, training
-        groups = parameter_groups(self, 1 / n if training.weight_prior else 0.0)
-        self.optimizer = training.optimizer(groups)
+        adversaries = [part for part in self.modules() if isinstance(part, Adversary)]
+        theirs = [p for part in adversaries for p in part.parameters()]
+        self.optimizer = training.optimizer(parameter_groups(self, 1 / n if training.weight_prior else 0.0, but=theirs))
+        self.optimizers = [self.optimizer, *(part.own_optimizer() for part in adversaries)]
         self.rates = [float(g["lr"]) for g in self.optimizer.param_groups]
         averaging = get_ema_multi_avg_fn(training.ema) if training.ema else None
         self.average = AveragedModel(model, multi_avg_fn=averaging) if averaging else None
@@ -108,7 +114,7 @@ class Learner(nn.Module):
         if settings.learning_rate is not None:
             self._set_rates(float(settings.learning_rate(self.number)))
         if settings.compile and self.fused is None:
-            self.fused = compiled_update(self, self.optimizer, settings.clip) or self.plain_update
+            self.fused = compiled_update(self, self.optimizers, settings.clip) or self.plain_update
         loss, info = (self.fused or self.plain_update)(x, self.number)
         if self.average is not None:
             self.average.update_parameters(self.model)
@@ -117,12 +123,15 @@ class Learner(nn.Module):
 
     def plain_update(self, x: Batch, number: int) -> tuple[Tensor, Info]:
         """Bound, gradient and update, each by PyTorch."""
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss, info = self.loss(x, torch.tensor(number, device=x.device))
         loss.backward()
         if self.training_settings.clip is not None:
-            nn.utils.clip_grad_norm_(self.parameters(), self.training_settings.clip)
-        self.optimizer.step()
+            moved = [p for group in self.optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(moved, self.training_settings.clip)
+        for optimizer in self.optimizers:
+            optimizer.step()
         return loss, info
 
     def _set_rates(self, factor: float) -> None:
