@@ -214,7 +214,15 @@ def test_errors_hold_their_monte_carlo_part() -> None:
 KEYS = {
     *("split", "n", "elbo", "elbo_se", "reconstruction", "kl", "log_likelihood", "log_likelihood_se"),
     *("importance_samples", "effective_sample_size", "bits_per_dim", "bits_per_dim_se", "active_units"),
-    *("latent_size", "kl_per_dimension", "is_likelihood", "latent", "log_likelihood_monte_carlo_se", "importance_warning"),
+    *(
+        "latent_size",
+        "kl_per_dimension",
+        "is_likelihood",
+        "latent",
+        "clusters",
+        "log_likelihood_monte_carlo_se",
+        "importance_warning",
+    ),
 }
 
 

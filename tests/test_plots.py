@@ -6,9 +6,11 @@ import re
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from matplotlib.colors import to_rgba
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.optimize import brentq
 from scipy.stats import norm
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
@@ -16,8 +18,9 @@ from torch.distributions import Independent, Normal
 from aevb.apps import plots
 from aevb.apps.style import DPI, GAP, PALETTE, as_tiles, common_limits
 from aevb.errors import AevbError, DataError, ShapeError
-from aevb.models.priors import StandardNormal
+from aevb.models.priors import PRIORS, Mixture, StandardNormal
 from aevb.models.vae import VAE
+from aevb.probability import families
 
 GREYS = 0.5 / 63 + 1e-6  # pictures have 64 levels of grey
 
@@ -153,6 +156,55 @@ def test_manifold_decodes_the_quantiles_of_cell_centres_first_latent_along_x_sec
         assert_allclose(z[row, :, 0], expected, atol=1e-6)
         assert_allclose(z[:, row, 1], expected[::-1], atol=1e-6)
     assert_allclose(z.sum((0, 1)), 0, atol=1e-5)
+
+
+PPF = {
+    "standard-normal": scipy.stats.norm,
+    "standard-logistic": scipy.stats.logistic,
+    "standard-laplace": scipy.stats.laplace,
+    "standard-cauchy": scipy.stats.cauchy,
+    "standard-gumbel": scipy.stats.gumbel_r,
+    "unit-exponential": scipy.stats.expon,
+    "log-normal": scipy.stats.lognorm(1),
+    "standard-student-t": scipy.stats.t(3),
+    "uniform": scipy.stats.uniform,
+}
+
+
+@pytest.mark.parametrize("name", PPF)
+def test_manifold_stands_at_the_quantiles_of_the_prior(name):
+    """SciPy's, to the digit or, where PyTorch has no formula, within five standard errors √(u (1 - u) / N) / p(z)."""
+    model = vae()
+    model.prior = PRIORS[name](2)
+    plots.manifold(model, n=5)
+    z, u = decoded_codes(model).reshape(5, 5, 2), (np.arange(5) + 0.5) / 5
+    drawn = name in ("standard-student-t", "uniform")
+    expected = PPF[name].ppf(u)
+    error = 5 * np.sqrt(u * (1 - u) / plots.DRAWS) / PPF[name].pdf(expected) if drawn else 1e-5 * (1 + abs(expected))
+    for row in range(5):
+        assert (np.abs(z[row, :, 0].numpy() - expected) < error).all()
+        assert (np.abs(z[:, row, 1].numpy()[::-1] - expected) < error).all()
+
+
+def test_manifold_stands_at_the_quantiles_of_a_mixtures_draws():
+    """Of ½ N(-3, 1) + ½ N(3, 1), whose distribution function is inverted by hand; the other latent's median is its mean."""
+    model = vae(latent=3)
+    model.prior = Mixture(families.Normal(3), 2)
+    with torch.no_grad():
+        model.prior.phi.copy_(torch.tensor([[-3.0, -3, 1, 0, 0, 0], [3.0, 3, 1, 0, 0, 0]]))
+    plots.manifold(model, n=4, dims=(0, 1))
+    z, u = decoded_codes(model).reshape(4, 4, 3), (np.arange(4) + 0.5) / 4
+    expected = [brentq(lambda x, v: 0.5 * norm.cdf(x + 3) + 0.5 * norm.cdf(x - 3) - v, -9, 9, (v,)) for v in u]
+    assert_allclose(z[0, :, 0], expected, atol=0.05)
+    assert_allclose(z[..., 2], 1, atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["flat-dirichlet", "uniform-sphere"])
+def test_there_is_no_manifold_of_a_simplex_or_a_sphere(name):
+    model = vae()
+    model.prior = PRIORS[name](2)
+    with pytest.raises(DataError, match="A manifold is a plane of numbers, but the latents of this model cover"):
+        plots.manifold(model)
 
 
 def test_manifold_of_more_latents_needs_two_of_them_and_keeps_the_others_at_zero():

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from aevb.data.dataset import Dataset, Split
+    from aevb.models.vae import VAE
     from aevb.runs.recipe import Recipe
     from aevb.runs.store import Run
+    from aevb.training.train import Indexable
 
 Part = Literal["train", "validation", "test"]
 
@@ -246,6 +248,16 @@ def within(indices: list[int], rows: Split, part: str) -> None:
     beyond = [index for index in indices if not 0 <= index < len(rows)]
     if beyond:
         raise DataError(f"There is no row {beyond[0]} in the {part} split: it has rows 0 to {len(rows) - 1}.")
+
+
+def clusters(run: Run, model: VAE, rows: Indexable) -> Tensor:
+    """p(m | z) of each row under each component of the prior, (N, M)."""
+    from aevb.evaluation.latent import component_shares
+
+    shares = component_shares(model, rows)
+    if shares is None:
+        raise RecipeError(f"--clusters: the prior of {run.path.name} is no mixture. Train one: --recipe mixture-prior.")
+    return shares
 
 
 def read_codes(path: Path, run: Run) -> Tensor:

@@ -226,11 +226,20 @@ def reconstruct(
     actions.deliver(opened, out, "reconstructions", y, lambda: plots.reconstructions(model, x, given=given))
 
 
-@app.command(epilog=examples("aevb encode --out codes.npy", "aevb encode --split train --samples 5 --out draws.npy"))
+@app.command(
+    epilog=examples(
+        "aevb encode --out codes.npy",
+        "aevb encode --split train --samples 5 --out draws.npy",
+        "aevb encode --clusters --out clusters.npy",
+    )
+)
 def encode(
     run: RunArg = None,
     split: SplitOption = "test",
     samples: Annotated[int, typer.Option(min=0, help="Draws from q(z|x) per data point; 0: the posterior mean.")] = 0,
+    clusters: Annotated[
+        bool, typer.Option("--clusters", help="Of a mixture prior: p(m|z) for each of its components instead, (N, M).")
+    ] = False,
     out: Out = None,
     seed: Seed = 0,
     data_dir: DataDir = None,
@@ -246,6 +255,9 @@ def encode(
         raise DataError(f"--out {out}: codes are written as a .npy file; end its name in .npy.")
     opened = actions.open_run(run)
     model, rows = opened.model(), opened.recipe.context().rows(actions.rows_of(opened, split, data_dir), "cpu")
+    if clusters:
+        actions.write_array(out or opened.path / f"clusters-{split}.npy", actions.clusters(opened, model, rows))
+        return
     codes = posterior_draws(model, rows, samples, seed=seed) if samples else encode_all(model, rows)
     actions.write_array(out or opened.path / f"codes-{split}.npy", codes)
     if opened.recipe.settings["chain"]:

@@ -13,6 +13,7 @@ from aevb.errors import AevbError, suggest
 from aevb.evaluation.elbo import elbo
 from aevb.evaluation.generation import generate
 from aevb.evaluation.latent import encode
+from aevb.models.trace import covered
 from aevb.models.vae import VAE
 from aevb.runs.recipe import Context
 from aevb.runs.store import Run
@@ -29,7 +30,8 @@ def draw_all(
         if name not in FIGURES:
             raise AevbError(f"There is no figure {name!r}.{suggest(name, FIGURES)}")
         if name not in figures:
-            why = "a manifold needs two latents" if name == "manifold" else "its test split has too few rows"
+            why = "its test split has too few rows"
+            why = "a manifold needs two latents that are numbers of their own" if name == "manifold" else why
             raise AevbError(f"The figure {name!r} does not fit this run: {why}. Possible: {', '.join(figures)}.")
     written: list[Path] = []
     for name in only or figures:
@@ -55,7 +57,8 @@ def fitting(run: Run, model: VAE, data: Dataset) -> Iterator[tuple[str, Callable
         yield "interpolations", lambda: plots.interpolations(model, test[a], test[b], given=ends)
     first = None if y is None else y[:1]
     yield "traversals", lambda: plots.traversals(model, test[:1][0], elbo(model, rows).kl.mean(0), given=first)
-    if run.recipe.code_shape() == (2,):
+    p = model.prior() if first is None else model.prior(first)
+    if run.recipe.code_shape() == (2,) and covered(p) in plots.FLAT:
         yield "manifold", lambda: plots.manifold(model, given=first)
 
 

@@ -8,6 +8,7 @@ zero, as in code.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from math import ceil, sqrt
 from typing import Any
 
@@ -20,6 +21,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.distributions import Distribution, Independent
 
 from aevb.apps.style import (
     FAINT,
@@ -42,6 +44,8 @@ from aevb.apps.style import (
 from aevb.errors import DataError, ShapeError
 from aevb.evaluation.batches import Model, inference
 from aevb.models.latents import apart, side_by_side
+from aevb.models.trace import covered
+from aevb.models.vae import VAE
 
 __all__ = ["ALL", "decoded", "image_grid", "interpolations", "kl_bars", "latent_scatter", "loss_curves", "manifold"]
 __all__ += ["reconstructions", "samples", "save", "traversals"]
@@ -57,6 +61,8 @@ ALL = {
     "kl": "nats per latent, sorted",
 }
 ACTIVE = 0.01  # nats; a latent with less on average carries nothing
+FLAT = ("the real line", "positive numbers", "numbers between 0 and 1")  # what a latent covers of which a plane is a picture
+DRAWS = 100_000  # of a prior whose quantiles have no formula
 POINTS = 2000  # at most so many points go into t-SNE
 
 Metrics = Sequence[Mapping[str, Any]]
@@ -152,18 +158,19 @@ def _page(x: Tensor, columns: int | None, title: str, caption: str) -> Figure:
 
 @styled
 def manifold(
-    model: Model,
+    model: VAE,
     n: int = 20,
     dims: tuple[int, int] | None = None,
     title: str = "Manifold",
     given: Tensor | None = None,
 ) -> Figure:
-    """The means of p(x|z) over a plane of latents, z = Φ⁻¹(u), at the n x n cell centres u of the unit square.
+    """The means of p(x|z) over a plane of latents, z_d = F_d⁻¹(u_d), at the n x n cell centres u of the unit square.
 
-    Φ is the normal distribution function, so that equal areas have equal prior mass (Fig. 4 of arXiv 1312.6114).
+    F_d is the prior's distribution function of z_d, so that equal areas have equal prior mass where latents are independent
+    (Fig. 4 of arXiv 1312.6114, for which F is the normal one).
 
     Args:
-        dims: the latents that run along x and up along y; the others stay at 0. Needed only for more than two latents.
+        dims: the latents that run along x and up along y; the others stay at their medians. Needed only for more than two.
         given: the context (1, *C) of the whole plane.
     """
     with inference(model, 0) as device:
@@ -172,22 +179,41 @@ def manifold(
         if dims is None and size != 2:
             raise DataError(
                 f"A manifold is a plane, but this model has {size} latents: choose two, such as dims=(0, 1); the others "
-                "stay at 0. `kl_bars` shows which ones carry something, `traversals` draws them one by one."
+                "stay at the prior's median. `kl_bars` shows which ones carry something, `traversals` draws them one by one."
             )
         across, up = dims or (0, 1)
         if across == up or not all(0 <= d < size for d in (across, up)):
             raise DataError(f"dims={dims} must be two different latents from 0 to {size - 1}.")
-        ticks = torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n).float()
-        z = torch.zeros(n, n, size, device=device)
-        z[..., across], z[..., up] = ticks.to(device), ticks.flip(0).to(device).unsqueeze(1)
+        u = torch.cat([(torch.arange(n, dtype=torch.float64) + 0.5) / n, torch.tensor([0.5], dtype=torch.float64)])
+        found = quantiles(model.prior() if context is None else model.prior(context), u.to(device))
+        ticks, median = found[:-1], found[-1]
+        z = median.expand(n, n, size).clone()
+        z[..., across], z[..., up] = ticks[:, across], ticks[:, up].flip(0).unsqueeze(1)
         y = _decode(model, z.flatten(0, 1), context)
     limits = common_limits(y)
     picture = image_grid(as_tiles(y, limits, n, n), n, 0 if _seamless(y) else GAP)
-    at = [(0.5, "0")] + [((i + 0.5) / n, _number(ticks[i])) for i in {0, n // 4, n - 1 - n // 4, n - 1} if 2 * i + 1 != n]
-    left = [((1 - u) * picture.shape[0], word) for u, word in at]
-    below = [(u * picture.shape[1], word) for u, word in at]
+    cells = [i for i in {0, n // 4, n - 1 - n // 4, n - 1} if 2 * i + 1 != n]
+    at = [(0.5, median), *(((i + 0.5) / n, ticks[i]) for i in cells)]
+    left = [((1 - u) * picture.shape[0], _number(value[up])) for u, value in at]
+    below = [(u * picture.shape[1], _number(value[across])) for u, value in at]
     caption = f"z[{across}] to the right, z[{up}] upwards, in equal steps of prior mass" + _legend(y, limits)
     return sheet(picture, title, caption, left, below, margin=50)
+
+
+def quantiles(p: Distribution, u: Tensor) -> Tensor:
+    """F_d⁻¹(u) of each latent by itself, (n, D), for u (n): the prior's own where it has them, else those of many draws.
+
+    Raises:
+        DataError: the latents are on a sphere, a simplex or a grid, of which no plane is a picture.
+    """
+    if covered(p) not in FLAT:
+        raise DataError(f"A manifold is a plane of numbers, but the latents of this model cover {covered(p)}.")
+    if isinstance(p, Independent) and not p.base_dist.event_shape:
+        with suppress(NotImplementedError):
+            found: Tensor = p.base_dist.icdf(u.reshape(-1, *[1] * len(p.event_shape)).to(p.mean))
+            return found.reshape(len(u), -1)
+    draws = p.sample(torch.Size((DRAWS,))).reshape(DRAWS, -1)
+    return draws.quantile(u.to(draws), 0)
 
 
 def _seamless(y: Tensor) -> bool:

@@ -198,6 +198,10 @@ def evaluation_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         "kmeans_accuracy": "k-means accuracy",
     }
     rows += [(names[k], pm(latent[k], digits=3), "of the posterior means") for k in names if latent.get(k) is not None]
+    if clusters := e.get("clusters"):
+        rows.append(("components used", f"{clusters['used']} of {clusters['components']}", "the likeliest p(m|z) of some x"))
+        for key, name in (("nmi", "NMI"), ("ari", "ARI"), ("accuracy", "accuracy")):
+            rows.append((f"components' {name}", pm(clusters[key], digits=3), "of the likeliest component"))
     return [row for row in rows if row[1] != "–"]
 
 

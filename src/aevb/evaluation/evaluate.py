@@ -14,7 +14,17 @@ from torch.distributions import Distribution, Independent
 from aevb.evaluation.annealing import Bracket
 from aevb.evaluation.batches import BATCH, Model, conditioned_batches, inference
 from aevb.evaluation.elbo import Bound, elbo
-from aevb.evaluation.latent import Labels, active_units, as_array, encode, kmeans, linear_probe, neighbors_accuracy
+from aevb.evaluation.latent import (
+    Labels,
+    active_units,
+    agreement,
+    as_array,
+    component_shares,
+    encode,
+    kmeans,
+    linear_probe,
+    neighbors_accuracy,
+)
 from aevb.evaluation.marginal import Marginal, Progress, log_marginal
 from aevb.evaluation.surgery import Surgery
 from aevb.models.trace import check_support
@@ -34,6 +44,23 @@ class LatentScores:
 
 
 @dataclass(frozen=True)
+class ComponentScores:
+    """How the components of a mixture prior share the data: of each data point the m of the largest p(m | z).
+
+    Attributes:
+        components: M; used: those that are the likeliest of some data point.
+        nmi, ari, accuracy: agreement with labels, as in `Clustering`; None without labels. More components than classes
+            cannot all be matched: accuracy is then at most the share of those that are.
+    """
+
+    components: int
+    used: int
+    nmi: float | None
+    ari: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What is known of a model on a split: means over its data points, in nats, with standard errors.
 
@@ -50,6 +77,7 @@ class Evaluation:
         is_likelihood: False where the reported numbers bound no log p(x): grey levels under a relaxed Bernoulli, and
             autoencoders, which have no KL.
         latent: agreement of the codes with labels.
+        clusters: of a prior that is a mixture, how its components share the data.
 
     Every `*_se` is sd_N / √N over data points. The spread of the estimates holds both the spread of log p(x) and the
     Monte-Carlo error of each, E[sd_N²] = Var_x(log p(x)) + mean_n se_n², so the two parts stand in it in quadrature.
@@ -74,6 +102,7 @@ class Evaluation:
     kl_per_dimension: list[float]
     is_likelihood: bool
     latent: LatentScores | None
+    clusters: ComponentScores | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON, which has no infinity: what is infinite or undefined is None."""
@@ -122,6 +151,7 @@ def evaluate(
         latent_size=codes.shape[1],
         is_likelihood=not point and not _relaxed(p),
         latent=None if labels is None else _latent_scores(model, codes, labels, reference, seed),
+        clusters=_component_scores(component_shares(model, data), labels),
     )
 
 
@@ -214,6 +244,15 @@ def _latent_scores(
         knn = neighbors_accuracy(*train, codes, labels)
         linear = linear_probe(*train, codes, labels, seed)
     return LatentScores(knn, linear, clusters.nmi, clusters.ari, clusters.accuracy)
+
+
+def _component_scores(shares: Tensor | None, labels: Labels | None) -> ComponentScores | None:
+    if shares is None:
+        return None
+    clusters = shares.argmax(1)
+    scores = None if labels is None else agreement(labels, clusters)
+    nmi, ari, accuracy = (None, None, None) if scores is None else (scores.nmi, scores.ari, scores.accuracy)
+    return ComponentScores(shares.shape[1], len(clusters.unique()), nmi, ari, accuracy)
 
 
 def _relaxed(p: Distribution) -> bool:

@@ -20,7 +20,8 @@ from torch.distributions import MultivariateNormal
 
 from aevb.errors import DataError
 from aevb.evaluation.batches import BATCH, Model, conditioned_batches, inference
-from aevb.models.latents import side_by_side
+from aevb.models.latents import only, side_by_side
+from aevb.probability.mixtures import FiniteMixture
 from aevb.training.train import Indexable
 
 Labels = Tensor | npt.NDArray[np.generic]
@@ -112,8 +113,30 @@ def kmeans(codes: Tensor, labels: Labels, seed: int = 0) -> Clustering:
     """k-means on codes (N, D), with as many clusters as there are classes, held against the labels (N,)."""
     y = as_array(labels)
     clusters = KMeans(len(np.unique(y)), n_init=10, random_state=seed).fit_predict(as_array(codes))
-    nmi, ari = normalized_mutual_info_score(y, clusters), adjusted_rand_score(y, clusters)
-    return Clustering(float(nmi), float(ari), matched_accuracy(y, clusters))
+    return agreement(y, clusters)
+
+
+def agreement(labels: Labels, clusters: Labels) -> Clustering:
+    """How well clusters (N,), by any numbers, agree with labels (N,)."""
+    y, c = as_array(labels), as_array(clusters)
+    nmi, ari = normalized_mutual_info_score(y, c), adjusted_rand_score(y, c)
+    return Clustering(float(nmi), float(ari), matched_accuracy(y, c))
+
+
+def component_shares(model: Model, data: Indexable, batch: int = BATCH) -> Tensor | None:
+    """p(m | z) at z = E_q[z|x] of every data point, (N, M), on the CPU; None where the prior is no mixture.
+
+    The argmax is the cluster of a data point, as in VaDE (Jiang et al. 2017, arXiv 1611.05148), which takes the mean
+    of p(m | z) over q(z|x).
+    """
+    shares = []
+    with inference(model, 0) as device:
+        for given, x in conditioned_batches(model, data, batch, device):
+            p = given.trace(x).p
+            if not isinstance(p, FiniteMixture):
+                return None
+            shares.append(p.responsibilities(only(given.encode(x), "component_shares")).cpu())
+    return torch.cat(shares)
 
 
 def matched_accuracy(labels: Labels, clusters: Labels) -> float:

