@@ -26,10 +26,10 @@ def moderate(size: int, rows: int = 5, seed: int = 0) -> Tensor:
 
 
 def by_hand(family: Family, phi: Tensor) -> MultivariateNormal:
-    """From φ to mean and covariance once more: W Wᵀ + diag σ², or Q diag(σ²) Qᵀ with Q = Π (I - 2 v vᵀ / vᵀv)."""
+    """φ to mean and covariance once more: W Wᵀ + diag σ², W = diag(σ) V, or Q diag(σ²) Qᵀ, Q = Π (I - 2 v vᵀ / vᵀv)."""
     mu, variance, rest = phi[:4], phi[4:8].exp(), phi[8:]
     if isinstance(family, LowRankNormal):
-        w = rest.view(4, 2)
+        w = variance.sqrt()[:, None] * rest.view(4, 2)
         return MultivariateNormal(mu, w @ w.T + torch.diag(variance))
     q = torch.eye(4, dtype=torch.float64)
     for v in rest.view(3, 4):

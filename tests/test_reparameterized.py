@@ -366,7 +366,7 @@ STANDARD = {
 }
 
 
-ELSEWHERE = ("flow", "mixture", "vamp", "uniform-sphere")  # priors that have tests of their own
+ELSEWHERE = ("flow", "mixture", "vamp", "uniform-sphere", "conditional")  # priors that have tests of their own
 
 
 @pytest.mark.parametrize("name", [name for name in PRIORS if name not in ELSEWHERE])

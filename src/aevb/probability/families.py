@@ -18,6 +18,7 @@ from aevb.errors import ShapeError
 from aevb.probability import distributions as d
 
 LOG_SCALE_BOUND = 10.0  # |log σ| is kept below this: eᵠ of an unbounded φ overflows, and one NaN ends a run
+LARGEST_LOADING = 100.0  # of a low-rank normal
 Shape = int | tuple[int, ...] | list[int]
 
 
@@ -142,7 +143,9 @@ class FullNormal(Family):
 
 
 class LowRankNormal(Family):
-    """N(μ, W Wᵀ + diag σ²), correlated along a few directions: φ = (μ, log σ², W row by row).
+    """N(μ, W Wᵀ + diag σ²), correlated along a few directions: φ = (μ, log σ², V row by row), W = diag(σ) V, |V_dr| ≤ 100.
+
+    So bounded, I + Vᵀ V can be factorised in float32, which is all that density and KL need.
 
     Between `Normal`, of D variances, and `FullNormal`, whose D (D + 1) / 2 numbers are many for a network to give.
 
@@ -166,8 +169,10 @@ class LowRankNormal(Family):
     def __call__(self, phi: Tensor) -> Distribution:
         check_size(self, phi)
         n = self.shape[0]
-        loc, log_variance, factor = phi.split((n, n, n * self.rank), -1)
-        parts = loc, factor.unflatten(-1, (n, self.rank)), scale_from_log_variance(log_variance) ** 2
+        loc, log_variance, v = phi.split((n, n, n * self.rank), -1)
+        scale = scale_from_log_variance(log_variance)
+        w = scale.unsqueeze(-1) * v.unflatten(-1, (n, self.rank)).clamp(-LARGEST_LOADING, LARGEST_LOADING)
+        parts = loc, w, scale**2
         return torch.distributions.LowRankMultivariateNormal(*parts, validate_args=False)
 
 

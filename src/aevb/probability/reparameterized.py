@@ -88,7 +88,7 @@ class Weibull(Factorized):
     parameters = 2
 
     def elements(self, *parts: Tensor) -> Distribution:
-        return torch.distributions.Weibull(scale_from_log(parts[0]), shape_from(parts[1]), validate_args=False)
+        return d.Weibull(scale_from_log(parts[0]), shape_from(parts[1]), validate_args=False)
 
 
 class LogNormal(Factorized):

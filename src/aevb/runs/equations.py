@@ -75,7 +75,7 @@ def _bent(step: str, net: str) -> str:
 FAMILIES: Mapping[str, Equation] = {
     "normal": _normal,
     "full-normal": "N({v}; μ, L Lᵀ),  (μ, L) = {net}, L a lower triangle",
-    "low-rank-normal": "N({v}; μ, W Wᵀ + diag σ²),  (μ, log σ², W) = {net}, W of {rank} columns",
+    "low-rank-normal": "N({v}; μ, W Wᵀ + diag σ²),  (μ, log σ², V) = {net}, W = diag(σ) V of {rank} columns",
     "bernoulli": _bernoulli,
     "continuous-bernoulli": "Π_d C(π_d) π_d^{v}_d (1 - π_d)^(1 - {v}_d),  π = sigmoid({net}), C so that ∫p = 1 on [0, 1]",
     "categorical": "Π_d softmax(l_d) at {v}_d,  logits l = {net}, one for each value",
