@@ -25,14 +25,14 @@ from aevb.evaluation.annealing import Annealing, bidirectional, log_marginal_ais
 from aevb.evaluation.generation import generate, posterior_draws
 from aevb.evaluation.surgery import surgery
 from aevb.models.vae import VAE
-from aevb.runs.recipe import recipe_names
+from aevb.runs.recipe import Recipe, recipe_names
 from aevb.runs.store import Run
 
 NETS = ["--set", "encoder.hidden=[16]", "--set", "decoder.hidden=[16]", "--set", "evaluation.importance_samples=10"]
 KEYS = {
     "split", "n", "elbo", "elbo_se", "reconstruction", "kl", "kl_per_dimension", "log_likelihood", "log_likelihood_se",
     "log_likelihood_monte_carlo_se", "importance_samples", "effective_sample_size", "bits_per_dim", "bits_per_dim_se",
-    "active_units", "latent_size", "is_likelihood", "latent", "importance_warning",
+    "active_units", "latent_size", "is_likelihood", "latent", "clusters", "importance_warning",
 }  # fmt: skip
 
 
@@ -618,3 +618,12 @@ print("heavy:", sorted({"torch", "numpy", "sklearn", "matplotlib", "scipy"} & se
         "runs",
     ):
         assert re.search(rf"^│ {verb} ", out, re.M), verb
+
+
+def test_the_title_says_by_which_bound_the_weights_were_kept(tmp_path: Path) -> None:
+    """Of the validation split's ELBO, or of its bound of several importance weights."""
+    from aevb.apps.actions import kept_by
+
+    for k, expected in ((0, "best validation ELBO"), (50, "best validation bound of 50 importance weights")):
+        recipe = Recipe.load("digits").override([f"validation.importance_samples={k}"])
+        assert kept_by(Run(tmp_path, recipe, {})) == expected

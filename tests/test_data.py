@@ -6,6 +6,7 @@ import gzip
 import math
 import os
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -706,3 +707,19 @@ def test_rows_that_do_not_fit_are_streamed(monkeypatch: pytest.MonkeyPatch) -> N
     assert torch.equal(streamed[index], split[index])
     monkeypatch.setattr(dataset, "free_memory", lambda device: 1200.0)
     assert isinstance(placed(split, "cpu"), Split)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.array([[1.0, np.nan]] * 5), "5 values in 5 of 5 rows are NaN"),
+        (np.zeros(5), r"has shape \(5,\)"),
+        (np.zeros((2, 3)), "has 2 rows; at least 3 are needed"),
+    ],
+)
+def test_errors_about_a_file_name_its_path(x: np.ndarray, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "table.npy"
+    path.parent.mkdir()
+    np.save(path, x)
+    with pytest.raises(DataError, match=f"^{re.escape(str(path))}:? {message}"):
+        load_data(path)

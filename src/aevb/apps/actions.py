@@ -139,7 +139,7 @@ def finish(run: Run, data: Dataset, device: str, figures: bool, as_json: bool) -
     if not as_json:
         best = run.meta["best_step"] * run.meta["samples"] // run.meta["steps"]
         title = f"{data.name}, test split, n = {result['n']:,}, after {run.meta['samples']:,} training samples"
-        title += f" (best validation ELBO at {best:,})" if best != run.meta["samples"] else ""
+        title += f" ({kept_by(run)} at {best:,})" if best != run.meta["samples"] else ""
         show.out.print()
         show.out.print(show.table(title, *evaluation_table(result)))
         warn(result)
@@ -156,6 +156,12 @@ def finish(run: Run, data: Dataset, device: str, figures: bool, as_json: bool) -
         show.out.print(f"figures  {run.path / 'figures'}/: {', '.join(names)} (.png, .svg)")
     show.out.print("next     aevb sample · aevb interpolate · aevb traverse · aevb evaluate --importance-samples 5000")
     return None
+
+
+def kept_by(run: Run) -> str:
+    """What the weights that a run keeps are the best of."""
+    k = run.recipe.validation().importance_samples
+    return f"best validation bound of {k:,} importance weights" if k else "best validation ELBO"
 
 
 def evaluate(

@@ -192,10 +192,15 @@ def array_dataset(
 
     Raises DataError as `interpret`, `choose_values` and `classes` do, or if there are fewer than 3 rows.
     """
-    stored, default, recipe = interpret(np.asarray(x), name)
-    labels, names = (None, None) if y is None else classes(np.asarray(y), len(stored), name)
-    parts = divide(Rows(stored, labels), tenths(len(stored), name), seed)
-    return Dataset(name, *parts.splits(choose_values(values, default, stored, name)), recipe, names)
+    return _shuffled(np.asarray(x), y, name, name, values, seed)
+
+
+def _shuffled(x: Array, y: Array | None, name: str, where: str, values: str | None, seed: int) -> Dataset:
+    """As `array_dataset`; errors say `where`."""
+    stored, default, recipe = interpret(x, where)
+    labels, names = (None, None) if y is None else classes(np.asarray(y), len(stored), where)
+    parts = divide(Rows(stored, labels), tenths(len(stored), where), seed)
+    return Dataset(name, *parts.splits(choose_values(values, default, stored, where)), recipe, names)
 
 
 def load_array(path: Path, *, values: str | None = None, seed: int = 0) -> Dataset:
@@ -210,7 +215,7 @@ def load_array(path: Path, *, values: str | None = None, seed: int = 0) -> Datas
     if train is not None and test is not None:
         return _presplit(path, arrays, values)
     x = only(arrays, path)
-    return array_dataset(x, pick(arrays, Y_NAMES), name=path.stem, values=values, seed=seed)
+    return _shuffled(x, pick(arrays, Y_NAMES), path.stem, str(path), values, seed)
 
 
 def read_arrays(path: Path) -> dict[str, Array]:

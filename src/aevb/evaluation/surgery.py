@@ -69,6 +69,12 @@ class Surgery:
     def verdict(self) -> str:
         """In words, whether the posterior has collapsed to the prior."""
         silent, size = int(self.collapsed.sum()), len(self.collapsed)
+        if size == 1:  # one latent, or one KL for all of them together
+            return (
+                "The posterior has collapsed: the code says nothing about the data."
+                if silent
+                else "No posterior collapse: the code says something about the data."
+            )
         if silent == size:
             return f"The posterior has collapsed: no latent of {size} says anything about the data."
         if silent == 0:
