@@ -132,7 +132,14 @@ def test_figure_2_is_presented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert paper is not None
         assert float(row["ours - paper"]) == pytest.approx(float(row["ours"]) - paper, abs=0.01)
     assert any("above in 1 of 1 panels" in line for line in found)
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"figure-2.png", "figure-2.svg", "table.csv"}
+    with (tmp_path / "out" / "slack.csv").open() as lines:
+        train, test = csv.DictReader(lines)
+    bound = elbo(trained(pair["AEVB"], tmp_path / "curves").model, pair["AEVB"].data().test).elbo.mean()
+    assert (train["split"], test["split"]) == ("train", "test")
+    assert float(test["bound"]) == pytest.approx(float(bound), abs=0.01)  # digits have no more than 1,000
+    assert float(test["slack"]) == pytest.approx(float(test["log p(x)"]) - float(test["bound"]), abs=0.011)
+    assert float(test["slack"]) > 3 * float(test["se"])
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"figure-2.png", "figure-2.svg", "table.csv", "slack.csv"}
 
 
 def test_samples_are_written_shortly() -> None:

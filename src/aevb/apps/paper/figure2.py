@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,10 +13,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from aevb.apps.paper import figure2_findings as findings
 from aevb.apps.paper import published
-from aevb.apps.paper.curves import STEPS, Curve, Followed, bounds, read, write_table
+from aevb.apps.paper.curves import STEPS, Curve, Followed, bounds, read, trained, write_table
 from aevb.apps.paper.experiment import Experiment
 from aevb.apps.paper.figure2_findings import NAMES, Known
 from aevb.apps.style import GREY, PALETTE, chart, save, settle, styled
+from aevb.evaluation.batches import Model
 
 MNIST = (3, 5, 10, 20, 200)
 FREY = (2, 5, 10, 20)
@@ -78,11 +79,21 @@ def present(curves: Path, out: Path) -> list[str]:
     pixels = findings.binarised(on_disk(BINARISED, curves))
     faces = {panel: pair["WS"] for panel, pair in known.items() if panel.startswith("Frey") and "WS" in pair}
     ends = findings.ends(faces | on_disk(ESCAPES, curves)) if faces else []
-    for name, rows in (("table", table), ("binarisation", pixels), ("frey-wake-sleep", ends)):
+    gaps = [row for panel in known if panel.startswith("MNIST") for row in slack(panel, PANELS[panel]["AEVB"], curves)]
+    tables = {"table": table, "slack": gaps, "binarisation": pixels, "frey-wake-sleep": ends}
+    for name, rows in tables.items():
         if rows:
             write_table(out / f"{name}.csv", rows)
-    said = findings.above_paper(table) + findings.order(known) + findings.superfluous(known)
+    said = findings.above_paper(table) + findings.slackness(gaps) + findings.order(known) + findings.superfluous(known)
     return said + findings.binarisation(pixels) + findings.collapse(ends) + findings.speed(known)
+
+
+def slack(panel: str, curve: Curve, place: Path) -> list[dict[str, Any]]:
+    """What `findings.slack` says of a trained curve."""
+    if read(curve, place) is None:
+        return []
+    splits = {"train": curve.train(), "test": curve.data().test}
+    return findings.slack(panel, cast(Model, trained(curve, place).model), splits)
 
 
 def on_disk(curves: Mapping[str, Curve], place: Path) -> dict[str, Followed]:
