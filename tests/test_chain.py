@@ -363,7 +363,7 @@ def test_a_mistake_is_told_where_it_is(assignment: str, tmp_path: Path) -> None:
 def test_the_layers_of_a_recipe() -> None:
     recipe = Recipe.load("iwae-2").override(["latent=4", "chain=[{latent=3, hidden=[7]}, {latent=2, type='gated'}]"])
     model = recipe.model((1, 8, 8))
-    assert (recipe.latents(), recipe.code_shape()) == ("4 + 3 + 2", (9,))
+    assert (recipe.latents((1, 8, 8)), recipe.code_shape((1, 8, 8))) == ("4 + 3 + 2", (9,))
     assert [tuple(z.shape) for z in model.encode(torch.zeros(5, 1, 8, 8))] == [(5, 4), (5, 3), (5, 2)]
     assert [tuple(z.shape) for z in model.sample_latent(6)] == [(6, 4), (6, 3), (6, 2)]
     assert isinstance(model.prior.links[2], aevb.StandardNormal)

@@ -63,6 +63,10 @@ _HOME = {
     "ResidualDecoder": "models.residual",
     "ResidualEncoder": "models.residual",
     "Given": "models.given",
+    "Ladder": "models.ladder",
+    "Rung": "models.ladder",
+    "image_ladder": "models.rungs",
+    "vector_ladder": "models.rungs",
     "Known": "models.priors",
     "FlowPrior": "models.priors",
     "Mixture": "models.priors",
@@ -144,9 +148,11 @@ if TYPE_CHECKING:
     from aevb.models.chain import Chain
     from aevb.models.conditional import Conditional
     from aevb.models.given import Given
+    from aevb.models.ladder import Ladder, Rung
     from aevb.models.networks import MLP, ConvDecoder, ConvEncoder, GatedMLP
     from aevb.models.priors import FlowPrior, Known, Mixture, StandardNormal, VampPrior
     from aevb.models.residual import ResidualDecoder, ResidualEncoder
+    from aevb.models.rungs import image_ladder, vector_ladder
     from aevb.models.trace import LatentModel, Trace
     from aevb.models.vae import VAE
     from aevb.objectives.bounds import ELBO, Objective

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from aevb.data.dataset import Dataset, Split
-    from aevb.models.vae import VAE
+    from aevb.evaluation.batches import Model
     from aevb.runs.recipe import Recipe
     from aevb.runs.store import Run
     from aevb.training.train import Indexable
@@ -75,7 +75,9 @@ def train_new(recipe: Recipe, data: Dataset, out: Path | None, device: str, quie
     path, place = out or new_folder(data, recipe), device_named(device)
     if not quiet:
         kept = f"{len(data.train):,} × {'×'.join(map(str, data.shape))}"
-        show.err.print(f"[bold]{data.name}[/bold] ({kept}), recipe [bold]{recipe.name}[/bold], {recipe.latents()} latents")
+        show.err.print(
+            f"[bold]{data.name}[/bold] ({kept}), recipe [bold]{recipe.name}[/bold], {recipe.latents(data.shape)} latents"
+        )
     return interruptible(lambda report: fit(recipe, data, path, device=place, show=report), path, quiet)
 
 
@@ -256,7 +258,7 @@ def within(indices: list[int], rows: Split, part: str) -> None:
         raise DataError(f"There is no row {beyond[0]} in the {part} split: it has rows 0 to {len(rows) - 1}.")
 
 
-def clusters(run: Run, model: VAE, rows: Indexable) -> Tensor:
+def clusters(run: Run, model: Model, rows: Indexable) -> Tensor:
     """p(m | z) of each row under each component of the prior, (N, M)."""
     from aevb.evaluation.latent import component_shares
 
@@ -278,7 +280,7 @@ def read_codes(path: Path, run: Run) -> Tensor:
         raise DataError(f"There is no file {path}.") from error
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise DataError(f"{path} could not be read as a .npy file of codes: {error}") from error
-    latent = run.recipe.code_shape()
+    latent = run.recipe.code_shape(run.meta["shape"])
     if tuple(codes.shape[1:]) != latent or not len(codes):
         wanted = ", ".join(map(str, ("N", *latent)))
         raise DataError(f"{path} holds an array of shape {tuple(codes.shape)}; {run.path.name} needs codes ({wanted}).")

@@ -260,8 +260,8 @@ def encode(
         return
     codes = posterior_draws(model, rows, samples, seed=seed) if samples else encode_all(model, rows)
     actions.write_array(out or opened.path / f"codes-{split}.npy", codes)
-    if opened.recipe.settings["chain"]:
-        show.out.print(f"layers side by side: {opened.recipe.latents()} numbers")
+    if len(opened.recipe.latent_shapes(opened.meta["shape"])) > 1:
+        show.out.print(f"layers side by side: {opened.recipe.latents(opened.meta['shape'])} numbers")
 
 
 @app.command(epilog=examples("aevb decode codes.npy", "aevb decode codes.npy --run runs/mnist --out images.npy"))

@@ -13,6 +13,7 @@ from aevb.errors import AevbError, suggest
 from aevb.evaluation.elbo import elbo
 from aevb.evaluation.generation import generate
 from aevb.evaluation.latent import encode
+from aevb.models.ladder import Ladder
 from aevb.models.trace import covered
 from aevb.models.vae import VAE
 from aevb.runs.recipe import Context
@@ -22,7 +23,7 @@ FIGURES = ("loss", "reconstructions", "samples", "latent", "interpolations", "tr
 
 
 def draw_all(
-    run: Run, model: VAE, data: Dataset, only: Sequence[str] | None = None, folder: Path | None = None
+    run: Run, model: VAE | Ladder, data: Dataset, only: Sequence[str] | None = None, folder: Path | None = None
 ) -> list[Path]:
     """Draw the figures of a run, or those named; returns the files, PNG and SVG."""
     figures = dict(fitting(run, model, data))
@@ -41,7 +42,7 @@ def draw_all(
     return written
 
 
-def fitting(run: Run, model: VAE, data: Dataset) -> Iterator[tuple[str, Callable[[], Figure]]]:
+def fitting(run: Run, model: VAE | Ladder, data: Dataset) -> Iterator[tuple[str, Callable[[], Figure]]]:
     """The figures that make sense for a run, by name, each ready to be drawn."""
     test, context = data.test, run.recipe.context()
     rows, y = context.rows(test, "cpu"), context.given(test)
@@ -58,11 +59,11 @@ def fitting(run: Run, model: VAE, data: Dataset) -> Iterator[tuple[str, Callable
     first = None if y is None else y[:1]
     yield "traversals", lambda: plots.traversals(model, test[:1][0], elbo(model, rows).kl.mean(0), given=first)
     p = model.prior() if first is None else model.prior(first)
-    if run.recipe.code_shape() == (2,) and covered(p) in plots.FLAT:
+    if run.recipe.code_shape(data.shape) == (2,) and covered(p) in plots.FLAT:
         yield "manifold", lambda: plots.manifold(model, given=first)
 
 
-def by_class(model: VAE, context: Context) -> Figure:
+def by_class(model: VAE | Ladder, context: Context) -> Figure:
     """Samples of a model that is conditioned on labels, a column for each class."""
     each = context.each(10 * context.classes)
     return plots.decoded(generate(model, len(each), given=each), context.classes, "Samples, a column for each class")

@@ -43,6 +43,7 @@ from aevb.apps.style import (
 )
 from aevb.errors import DataError, ShapeError
 from aevb.evaluation.batches import Model, inference
+from aevb.models.ladder import Ladder
 from aevb.models.latents import apart, side_by_side
 from aevb.models.trace import covered
 from aevb.models.vae import VAE
@@ -158,7 +159,7 @@ def _page(x: Tensor, columns: int | None, title: str, caption: str) -> Figure:
 
 @styled
 def manifold(
-    model: VAE,
+    model: VAE | Ladder,
     n: int = 20,
     dims: tuple[int, int] | None = None,
     title: str = "Manifold",

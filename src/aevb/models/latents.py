@@ -10,7 +10,8 @@ from torch.distributions import Distribution
 
 from aevb.errors import ShapeError
 
-Latent = Tensor | tuple[Tensor, ...]  # opaque to objectives
+Latents = tuple[Tensor, ...]
+Latent = Tensor | Latents  # opaque to objectives
 
 
 def each(f: Callable[[Tensor], Tensor], z: Latent) -> Latent:
@@ -45,6 +46,13 @@ def only(z: Latent, who: str) -> Tensor:
     if isinstance(z, Tensor):
         return z
     raise ShapeError(f"{who} needs latents that are one tensor; those of this model are a hierarchy of {len(z)} layers.")
+
+
+def layers(z: Latent) -> Latents:
+    """z, for a model whose latents are a tuple."""
+    if isinstance(z, tuple):
+        return z
+    raise ShapeError(f"This model's latents are a tuple, of one tensor for each layer; got one tensor, {tuple(z.shape)}.")
 
 
 def log_prob(p: Distribution, z: Latent) -> Tensor:

@@ -56,10 +56,16 @@ class Trace:
     """
 
     def __init__(
-        self, x: Tensor, z: Latent, posterior: tuple[Distribution, Distribution], log_px: Lazy, log_qz: Lazy
+        self,
+        x: Tensor,
+        z: Latent,
+        posterior: tuple[Distribution, Distribution],
+        log_px: Lazy,
+        log_qz: Lazy,
+        kl: Lazy | None = None,
     ) -> None:
         self.x, self.z, (self.q, self.p) = x, z, posterior
-        self._log_px, self._log_qz = log_px, log_qz
+        self._log_px, self._log_qz, self._kl = log_px, log_qz, kl
 
     @once
     def log_px(self) -> Tensor:
@@ -75,7 +81,7 @@ class Trace:
 
     @once
     def kl(self) -> Tensor:
-        return kl_groups(self.q, self.p, self.z)
+        return kl_groups(self.q, self.p, self.z) if self._kl is None else self._kl()
 
     @property
     def log_w(self) -> Tensor:

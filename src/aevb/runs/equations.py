@@ -229,7 +229,19 @@ TERMS: Mapping[str, Equation] = {
     ),
 }
 
+LADDERS: Mapping[str, Equation] = {
+    "mlp": "prior       p(z) = N(z_L; 0, I) Π_l N(z_l; μ_l, σ_l²),  (μ_l, log σ_l²) = net of z_(l+1)\n"
+    "posterior   q(z|x) = N(z_L; μ̂_L, σ̂_L²) Π_l q(z_l|z_(l+1), x),  q ∝ N(z_l; μ_l, σ_l²) N(z_l; μ̂_l, σ̂_l²)\n"
+    "ladder      {latents} latents of z_1, ..., z_L;  (μ̂_l, log σ̂_l²) = W d_l + b, d_l = net of d_(l-1), d_0 = x\n"
+    "nets        h ← {activation}(W h + b), two layers, of widths {hidden};  h = z_1 at the end",
+    "conv": "prior       p(z) = Π_l N(z_l; μ_l, σ_l²),  (μ_l, log σ_l², r) = f_l(h),  h ← h + r + V z_l, h ← h + net(h)\n"
+    "posterior   q(z|x) = Π_l N(z_l; μ̂_l, σ̂_l²),  (μ̂_l, log σ̂_l²) = f̂_l(h, d_l),  d_l of the same size by blocks from x up\n"
+    "ladder      from the coarsest size down to the image: {rungs} layers at 1, 1/2, 1/4, ... of it, {channels} channels\n"
+    "nets        h + K ∗ gelu(K ∗ gelu(K ∗ gelu(K ∗ gelu(h)))), {width} channels",
+}
+
 EQUATIONS: Mapping[str, Mapping[str, Equation]] = {
+    "ladder": LADDERS,
     "prior": PRIORS,
     "posterior": FAMILIES,
     "likelihood": FAMILIES,
@@ -261,9 +273,11 @@ def equation(recipe: Recipe) -> list[str]:
     y = ", y" if classes else ""
     goal = part("objective", s["objective"], y=y).splitlines()
     goal += [f"- {_weight(table)} {part('terms', table)}" for table in recipe.term_tables()]
+    goal += ["+ 1/N log N(W; 0, I) over all weights W, not biases"] * recipe.training().weight_prior
+    if "ladder" in s:
+        return _laid(goal, _ladder(recipe))
     of_label = part("prior", s["prior"]).startswith("p(z|y)")
     goal = [line.replace("p(z)", "p(z|y)") if of_label else line for line in goal]
-    goal += ["+ 1/N log N(W; 0, I) over all weights W, not biases"] * recipe.training().weight_prior
     sizes = [s["latent"], *(table["latent"] for table in s["chain"])]
     top, first = (f" of z_{len(sizes)}, the top layer", f",  {_size(sizes[0])} latents of z_1") if s["chain"] else ("", "")
     lines = [("prior", f"{part('prior', s['prior'])},  D = {_size(sizes[-1])} latents{top}")]
@@ -272,7 +286,19 @@ def equation(recipe: Recipe) -> list[str]:
     lines += [("likelihood", f"p(x|z{y}) = {part('likelihood', s.get('likelihood'), v='x', net=f'g(z{y})')}")]
     lines += [("label", f"y, one-hot, of {classes} classes")] * bool(classes)
     lines += [*_networks(s), ("steps", _steps(recipe)), ("paper", s["paper"])]
-    return [*(f"  {line}" for line in goal), *(f"{name:<10}  {text}" for name, text in lines if text)]
+    return _laid(goal, [f"{name:<10}  {text}" for name, text in lines if text])
+
+
+def _ladder(recipe: Recipe) -> list[str]:
+    """All but the objective of a recipe with a `[ladder]`."""
+    s = recipe.settings
+    likelihood = part("likelihood", s.get("likelihood"), v="x", net="g(h)")
+    lines = [*part("ladder", s["ladder"]).splitlines(), f"likelihood  p(x|z) = {likelihood}"]
+    return [*lines, f"steps       {_steps(recipe)}", f"paper       {s['paper']}"]
+
+
+def _laid(goal: Sequence[str], lines: Sequence[str]) -> list[str]:
+    return [*(f"  {line}" for line in goal), *lines]
 
 
 def part(axis: str, table: Any, **context: str) -> str:

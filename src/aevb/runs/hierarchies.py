@@ -51,21 +51,19 @@ def chained(
     return Chain(*up), Chain.prior(*down, prior)
 
 
-def check_chain(kinds: Mapping[str, Any], gradient: Any, terms: Sequence[Any]) -> None:
-    """Refuse parts that no hierarchy can take; `kinds` are the types of the other tables of its recipe.
+def check_hierarchy(name: str, kinds: Mapping[str, Any], gradient: Any, terms: Sequence[Any]) -> None:
+    """Refuse parts that no hierarchy can take: `name` is chain or ladder, `kinds` are the types of the other tables.
 
     Raises:
         RecipeError: a part that asks for latents that are one tensor, or for the density of z_1 alone.
     """
     if kinds["prior"] == "vamp" or kinds["posterior"] == "delta" or kinds["objective"] == "monte-carlo-em":
         raise RecipeError(
-            "chain: not with the prior vamp, the posterior delta or the objective monte-carlo-em. Choose another."
+            f"{name}: not with the prior vamp, the posterior delta or the objective monte-carlo-em. Take another."
         )
     if gradient == "dreg":
         raise RecipeError(
-            "objective (importance-weighted): 'dreg' is biased where z is a hierarchy. Take 'plain', or no [[chain]]."
+            f"objective (importance-weighted): 'dreg' is biased where z is a hierarchy. Take 'plain', or no {name}."
         )
     if terms:
-        raise RecipeError(
-            "terms: they compare codes that are one tensor; those of a chain are several. Leave out [[terms]]."
-        )
+        raise RecipeError(f"terms: they compare codes that are one tensor; a {name}'s are several. Leave out [[terms]].")

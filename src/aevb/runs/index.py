@@ -29,7 +29,9 @@ def _summary(path: Path) -> dict[str, Any]:
         return line
     s = run.recipe.settings
     line |= {"status": status(run), "data": Path(s["data"]["source"]).name, "recipe": run.recipe.name}
-    line |= {"latent": run.recipe.latents() if s["chain"] else s["latent"], "samples": run.meta.get("samples")}
+    layered = "ladder" in s or s["chain"]
+    line |= {"latent": run.recipe.latents(run.meta["shape"]) if layered else s["latent"]}
+    line |= {"samples": run.meta.get("samples")}
     verdict = path / "evaluation-test.json"
     if verdict.is_file():
         result = json.loads(verdict.read_text(encoding="utf-8"))

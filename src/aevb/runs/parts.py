@@ -14,6 +14,7 @@ from aevb.errors import RecipeError, suggest
 from aevb.models.networks import MLP, ConvDecoder, ConvEncoder, GatedMLP
 from aevb.models.priors import PRIORS
 from aevb.models.residual import ResidualDecoder, ResidualEncoder
+from aevb.models.rungs import image_ladder, vector_ladder
 from aevb.objectives.bounds import ELBO
 from aevb.objectives.full_bayes import FullBayes
 from aevb.objectives.importance import ImportanceWeighted
@@ -83,6 +84,7 @@ AXES: Mapping[str, Parts] = {
     "posterior": {k: v for k, v in FAMILIES.items() if k not in LIKELIHOODS_ONLY},
     "likelihood": {k: v for k, v in FAMILIES.items() if k not in POSTERIORS_ONLY},
     "chain": {"mlp": MLP, "gated": GatedMLP},
+    "ladder": {"mlp": vector_ladder, "conv": image_ladder},
     "encoder": {"mlp": MLP, "gated": GatedMLP, "conv": ConvEncoder, "residual": ResidualEncoder},
     "decoder": {"mlp": MLP, "gated": GatedMLP, "conv": ConvDecoder, "residual": ResidualDecoder},
     "objective": {

@@ -18,16 +18,17 @@ from aevb.data.dataset import Split, Streamed, placed
 from aevb.data.labels import Pairs, hide_labels, one_hot
 from aevb.errors import DataError, RecipeError, suggest
 from aevb.models.conditional import Conditional
+from aevb.models.ladder import Ladder
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import Objective
 from aevb.objectives.terms import Regularized
 from aevb.probability.families import Normal
-from aevb.runs.hierarchies import chained, check_chain, latent_shapes
+from aevb.runs.hierarchies import chained, check_hierarchy, latent_shapes
 from aevb.runs.parts import AXES, build, construct, told
 from aevb.training.randomness import derive, seeded
 from aevb.training.train import Training
 
-TABLES = ("context", "prior", "posterior", "likelihood", "encoder", "decoder", "objective", "training")
+TABLES = ("context", "ladder", "prior", "posterior", "likelihood", "encoder", "decoder", "objective", "training")
 DEFAULTS: dict[str, Any] = {
     "title": "",
     "paper": "",
@@ -42,6 +43,10 @@ DEFAULTS: dict[str, Any] = {
     "validation": {},
     "evaluation": {},
 }
+
+
+INSTEAD_OF_LADDER = ("latent", "prior", "posterior", "chain", "encoder", "decoder", "context")
+MANY = 5  # layers of latents, which no longer are told one by one
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ class Recipe:
         if unknown:
             raise RecipeError(f"recipe {name!r}: there is no {unknown[0]!r}.{suggest(unknown[0], {*DEFAULTS, *TABLES})}")
         self.name = str(settings.get("name", name))
-        self.settings = merge(DEFAULTS, {k: v for k, v in settings.items() if k != "name"})
+        self.settings = merge(_defaults(settings), {k: v for k, v in settings.items() if k != "name"})
         self.source()
 
     @classmethod
@@ -230,7 +235,7 @@ class Recipe:
         context, kind = self.context(), _type(self.settings["objective"])
         if kind == "m2" and not context.classes:
             raise RecipeError("objective (m2): needs labels: give context.classes, and context.labels of each class.")
-        if kind == "monte-carlo-em" and _type(self.settings["prior"]) == "conditional":
+        if kind == "monte-carlo-em" and _type(self.settings.get("prior")) == "conditional":
             raise RecipeError(
                 "objective (monte-carlo-em): its chains begin at draws of one p(z), not of a p(z|y) for each y."
             )
@@ -260,31 +265,45 @@ class Recipe:
             raise RecipeError(f"{name}: expected a list of tables ([[{name}]]); got {tables!r}.")
         return tables
 
-    def latent_shapes(self) -> list[torch.Size]:
-        """The event shapes of the latents, z_1 first; several with a `[[chain]]`, which not every part can take."""
-        s, chain = self.settings, self._tables("chain")
-        if chain:
-            kinds = {axis: _type(s[axis]) for axis in ("prior", "posterior", "objective")}
-            check_chain(kinds, _type(s["objective"], "gradient"), s["terms"])
-        return latent_shapes(s["latent"], chain)
+    def latent_shapes(self, shape: Iterable[int]) -> list[torch.Size]:
+        """The event shapes of the latents for data of event shape `shape`, z_1 first; several in a hierarchy."""
+        self.check_hierarchy()
+        if "ladder" in self.settings:
+            return [rung.shape for rung in self.model(shape).rungs][::-1]  # type: ignore[union-attr]
+        return latent_shapes(self.settings["latent"], self._tables("chain"))
 
-    def latents(self) -> str:
+    def check_hierarchy(self) -> None:
+        """Refuse what a `[[chain]]` or a `[ladder]` cannot take."""
+        s = self.settings
+        if "ladder" in s or self._tables("chain"):
+            kinds = {axis: _type(s.get(axis)) for axis in ("prior", "posterior", "objective")}
+            name = "ladder" if "ladder" in s else "chain"
+            check_hierarchy(name, kinds, _type(s["objective"], "gradient"), s["terms"])
+
+    def latents(self, shape: Iterable[int]) -> str:
         """How many latents there are, in words: 20, or layer by layer 100 + 50."""
-        return " + ".join("×".join(map(str, shape)) for shape in self.latent_shapes())
+        shapes = ["×".join(map(str, z)) for z in self.latent_shapes(shape)]
+        return " + ".join(shapes) if len(shapes) < MANY else f"{shapes[0]} + ... ({len(shapes)} layers)"
 
-    def code_shape(self) -> tuple[int, ...]:
+    def code_shape(self, shape: Iterable[int]) -> tuple[int, ...]:
         """The shape of a code, as `aevb encode` writes it: the layers of a hierarchy side by side."""
-        shapes = self.latent_shapes()
-        return tuple(shapes[0]) if len(shapes) == 1 else (sum(shape.numel() for shape in shapes),)
+        shapes = self.latent_shapes(shape)
+        return tuple(shapes[0]) if len(shapes) == 1 else (sum(z.numel() for z in shapes),)
 
-    def model(self, shape: Iterable[int], levels: int = 256) -> VAE:
+    def model(self, shape: Iterable[int], levels: int = 256) -> VAE | Ladder:
         """The model for data of event shape `shape`, initialised from the training seed."""
         s, event = self.settings, torch.Size(shape)
-        shapes = self.latent_shapes()
-        latent, top = shapes[0], shapes[-1]
+        self.check_hierarchy()
+        pixel = {"levels": levels, "classes": levels, "spacing": 1 / (levels - 1)}
+        if "ladder" in s:
+            with seeded(derive(self.training().seed, "initialization")):
+                family = build("likelihood", s.get("likelihood"), shape=event, **pixel)
+                ladder: Ladder = build("ladder", s["ladder"], inputs=event, family=family)
+            return ladder
         if "likelihood" not in s or "encoder" not in s or "decoder" not in s:
             raise RecipeError(f"recipe {self.name!r}: the tables likelihood, encoder and decoder must be given.")
-        pixel = {"levels": levels, "classes": levels, "spacing": 1 / (levels - 1)}
+        shapes = latent_shapes(s["latent"], s["chain"])
+        latent, top = shapes[0], shapes[-1]
         classes = self.checked_context().classes
         seen, code = (_beside(part, classes) for part in (event, latent))
         with seeded(derive(self.training().seed, "initialization")):
@@ -301,6 +320,20 @@ class Recipe:
 
     def __repr__(self) -> str:
         return f"Recipe({self.name!r})"
+
+
+def _defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`DEFAULTS`, less what a `[ladder]` brings itself.
+
+    Raises:
+        RecipeError: a table beside a ladder that would not be heard.
+    """
+    if "ladder" not in settings:
+        return DEFAULTS
+    for key in INSTEAD_OF_LADDER:
+        if key in settings:
+            raise RecipeError(f"{key}: a [ladder] has its own latents and networks, and takes no contexts. Leave {key} out.")
+    return {k: v for k, v in DEFAULTS.items() if k not in INSTEAD_OF_LADDER}
 
 
 def _beside(shape: torch.Size, classes: int) -> torch.Size:

@@ -20,6 +20,7 @@ import aevb
 from aevb.data.dataset import Dataset
 from aevb.data.sources import load_data
 from aevb.errors import RunError, suggest
+from aevb.models.ladder import Ladder
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import Objective
 from aevb.runs.files import disk_error, partial, read_tensors, write_json, write_tensors, write_text
@@ -88,7 +89,7 @@ class Run:
         self.meta |= changes
         write_json(self.path / "meta.json", self.meta)
 
-    def model(self, device: str | torch.device = "cpu") -> VAE:
+    def model(self, device: str | torch.device = "cpu") -> VAE | Ladder:
         """The trained model, in evaluation mode."""
         if not (self.path / "weights.safetensors").is_file():
             slower = " --set training.optimizer.lr=..." * (self.meta.get("status") == "diverged")
@@ -153,7 +154,7 @@ class Run:
         return f"Run({str(self.path)!r})"
 
 
-def load(run: str | Path | None = None, device: str | torch.device = "cpu") -> VAE:
+def load(run: str | Path | None = None, device: str | torch.device = "cpu") -> VAE | Ladder:
     """The trained model of a run (a folder, or a name among `runs/`; the latest if None), ready to use."""
     return Run.open(run).model(device)
 
