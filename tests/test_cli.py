@@ -32,7 +32,8 @@ NETS = ["--set", "encoder.hidden=[16]", "--set", "decoder.hidden=[16]", "--set",
 KEYS = {
     "split", "n", "elbo", "elbo_se", "reconstruction", "kl", "kl_per_dimension", "log_likelihood", "log_likelihood_se",
     "log_likelihood_monte_carlo_se", "importance_samples", "effective_sample_size", "bits_per_dim", "bits_per_dim_se",
-    "active_units", "latent_size", "is_likelihood", "latent", "clusters", "importance_warning",
+    "active_units", "latent_size", "is_likelihood", "latent", "importance_warning", "clusters",
+    "reconstruction_se", "kl_se", "kl_per_dimension_se", "effective_sample_size_se",
 }  # fmt: skip
 
 
@@ -356,11 +357,13 @@ def test_runs_lists_them(run: Run) -> None:
     verdict = json.loads((run.path / "evaluation-test.json").read_text())
     assert rows == [
         {"run": "tiny", "status": "complete", "data": "digits", "recipe": "digits", "latent": 2, "samples": 3000,
-         "test ELBO": round(verdict["elbo"], 2), "log p(x)": round(verdict["log_likelihood"], 2)}
+         "test ELBO": round(verdict["elbo"], 2), "test ELBO se": round(verdict["elbo_se"], 2),
+         "log p(x)": round(verdict["log_likelihood"], 2), "log p(x) se": round(verdict["log_likelihood_se"], 2)}
     ]  # fmt: skip
     out = good("runs")
     assert "tiny" in out
     assert "3,000" in out
+    assert f"{verdict['elbo']:.2f} ± {verdict['elbo_se']:.2f}" in out
 
 
 def test_a_long_name_of_a_run_stays_whole(place: Path) -> None:

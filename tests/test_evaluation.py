@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from aevb.data.dataset import Split, Values
 from aevb.errors import AevbError, DataError
 from aevb.evaluation.elbo import Bound, elbo
-from aevb.evaluation.evaluate import Evaluation, evaluate
+from aevb.evaluation.evaluate import Evaluation, evaluate, share_se
 from aevb.evaluation.latent import (
     active_units,
     encode,
@@ -213,6 +214,7 @@ def test_errors_hold_their_monte_carlo_part() -> None:
 
 KEYS = {
     *("split", "n", "elbo", "elbo_se", "reconstruction", "kl", "log_likelihood", "log_likelihood_se"),
+    *("reconstruction_se", "kl_se", "kl_per_dimension_se", "effective_sample_size_se"),
     *("importance_samples", "effective_sample_size", "bits_per_dim", "bits_per_dim_se", "active_units"),
     *(
         "latent_size",
@@ -276,8 +278,8 @@ def test_an_autoencoder_has_a_reconstruction_and_no_likelihood() -> None:
     assert report["reconstruction"] < 0
     assert report["latent_size"] == 3
     assert report["is_likelihood"] is False
-    undefined = KEYS - {"split", "n", "reconstruction", "importance_samples", "active_units", "latent_size"}
-    assert all(report[key] is None for key in undefined - {"is_likelihood"})
+    undefined = KEYS - {"split", "n", "importance_samples", "active_units", "latent_size"}
+    assert all(report[key] is None for key in undefined - {"is_likelihood", "reconstruction", "reconstruction_se"})
 
 
 def test_latent_scores() -> None:
@@ -291,7 +293,9 @@ def test_latent_scores() -> None:
     assert e.latent.knn_accuracy is not None
     assert e.latent.knn_accuracy > 0.8
     latent = e.to_dict()["latent"]
-    assert set(latent) == {"knn_accuracy", "linear_accuracy", "kmeans_nmi", "kmeans_ari", "kmeans_accuracy"}
+    assert set(latent) == {"kmeans_nmi", "kmeans_ari"} | {
+        f"{name}_accuracy{end}" for name in ("knn", "linear", "kmeans") for end in ("", "_se")
+    }
     alone = evaluate(exact.vae(), x[:100], labels=labels[:100], importance_samples=2).to_dict()["latent"]
     assert alone["knn_accuracy"] is None
     assert alone["kmeans_ari"] == latent["kmeans_ari"]
@@ -333,6 +337,45 @@ def test_what_is_refused() -> None:
 def test_bound_is_reconstruction_less_kl() -> None:
     b = Bound(torch.tensor([-3.0, -4.0]), torch.tensor([[1.0, 2.0], [0.5, 0.0]]))
     assert b.elbo.tolist() == [-6.0, -4.5]
+
+
+def test_every_mean_of_the_report_has_its_error() -> None:
+    """Of all numbers but counts, names and what is no mean of data points; and each is sd / √N."""
+    labels = torch.arange(23) % 2
+    model, x = vae(families.Bernoulli(12)), binary()
+    e = evaluate(model, x, importance_samples=3, labels=labels, reference=(x, labels))
+    no_means = {"log_likelihood_monte_carlo_se", "kmeans_nmi", "kmeans_ari"}
+    for report in (asdict(e), asdict(e.latent)):  # type: ignore[call-overload]
+        means = {k for k, v in report.items() if isinstance(v, float | list) and not k.endswith("_se")} - no_means
+        assert {f"{k}_se" for k in means} <= {k for k, v in report.items() if v is not None}
+    bound = elbo(model, x)
+    for name, values in (("reconstruction", bound.reconstruction), ("kl", bound.kl.sum(1)), ("elbo", bound.elbo)):
+        assert getattr(e, f"{name}_se") == pytest.approx(float(values.std()) / math.sqrt(23))
+    right = torch.tensor([1.0] * 17 + [0.0] * 6)
+    assert share_se(17 / 23, 23) == pytest.approx(float(right.std()) / math.sqrt(23))
+    assert math.isnan(share_se(1.0, 1))  # type: ignore[arg-type]
+
+
+def test_every_number_is_that_of_the_points_whatever_their_order_and_their_batches() -> None:
+    """700 points, in two orders, and cut into 699 and one: at the exact posterior log w and all but the ELBO are exact."""
+    o = oracle(d=2)
+    model, x = o.vae(), o.data(700)
+    x[350:] += 8 * o.W[:, 0]  # two clusters, far apart
+    labels, order = (torch.arange(700) >= 350).long(), torch.randperm(700)
+    whole, turned = (
+        asdict(evaluate(model, x[i], importance_samples=4, elbo_samples=50, labels=labels[i], reference=(x, labels)))
+        for i in (torch.arange(700), order)
+    )
+    noisy = {"elbo", "reconstruction", "elbo_se", "reconstruction_se"}
+    numbers = {k: v for k, v in {**whole, **whole["latent"]}.items() if isinstance(v, float | int | list)}
+    turned |= turned["latent"]
+    assert len(numbers) > 20
+    for name, value in numbers.items():
+        assert turned[name] == pytest.approx(value, rel=1e-6, abs=0.02 if name in noisy else 1e-6), name
+    parts = [evaluate(model, part, importance_samples=4, elbo_samples=50) for part in (x[:699], x[699:])]
+    for name in ("elbo", "reconstruction", "kl", "log_likelihood", "effective_sample_size"):
+        both = (699 * getattr(parts[0], name) + getattr(parts[1], name)) / 700
+        assert whole[name] == pytest.approx(both, abs=0.02 if name in noisy else 1e-6), name
 
 
 def test_reports_are_immutable() -> None:

@@ -358,7 +358,8 @@ def runs(json_: Json = False) -> None:
         show.out.print("No runs yet. Make one: aevb train digits")
     else:
         columns = ("run", "status", "data", "recipe", "latent", "samples", "test ELBO", "log p(x)")
-        show.out.print(show.table("", columns, [[_cell(r[c]) for c in columns] for r in found]))
+        cells = [[show.pm(r[c], r[f"{c} se"]) if f"{c} se" in r else _cell(r[c]) for c in columns] for r in found]
+        show.out.print(show.table("", columns, cells))
 
 
 @app.command(epilog=examples("aevb recipes", "aevb recipes beta-vae"))

@@ -178,17 +178,19 @@ def evaluation_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     likelihood = "log p(x)" if e["is_likelihood"] else "log p(x), relaxed: no true likelihood"
     rows = [
         ("ELBO", pm(e["elbo"], e["elbo_se"]), "nats"),
-        ("  reconstruction", pm(e["reconstruction"]), "nats"),
-        ("  KL(q(z|x) ‖ p(z))", pm(e["kl"]), "nats"),
+        ("  reconstruction", pm(e["reconstruction"], e["reconstruction_se"]), "nats"),
+        ("  KL(q(z|x) ‖ p(z))", pm(e["kl"], e["kl_se"]), "nats"),
         (likelihood, pm(e["log_likelihood"], e["log_likelihood_se"]), f"nats, {e['importance_samples']} importance samples"),
         ("  Monte-Carlo error", pm(e["log_likelihood_monte_carlo_se"], digits=3), "nats, less with more samples"),
-        ("  effective samples", pm(e["effective_sample_size"], digits=1), f"of {e['importance_samples']}, mean over points"),
+        ("  effective samples", _effective(e), f"of {e['importance_samples']}, mean over points"),
         ("bits per dimension", pm(e["bits_per_dim"], e["bits_per_dim_se"], 4), "bits"),
         ("active units", f"{e['active_units']} of {e['latent_size']}", "Cov E[z|x] > 0.01"),
     ]
     rows += [("weights", e["weights"], "aevb.log_predictive averages over their posterior")] if "weights" in e else []
     if "classifier_accuracy" in e:
-        rows.append(("classifier's accuracy", pm(e["classifier_accuracy"], digits=3), "of labels, by q(y|x)"))
+        rows.append(
+            ("classifier's accuracy", pm(e["classifier_accuracy"], e["classifier_accuracy_se"], 3), "of labels, by q(y|x)")
+        )
     latent = e.get("latent") or {}
     names = {
         "knn_accuracy": "10-nearest-neighbours accuracy",
@@ -197,12 +199,19 @@ def evaluation_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         "kmeans_ari": "k-means ARI",
         "kmeans_accuracy": "k-means accuracy",
     }
-    rows += [(names[k], pm(latent[k], digits=3), "of the posterior means") for k in names if latent.get(k) is not None]
+    scores = {k: pm(latent.get(k), latent.get(f"{k}_se"), 3) for k in names}
+    rows += [(names[k], score, "of the posterior means") for k, score in scores.items()]
     if clusters := e.get("clusters"):
         rows.append(("components used", f"{clusters['used']} of {clusters['components']}", "the likeliest p(m|z) of some x"))
         for key, name in (("nmi", "NMI"), ("ari", "ARI"), ("accuracy", "accuracy")):
-            rows.append((f"components' {name}", pm(clusters[key], digits=3), "of the likeliest component"))
+            rows.append(
+                (f"components' {name}", pm(clusters[key], clusters.get(f"{key}_se"), 3), "of the likeliest component")
+            )
     return [row for row in rows if row[1] != "–"]
+
+
+def _effective(e: Mapping[str, Any]) -> str:
+    return pm(e["effective_sample_size"], e["effective_sample_size_se"], 1)
 
 
 def likelihood_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -219,7 +228,7 @@ def likelihood_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     rows = [
         (likelihood, pm(e["log_likelihood"], e["log_likelihood_se"]), f"nats, {annealed}"),
         ("  Monte-Carlo error", pm(e["log_likelihood_monte_carlo_se"], digits=3), "nats"),
-        ("  effective samples", pm(e["effective_sample_size"], digits=1), f"of {e['samples']}, mean over points"),
+        ("  effective samples", _effective(e), f"of {e['samples']}, mean over points"),
         ("bits per dimension", pm(e["bits_per_dim"], e["bits_per_dim_se"], 4), "bits"),
     ]
     return [row for row in rows if row[1] != "–"]
@@ -248,6 +257,6 @@ def disentanglement_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("SAP", pm(e["sap"], digits=3), "of 0.933"),
         ("DCI disentanglement", pm(e["dci"]["disentanglement"], digits=3), "of 1"),
         ("DCI completeness", pm(e["dci"]["completeness"], digits=3), "of 1"),
-        ("DCI informativeness", pm(e["dci"]["informativeness"], digits=3), "accuracy of a forest"),
-        ("FactorVAE score", pm(e["factor_vae"], digits=3), "of 1, 0.2 by chance"),
+        ("DCI informativeness", pm(e["dci"]["informativeness"], e["dci"]["informativeness_se"], 3), "accuracy of a forest"),
+        ("FactorVAE score", pm(e["factor_vae"], e["factor_vae_se"], 3), "of 1, 0.2 by chance"),
     ]

@@ -30,6 +30,8 @@ from aevb.training.train import Indexable
 MEMORY = 2**22  # densities of single latents computed at a time
 DEAD = 0.05  # a latent whose means spread less than this, beside the one that spreads most, has no part in `factor_vae`
 
+VOTES = 800  # of which half are scored
+
 Array = NDArray[np.float64]
 
 
@@ -41,11 +43,13 @@ class DCI:
         disentanglement: each latent is of use for one factor alone.
         completeness: each factor is in one latent alone.
         informativeness: held-out accuracy of the factors' predictions from all latents; 1/C by chance.
+        informativeness_se: its standard error over the held-out data points.
     """
 
     disentanglement: float
     completeness: float
     informativeness: float
+    informativeness_se: float
 
 
 @dataclass(frozen=True)
@@ -176,14 +180,16 @@ def dci(codes: Tensor, factors: Tensor, *, trees: int = 10, seed: int = 0) -> DC
     """
     z, v = _arrays(codes, factors)
     fit, held = _halves(len(z), seed)
-    importance, accuracy = [], []
+    importance, right = [], []
     for column in v.T:
         forest = RandomForestClassifier(trees, max_features=None, random_state=seed).fit(z[fit], column[fit])
         importance.append(forest.feature_importances_)
-        accuracy.append(forest.score(z[held], column[held]))
+        right.append(forest.predict(z[held]) == column[held])
     r = np.stack(importance, axis=1)
     weights = r.sum(1) / max(r.sum(), 1e-12)
-    return DCI(float((weights * _concentration(r)).sum()), float(_concentration(r.T).mean()), float(np.mean(accuracy)))
+    share = np.mean(right, axis=0)  # of the factors that were found, for each data point
+    accuracy, error = float(share.mean()), float(share.std(ddof=1) / math.sqrt(len(share)))
+    return DCI(float((weights * _concentration(r)).sum()), float(_concentration(r.T).mean()), accuracy, error)
 
 
 def _concentration(rows: Array) -> Array:
@@ -195,7 +201,7 @@ def _concentration(rows: Array) -> Array:
     return 1 - entropy / math.log(rows.shape[1])
 
 
-def factor_vae_score(codes: Tensor, factors: Tensor, *, votes: int = 800, batch: int = 64, seed: int = 0) -> float:
+def factor_vae_score(codes: Tensor, factors: Tensor, *, votes: int = VOTES, batch: int = 64, seed: int = 0) -> float:
     """The metric of FactorVAE (Kim & Mnih 2018, arXiv 1802.05983, §4): 1 at best, 1/F by chance.
 
     A vote: fix one factor at one value, and see which latent varies least over `batch` such data points, relative to all. A

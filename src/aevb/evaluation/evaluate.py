@@ -41,6 +41,9 @@ class LatentScores:
     kmeans_nmi: float
     kmeans_ari: float
     kmeans_accuracy: float
+    knn_accuracy_se: float | None
+    linear_accuracy_se: float | None
+    kmeans_accuracy_se: float
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class ComponentScores:
     nmi: float | None
     ari: float | None
     accuracy: float | None
+    accuracy_se: float | None
 
 
 @dataclass(frozen=True)
@@ -88,18 +92,22 @@ class Evaluation:
     elbo: float
     elbo_se: float
     reconstruction: float
+    reconstruction_se: float
     kl: float
+    kl_se: float
     log_likelihood: float | None
     log_likelihood_se: float | None
     log_likelihood_monte_carlo_se: float | None
     importance_samples: int
     effective_sample_size: float | None
+    effective_sample_size_se: float | None
     importance_warning: str | None
     bits_per_dim: float | None
     bits_per_dim_se: float | None
     active_units: int
     latent_size: int
     kl_per_dimension: list[float]
+    kl_per_dimension_se: list[float]
     is_likelihood: bool
     latent: LatentScores | None
     clusters: ComponentScores | None
@@ -200,17 +208,17 @@ def _distributions(model: Model, data: Indexable) -> tuple[Distribution, Distrib
 
 
 def _bound_numbers(bound: Bound) -> dict[str, Any]:
-    mean, se = _mean_and_se(bound.elbo)
-    per_group = bound.kl.mean(0)
-    reconstruction, kl = float(bound.reconstruction.mean()), float(per_group.sum())
-    parts = {"reconstruction": reconstruction, "kl": kl, "kl_per_dimension": per_group.tolist()}
-    return {"elbo": mean, "elbo_se": se, **parts}
+    terms = {"elbo": bound.elbo, "reconstruction": bound.reconstruction, "kl": bound.kl.sum(1)}
+    groups = [_mean_and_se(column) for column in bound.kl.T]
+    each = {"kl_per_dimension": [mean for mean, _ in groups], "kl_per_dimension_se": [se for _, se in groups]}
+    return each | {name + end: _mean_and_se(term)[i] for name, term in terms.items() for i, end in enumerate(("", "_se"))}
 
 
 def _marginal_numbers(marginal: Marginal | None, p: Distribution) -> dict[str, Any]:
     if marginal is None:
-        names = ("log_likelihood", "log_likelihood_se", "log_likelihood_monte_carlo_se", "effective_sample_size")
-        return dict.fromkeys((*names, "importance_warning", "bits_per_dim", "bits_per_dim_se"))
+        names = ("log_likelihood", "effective_sample_size", "bits_per_dim")
+        errors = [f"{name}_se" for name in names]
+        return dict.fromkeys((*names, *errors, "log_likelihood_monte_carlo_se", "importance_warning"))
     mean, se = _mean_and_se(marginal.log_px)
     nats = p.event_shape.numel() * math.log(2)
     discrete = p.support is not None and p.support.is_discrete
@@ -219,6 +227,7 @@ def _marginal_numbers(marginal: Marginal | None, p: Distribution) -> dict[str, A
         "log_likelihood_se": se,
         "log_likelihood_monte_carlo_se": float(marginal.se.square().sum().sqrt()) / len(marginal.se),
         "effective_sample_size": float(marginal.ess.mean()),
+        "effective_sample_size_se": _mean_and_se(marginal.ess)[1],
         "importance_warning": marginal.warning,
         "bits_per_dim": -mean / nats if discrete else None,
         "bits_per_dim_se": se / nats if discrete else None,
@@ -229,6 +238,13 @@ def _mean_and_se(x: Tensor) -> tuple[float, float]:
     """The mean of (N,) and its standard error sd / √N, NaN for N = 1."""
     se = x.std() / math.sqrt(len(x)) if len(x) > 1 else torch.tensor(math.nan)
     return float(x.mean()), float(se)
+
+
+def share_se(share: float | None, n: int) -> float | None:
+    """The standard error sd / √n of a share of n data points; NaN for n = 1."""
+    if share is None:
+        return None
+    return math.sqrt(share * (1 - share) / (n - 1)) if n > 1 else math.nan
 
 
 def _latent_scores(
@@ -243,7 +259,9 @@ def _latent_scores(
         train = encode(model, reference[0]).flatten(1), reference[1]
         knn = neighbors_accuracy(*train, codes, labels)
         linear = linear_probe(*train, codes, labels, seed)
-    return LatentScores(knn, linear, clusters.nmi, clusters.ari, clusters.accuracy)
+    accuracies = knn, linear, clusters.accuracy
+    errors = [share_se(accuracy, len(codes)) for accuracy in accuracies]
+    return LatentScores(knn, linear, clusters.nmi, clusters.ari, clusters.accuracy, *errors)  # type: ignore[arg-type]
 
 
 def _component_scores(shares: Tensor | None, labels: Labels | None) -> ComponentScores | None:
@@ -252,7 +270,8 @@ def _component_scores(shares: Tensor | None, labels: Labels | None) -> Component
     clusters = shares.argmax(1)
     scores = None if labels is None else agreement(labels, clusters)
     nmi, ari, accuracy = (None, None, None) if scores is None else (scores.nmi, scores.ari, scores.accuracy)
-    return ComponentScores(shares.shape[1], len(clusters.unique()), nmi, ari, accuracy)
+    error = share_se(accuracy, len(clusters))
+    return ComponentScores(shares.shape[1], len(clusters.unique()), nmi, ari, accuracy, error)
 
 
 def _relaxed(p: Distribution) -> bool:

@@ -14,6 +14,11 @@ from aevb.runs.files import busy
 from aevb.runs.recipe import Recipe, recipe_names
 from aevb.runs.store import Run, all_runs
 
+COLUMNS = (
+    *("run", "status", "data", "recipe", "latent", "samples"),
+    *("test ELBO", "test ELBO se", "log p(x)", "log p(x) se"),
+)
+
 
 def summaries(root: Path | None = None) -> list[dict[str, Any]]:
     """One line per run; a folder that cannot be read is listed as incomplete."""
@@ -21,7 +26,7 @@ def summaries(root: Path | None = None) -> list[dict[str, Any]]:
 
 
 def _summary(path: Path) -> dict[str, Any]:
-    line: dict[str, Any] = dict.fromkeys(("run", "status", "data", "recipe", "latent", "samples", "test ELBO", "log p(x)"))
+    line: dict[str, Any] = dict.fromkeys(COLUMNS)
     line |= {"run": path.name, "status": "incomplete"}
     try:
         run = Run.open(path)
@@ -35,7 +40,8 @@ def _summary(path: Path) -> dict[str, Any]:
     verdict = path / "evaluation-test.json"
     if verdict.is_file():
         result = json.loads(verdict.read_text(encoding="utf-8"))
-        line |= {"test ELBO": _rounded(result["elbo"]), "log p(x)": _rounded(result["log_likelihood"])}
+        for name, key in (("test ELBO", "elbo"), ("log p(x)", "log_likelihood")):
+            line |= {name: _rounded(result[key]), f"{name} se": _rounded(result.get(f"{key}_se"))}
     return line
 
 

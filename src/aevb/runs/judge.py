@@ -13,8 +13,8 @@ from aevb.data.sprites import CATEGORIES, FACTORS, factors_of
 from aevb.errors import DataError
 from aevb.evaluation.annealing import Annealing, bidirectional, log_marginal_ais
 from aevb.evaluation.batches import BATCH
-from aevb.evaluation.disentanglement import disentanglement
-from aevb.evaluation.evaluate import evaluate, evaluate_bracket, evaluate_likelihood, evaluate_surgery
+from aevb.evaluation.disentanglement import VOTES, disentanglement
+from aevb.evaluation.evaluate import evaluate, evaluate_bracket, evaluate_likelihood, evaluate_surgery, share_se
 from aevb.evaluation.marginal import Progress
 from aevb.evaluation.reciprocal import log_marginal_hmc
 from aevb.evaluation.surgery import surgery
@@ -60,7 +60,8 @@ def judge(
         result["weights"] = "posterior mean"
     objective = run.objective(model) if run.recipe.settings["objective"]["type"] == "m2" else None
     if isinstance(objective, M2):
-        result["classifier_accuracy"] = accuracy(objective.classifier, rows)
+        result["classifier_accuracy"] = share = accuracy(objective.classifier, rows)
+        result["classifier_accuracy_se"] = share_se(share, len(rows)) if len(rows) > 1 else None
     if limit is importance_samples is samples is None:  # the verdict on record is the recipe's own
         write_json(run.path / f"evaluation-{part}.json", result)
     return result
@@ -114,7 +115,8 @@ def judge_disentanglement(
     rows = _rows(run, data, part, limit)
     given = run.recipe.context().rows(rows, device)
     found = asdict(disentanglement(run.model(device), given, factors_of(rows[:]), CATEGORIES))
-    return {"n": len(rows), "factors": [*FACTORS], **found, "information": found["information"].tolist()}
+    scores = {**found, "factor_vae_se": share_se(found["factor_vae"], VOTES // 2)}
+    return {"n": len(rows), "factors": [*FACTORS], **scores, "information": found["information"].tolist()}
 
 
 @torch.no_grad()
