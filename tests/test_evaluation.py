@@ -225,6 +225,7 @@ KEYS = {
         "log_likelihood_monte_carlo_se",
         "importance_warning",
     ),
+    "perplexity",
 }
 
 

@@ -18,6 +18,8 @@ from aevb.data.sources import load_data
 from aevb.errors import AevbError, DataError, RecipeError
 from aevb.models.latents import side_by_side
 from aevb.objectives.schedules import Linear
+from aevb.probability.codes import Coded
+from aevb.probability.families import as_shape
 from aevb.runs.equations import equation
 from aevb.runs.fit import fit
 from aevb.runs.parts import AXES, FAMILIES
@@ -90,7 +92,7 @@ def test_a_recipe_says_what_it_is(name: str) -> None:
     settings = Recipe.load(name).settings
     assert len(settings["title"]) > 20
     assert settings["paper"]
-    assert settings.get("latent", 2) >= 2
+    assert as_shape(settings.get("latent", 2)).numel() >= 2
     assert equation(Recipe.load(name))  # a new part has its own in runs/equations.py
     assert settings["training"]["samples"] >= 100_000
 
@@ -148,9 +150,10 @@ def test_every_likelihood_can_be_named(family: str) -> None:
 
 @pytest.mark.parametrize("family", sorted(AXES["posterior"]))
 def test_every_posterior_can_be_named(family: str) -> None:
-    model = Recipe.load("bernoulli").override([f"posterior={family}", "latent=2"]).model((1, 4, 4))
+    latent = (2, 3) if issubclass(FAMILIES[family], Coded) else (2,)
+    model = Recipe.load("bernoulli").override([f"posterior={family}", f"latent={list(latent)}"]).model((1, 4, 4))
     assert type(model.encoder.family) is FAMILIES[family]
-    assert model.encode(torch.zeros(3, 1, 4, 4)).shape == (3, 2)
+    assert model.encode(torch.zeros(3, 1, 4, 4)).shape == (3, *latent)
 
 
 def test_the_levels_of_the_data_reach_the_likelihood() -> None:

@@ -177,6 +177,10 @@ ENTRIES: dict[str, Entry | str] = {
     "zero-inflated-negative-binomial": Entry(COUNTS, zero_inflated),
     "von-mises": Entry(CIRCLE, lambda x, p: stats.vonmises.logpdf(x, np.hypot(*p), np.arctan2(p[1], p[0])), mean=False),
     "von-mises-fisher": Entry(sphere(), mean_direction, lambda: FAMILIES["von-mises-fisher"](3)),
+    "one-hot": "enumerated: test_codes.py::test_the_bound_and_the_evidence_are_those_of_enumeration",
+    "concrete": "over the simplex: test_codes.py::test_a_relaxed_choice_of_three_integrates_to_one",
+    "vq": "a point among codes: test_codes.py::test_the_kl_is_the_length_of_the_code",
+    "fsq": "a point among codes: test_codes.py::test_the_kl_is_the_length_of_the_code",
 }
 KNOWN = {name: entry for name, entry in ENTRIES.items() if isinstance(entry, Entry)}
 each = pytest.mark.parametrize("name", KNOWN)

@@ -366,7 +366,9 @@ STANDARD = {
 }
 
 
-ELSEWHERE = ("flow", "mixture", "vamp", "uniform-sphere", "conditional")  # priors that have tests of their own
+ELSEWHERE = (  # priors that have tests of their own
+    *("flow", "mixture", "vamp", "uniform-sphere", "conditional", "uniform-codes", "uniform-concrete"),
+)
 
 
 @pytest.mark.parametrize("name", [name for name in PRIORS if name not in ELSEWHERE])

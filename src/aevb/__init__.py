@@ -44,6 +44,10 @@ _HOME = {
     "HomoscedasticNormal": "probability.scales",
     "OptimalNormal": "probability.scales",
     "VonMises": "probability.circular",
+    "FSQ": "probability.codes",
+    "VQ": "probability.codes",
+    "Concrete": "probability.codes",
+    "OneHot": "probability.codes",
     "VonMisesFisher": "probability.sphere",
     "Beta": "probability.reparameterized",
     "Cauchy": "probability.reparameterized",
@@ -71,6 +75,8 @@ _HOME = {
     "FlowPrior": "models.priors",
     "Mixture": "models.priors",
     "StandardNormal": "models.priors",
+    "UniformConcrete": "models.priors",
+    "UniformOverCodes": "models.priors",
     "VampPrior": "models.priors",
     "LatentModel": "models.trace",
     "Trace": "models.trace",
@@ -84,6 +90,7 @@ _HOME = {
     "WakeSleep": "objectives.wake_sleep",
     "DIP": "objectives.terms",
     "MMD": "objectives.terms",
+    "Commitment": "objectives.terms",
     "DensityRatio": "objectives.terms",
     "Regularized": "objectives.terms",
     "TotalCorrelation": "objectives.terms",
@@ -150,7 +157,7 @@ if TYPE_CHECKING:
     from aevb.models.given import Given
     from aevb.models.ladder import Ladder, Rung
     from aevb.models.networks import MLP, ConvDecoder, ConvEncoder, GatedMLP
-    from aevb.models.priors import FlowPrior, Known, Mixture, StandardNormal, VampPrior
+    from aevb.models.priors import FlowPrior, Known, Mixture, StandardNormal, UniformConcrete, UniformOverCodes, VampPrior
     from aevb.models.residual import ResidualDecoder, ResidualEncoder
     from aevb.models.rungs import image_ladder, vector_ladder
     from aevb.models.trace import LatentModel, Trace
@@ -161,9 +168,10 @@ if TYPE_CHECKING:
     from aevb.objectives.monte_carlo_em import MonteCarloEM
     from aevb.objectives.schedules import Cosine, Cyclical, Exponential, Linear, Piecewise
     from aevb.objectives.semi_supervised import M2
-    from aevb.objectives.terms import DIP, MMD, DensityRatio, Regularized, TotalCorrelation
+    from aevb.objectives.terms import DIP, MMD, Commitment, DensityRatio, Regularized, TotalCorrelation
     from aevb.objectives.wake_sleep import WakeSleep
     from aevb.probability.circular import VonMises
+    from aevb.probability.codes import FSQ, VQ, Concrete, OneHot
     from aevb.probability.counts import BetaBinomial, NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
     from aevb.probability.families import (
         Bernoulli,

@@ -185,6 +185,7 @@ def evaluation_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("  effective samples", _effective(e), f"of {e['importance_samples']}, mean over points"),
         ("bits per dimension", pm(e["bits_per_dim"], e["bits_per_dim_se"], 4), "bits"),
         ("active units", f"{e['active_units']} of {e['latent_size']}", "Cov E[z|x] > 0.01"),
+        ("perplexity of the codes", pm(e.get("perplexity"), digits=1), "as many, used equally often"),
     ]
     rows += [("weights", e["weights"], "aevb.log_predictive averages over their posterior")] if "weights" in e else []
     if "classifier_accuracy" in e:

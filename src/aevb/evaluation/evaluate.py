@@ -28,6 +28,7 @@ from aevb.evaluation.latent import (
 from aevb.evaluation.marginal import Marginal, Progress, log_marginal
 from aevb.evaluation.surgery import Surgery
 from aevb.models.trace import check_support
+from aevb.probability.codes import Quantized, perplexity, usage
 from aevb.probability.distributions import Delta, Pixels
 from aevb.training.train import Indexable
 
@@ -77,6 +78,7 @@ class Evaluation:
         importance_warning: in words, where the weights' tails (Pareto k) are so heavy that log_likelihood cannot be trusted.
         bits_per_dim: -log_likelihood / (dim(x) ln 2) where x is discrete.
         active_units: latent units with Cov_x(E_q[z]) > 0.01, out of `latent_size`.
+        perplexity: of the use of the codes, exp of its entropy over all N, at most as many as there are; where z is codes.
         kl_per_dimension: mean_N of the KL per group of latents, (G).
         is_likelihood: False where the reported numbers bound no log p(x): grey levels under a relaxed Bernoulli, and
             autoencoders, which have no KL.
@@ -106,6 +108,7 @@ class Evaluation:
     bits_per_dim_se: float | None
     active_units: int
     latent_size: int
+    perplexity: float | None
     kl_per_dimension: list[float]
     kl_per_dimension_se: list[float]
     is_likelihood: bool
@@ -144,10 +147,11 @@ def evaluate(
     Raises:
         DataError: no data, or data outside of the likelihood's support.
     """
-    q, p = _distributions(model, data)
+    q, p, used = _distributions(model, data)
     bound = elbo(model, data, samples=elbo_samples, seed=seed)
     point = isinstance(q, Delta)
-    marginal = None if point else log_marginal(model, data, importance_samples, seed=seed, progress=progress)
+    single = point or isinstance(getattr(q, "base_dist", q), Quantized)
+    marginal = None if single else log_marginal(model, data, importance_samples, seed=seed, progress=progress)
     codes = encode(model, data).flatten(1)
     return Evaluation(
         split=split,
@@ -157,6 +161,7 @@ def evaluate(
         importance_samples=importance_samples,
         active_units=active_units(codes)[0],
         latent_size=codes.shape[1],
+        perplexity=None if used is None else float(perplexity(used)),
         is_likelihood=not point and not _relaxed(p),
         latent=None if labels is None else _latent_scores(model, codes, labels, reference, seed),
         clusters=_component_scores(component_shares(model, data), labels),
@@ -168,7 +173,7 @@ def evaluate_likelihood(model: Model, data: Indexable, marginal: Marginal, *, sp
 
     `samples` is its K; everything else has the name and the meaning that it has in `Evaluation`.
     """
-    _, p = _distributions(model, data)
+    _, p, _ = _distributions(model, data)
     likelihood = {"split": split, "n": len(data), "samples": marginal.samples, "is_likelihood": not _relaxed(p)}
     return _plain({**likelihood, **_marginal_numbers(marginal, p)})  # type: ignore[no-any-return]
 
@@ -198,13 +203,16 @@ def evaluate_surgery(s: Surgery) -> dict[str, Any]:
     return _plain({**sizes, **flat, "collapsed": int(s.collapsed.sum()), "verdict": s.verdict})  # type: ignore[no-any-return]
 
 
-def _distributions(model: Model, data: Indexable) -> tuple[Distribution, Distribution]:
-    """q(z|x) and p(x|z) of a batch, after every data point was held against the likelihood's support."""
+def _distributions(model: Model, data: Indexable) -> tuple[Distribution, Distribution, Tensor | None]:
+    """q(z|x) and p(x|z) of a batch, after every data point was held against the likelihood's support; the use of codes."""
+    shares = []
     with inference(model, 0) as device:
         for given, x in conditioned_batches(model, data, BATCH, device):
             q, p = given.posterior(x), given.decode(given.encode(x))
             check_support(p, x)
-    return q, p
+            used = usage(q)
+            shares += [] if used is None else [used.double() * len(x) / len(data)]
+    return q, p, torch.stack(shares).sum(0) if shares else None
 
 
 def _bound_numbers(bound: Bound) -> dict[str, Any]:

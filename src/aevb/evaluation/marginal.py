@@ -14,7 +14,9 @@ from aevb.errors import AevbError
 from aevb.evaluation.batches import Model, batches, inference, kept
 from aevb.evaluation.pareto import pareto_k, tail_size
 from aevb.models.given import Batch, arguments, conditioned
+from aevb.models.latents import drawn, log_prob
 from aevb.models.trace import covered
+from aevb.probability.codes import Quantized
 from aevb.probability.distributions import Delta
 from aevb.training.memory import keep_freed_memory
 from aevb.training.randomness import derive
@@ -100,7 +102,7 @@ def log_marginal(
         progress: called with (samples decoded so far, N K).
 
     Raises:
-        NoLikelihood: the posterior is a point (`Delta`).
+        NoLikelihood: the posterior is a point (`Delta`), or a single code (`VQ`, `FSQ`).
     """
     if samples < 1 or (memory is not None and memory < 1):
         raise ValueError(f"log_marginal: samples and memory must be at least 1; got {samples} and {memory}.")
@@ -128,8 +130,8 @@ def _log_weights(model: Model, proposal: Proposal, batch: Batch, samples: int, d
     refuse_point(q)
     draws = max(1, decoded // len(x))
     for start in range(0, samples, draws):
-        z = q.rsample(torch.Size((min(draws, samples - start),)))
-        yield kept(given.log_joint(x, z) - q.log_prob(z))
+        z = drawn(q, min(draws, samples - start))
+        yield kept(given.log_joint(x, z) - log_prob(q, z))
 
 
 def estimated(chunks: Iterable[Tensor], samples: int, count: Callable[[int], None] = lambda n: None) -> Marginal:
@@ -158,7 +160,12 @@ def joined(parts: Sequence[Marginal]) -> Marginal:
 
 
 def refuse_point(q: Distribution) -> None:
-    """Raise `NoLikelihood` for an autoencoder."""
+    """Raise `NoLikelihood` for an autoencoder, and for a posterior that is one of several codes."""
+    if isinstance(getattr(q, "base_dist", q), Quantized):
+        raise NoLikelihood(
+            "The posterior (vq, fsq) is a single code, with probability one: draws of it never meet the other codes, whose "
+            "share of p(x) stays unknown. The ELBO is all that can be known so, and it is a bound: -ELBO nats code x."
+        )
     if isinstance(q, Delta):
         raise NoLikelihood(
             "An autoencoder has no likelihood: its posterior is a point (Delta), whose KL from the prior is infinite. "

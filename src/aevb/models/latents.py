@@ -8,10 +8,28 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from aevb.errors import ShapeError
+from aevb.errors import RecipeError, ShapeError
 
 Latents = tuple[Tensor, ...]
 Latent = Tensor | Latents  # opaque to objectives
+
+
+def drawn(q: Distribution, samples: int) -> Latent:
+    """z_k ~ q, k = 1..K, (K, B, *Z): a differentiable function of noise where gradients are recorded (eq. 4).
+
+    Raises:
+        RecipeError: it cannot be one, as the draws of q jump.
+    """
+    shape = torch.Size((samples,))
+    if q.has_rsample:
+        return q.rsample(shape)
+    if torch.is_grad_enabled():
+        raise RecipeError(
+            "This objective follows the derivative of z ~ q(z|x), but the draws of this posterior are one of several codes "
+            "and have none. Take an objective that asks for none (importance-weighted with gradient = 'vimco', or "
+            "wake-sleep), or the posterior concrete, which relaxes the codes."
+        )
+    return q.sample(shape)
 
 
 def each(f: Callable[[Tensor], Tensor], z: Latent) -> Latent:

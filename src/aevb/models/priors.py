@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from aevb.errors import ShapeError
 from aevb.models.conditional import Conditional
 from aevb.models.networks import MLP
 from aevb.probability import distributions as d
+from aevb.probability.codes import FSQ, VQ, Concrete, OneHot
 from aevb.probability.families import Family, Shape, as_shape
 from aevb.probability.flows import Flow, standard, zuko
 from aevb.probability.mixtures import FiniteMixture
@@ -150,6 +152,52 @@ class VampPrior(nn.Module):
         self.u.copy_(x)
 
 
+class UniformOverCodes(nn.Module):
+    """p(z) = 1/K for each of the K codes of the encoder's family: one-hot vectors, a codebook, a grid.
+
+    The family is the encoder's own, with its codebook: neither the parameters nor the state of this module hold it again.
+
+    Args:
+        encoder: the very module that is the model's encoder, a `Conditional` over a family of codes.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        _refuse_others(encoder, "uniform-codes", OneHot, Concrete, VQ, FSQ)
+        self._encoder = (encoder,)  # within a tuple it is no part of this module
+
+    def forward(self, *context: Tensor) -> Distribution:
+        (encoder,) = self._encoder
+        uniform: Distribution = cast(Any, encoder).family.uniform(next(encoder.parameters()))
+        return uniform
+
+
+class UniformConcrete(nn.Module):
+    """The encoder's `Concrete` at equal logits: relaxed at its temperature in training, 1/C for each one-hot z thereafter.
+
+    Args:
+        encoder: the very module that is the model's encoder, a `Conditional` over `Concrete`.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        _refuse_others(encoder, "uniform-concrete", Concrete)
+        self._encoder = (encoder,)  # within a tuple it is no part of this module
+
+    def forward(self, *context: Tensor) -> Distribution:
+        (encoder,) = self._encoder
+        family: Concrete = cast(Any, encoder).family
+        return family(next(encoder.parameters()).new_zeros(family.size))
+
+
+def _refuse_others(encoder: nn.Module, prior: str, *kinds: Any) -> None:
+    """Raise where the encoder's family is none of these kinds."""
+    family = encoder.family if isinstance(encoder, Conditional) else None
+    if not isinstance(family, kinds):
+        possible = ", ".join(kind.__name__ for kind in kinds)
+        raise ShapeError(f"{prior} is a prior for codes, of the posterior {possible}; this one is {family}.")
+
+
 class FlowPrior(nn.Module):
     """A neural spline flow over the latents, z = f⁻¹(ε), ε ~ N(0, I) (Durkan et al. 2019, arXiv 1906.04032), by zuko.
 
@@ -191,6 +239,8 @@ PRIORS: Mapping[str, Callable[..., nn.Module]] = {
     "flat-dirichlet": partial(Known, Dirichlet, (1.0,)),  # uniform on the simplex
     "uniform-sphere": partial(Known, UniformSphere, (0.0,)),
     "conditional": conditional,
+    "uniform-codes": UniformOverCodes,
+    "uniform-concrete": UniformConcrete,
     "flow": FlowPrior,
     "mixture": Mixture,
     "vamp": VampPrior.from_noise,

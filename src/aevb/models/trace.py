@@ -26,6 +26,7 @@ from torch.distributions import (
 
 from aevb.errors import DataError, RecipeError, ShapeError
 from aevb.models.latents import Latent, log_prob
+from aevb.probability.codes import CODEBOOK, GRID
 from aevb.probability.distributions import Logistic, Uniform
 from aevb.probability.joint import Joint
 from aevb.probability.mixtures import FiniteMixture
@@ -164,6 +165,9 @@ MATCHING = {  # what a latent covers, and the priors on it that a recipe can nam
     "numbers between 0 and 1": "uniform",
     "the simplex": "flat-dirichlet",
     "the unit sphere": "uniform-sphere",
+    "one-hot vectors": "uniform-codes",
+    CODEBOOK: "uniform-codes",
+    GRID: "uniform-codes",
 }
 TOO_HEAVY: dict[type[Distribution], tuple[type[Distribution], ...]] = {  # posterior: priors p with E_q[-log p(z)] = ∞
     Cauchy: (Normal, Laplace, Logistic, Gumbel),
@@ -225,6 +229,8 @@ FAMILY_NAMES = {  # of distributions that are named otherwise than the family
     "ZeroInflated": "ZeroInflatedNegativeBinomial",
     "Angles": "VonMises",
     "Directions": "VonMisesFisher",
+    "OneHots": "OneHot",
+    "Relaxed": "Concrete",
     "Fitted": "OptimalNormal",
     "FiniteMixture": "Mixture",
 }

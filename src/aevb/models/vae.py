@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from aevb.models.conditional import condition, frozen_log_prob
-from aevb.models.latents import Latent, log_prob
+from aevb.models.latents import Latent, drawn, log_prob
 from aevb.models.trace import Trace
 
 
@@ -32,10 +32,10 @@ class VAE(nn.Module):
 
     def trace(self, x: Tensor, samples: int = 1, *, stick: bool = False, given: Tensor | None = None) -> Trace:
         q, p = self.posterior(x, given), self.prior(*_contexts(given))
-        z = q.rsample(torch.Size((samples,)))  # z = g_φ(ε, x), eq. 4
+        z = drawn(q, samples)  # z = g_φ(ε, x), eq. 4
 
         def log_qz() -> Tensor:
-            return frozen_log_prob(self.encoder, z, x, *_contexts(given)) if stick else q.log_prob(z)
+            return frozen_log_prob(self.encoder, z, x, *_contexts(given)) if stick else log_prob(q, z)
 
         return Trace(x, z, (q, p), lambda: self.decode(z, given).log_prob(x), log_qz)
 

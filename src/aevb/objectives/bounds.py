@@ -8,6 +8,7 @@ from torch import Tensor
 
 from aevb.models.trace import LatentModel, Trace
 from aevb.objectives.schedules import Schedule, Step, value
+from aevb.probability.codes import perplexity, usage
 
 Info = dict[str, Tensor]
 
@@ -37,7 +38,8 @@ class ELBO:
         B (eq. 7):  L̃ᴮ(x) = 1/L Σ_l log p(x|z_l) - KL(q(z|x) ‖ p(z))
 
     The loss is -mean_B of 1/L Σ_l log p(x|z_l) - β · KL, the KL estimated (A) or in closed form (B). For other β than 1,
-    for free bits and for a capacity it is no bound; the logged `elbo` always is the plain one.
+    for free bits and for a capacity it is no bound; the logged `elbo` always is the plain one. Codes have their
+    `perplexity` logged too.
 
     Args:
         estimator: "A", or "B" with less variance wherever the KL has a closed form.
@@ -81,12 +83,14 @@ class ELBO:
         beta = value(self.beta, step)
         if isinstance(beta, float | int) and beta == 0:
             return -reconstruction, {"reconstruction": reconstruction.detach()}
+        used = usage(t.q)
         kl = self.kl(t)
         loss = beta * self.charged(t, kl, step) - reconstruction
         return loss, {
             "elbo": (reconstruction - kl).detach(),
             "reconstruction": reconstruction.detach(),
             "kl": kl.detach(),
+            **({} if used is None else {"perplexity": perplexity(used)}),
         }
 
     def kl(self, t: Trace) -> Tensor:

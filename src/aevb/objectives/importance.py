@@ -12,6 +12,7 @@ from aevb.models.latents import Latent, each
 from aevb.models.trace import LatentModel
 from aevb.objectives.bounds import Info
 from aevb.objectives.schedules import Step
+from aevb.probability.codes import perplexity, usage
 
 
 class ImportanceWeighted:
@@ -126,7 +127,9 @@ class ImportanceWeighted:
         log_w = model.log_joint(x, z) - log_q
         bound = self.bound(log_w, self.groups)
         score = ((bound - self._without_each(log_w)).detach() * log_q).sum(0)
-        return self._told(bound + (score - score.detach()), log_w)
+        used = usage(q)
+        loss, info = self._told(bound + (score - score.detach()), log_w)
+        return loss, info if used is None else info | {"perplexity": perplexity(used)}
 
     def _without_each(self, log_w: Tensor) -> Tensor:
         """L_-k, (K, B)."""

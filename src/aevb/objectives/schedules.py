@@ -5,13 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 Step = int | Tensor
 Schedule = Callable[[Step], Any]
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """A module with a number that follows a schedule: training calls `pace` before every step, and then takes it.
+
+    It keeps the number in a buffer, which is saved with the model, and which a compiled step reads.
+    """
+
+    def pace(self, step: int, /) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from aevb.models.trace import LatentModel, Trace
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import ELBO, Info
 from aevb.objectives.schedules import Schedule, Step, value
+from aevb.probability.codes import Quantized
 from aevb.probability.flows import Reflected
 
 LEAST = 2  # data points in a minibatch whose codes are compared with each other
@@ -239,6 +240,28 @@ class MMD:
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """(K, A, D), (K, B, D) → (K, A, B)."""
     return (a.unsqueeze(2) - b.unsqueeze(1)).square().sum(-1)
+
+
+class Commitment:
+    """What the encoder's h is away from the codes that it was quantised to: mean_B Σ_l |h_l - sg(e_l)|² (arXiv 1711.00937).
+
+    sg is held constant: the codebook follows h by running means, and this term keeps h from running away from it. It is the
+    squared distance of one data point, whatever the size of the minibatch; without unit.
+
+    Args:
+        weight: the paper's β, a number or a schedule.
+    """
+
+    name = "commitment"
+
+    def __init__(self, weight: float | Schedule = 0.25) -> None:
+        self.weight = _checked(weight, "Commitment")
+
+    def __call__(self, t: Trace) -> Tensor:
+        q = getattr(t.q, "base_dist", t.q)
+        if not isinstance(q, Quantized):
+            raise ValueError("Commitment: needs a posterior of quantised codes, vq or fsq.")
+        return (q.h - q.code.detach()).square().flatten(1).sum(1).mean()
 
 
 class DensityRatio(nn.Module):

@@ -32,6 +32,8 @@ PRIORS: Mapping[str, Equation] = {
         "p(z|y) = r(z; ψ(y)),  r the posterior's family, "
         + (f"ψ an mlp {plain(v['hidden'])} wide" if v["hidden"] else "ψ learned for each label")
     ),
+    "uniform-codes": "p(z) = 1/K for each of the K codes of f",
+    "uniform-concrete": "p(z) = Π_g Concrete(z_g; 1/C, τ),  and 1/C for each one-hot z_g after training",
     "flow": "p(z) = N(t(z); 0, I) |det ∂t/∂z|,  t: {flows} autoregressive splines of {bins} bins, learned",
     "mixture": "p(z) = Σ_m π_m r(z; ψ_m),  r the posterior's family, π and ψ learned, m = 1..{components}",
     "vamp": "p(z) = 1/M Σ_m q(z|u_m),  pseudo-inputs u_m learned, M = {components}",
@@ -108,6 +110,12 @@ FAMILIES: Mapping[str, Equation] = {
     "zero-inflated-negative-binomial": "Π_d π_d [x_d = 0] + (1 - π_d) NegBin(x_d; mean μ_d, variance μ_d + μ_d²/r_d),"
     "  (log μ, log r, logit π) = {net}",
     "von-mises": "Π_d exp(κ_d cos({v}_d - μ_d)) / 2π I₀(κ_d),  κ (cos μ, sin μ) = {net}",
+    "one-hot": "Π_g softmax(l_g) at the one of {v}_g,  logits l = {net}",
+    "concrete": lambda v: (
+        f"Π_g Concrete({v['v']}_g; l_g, τ),  logits l = {v['net']}, {bound_to('τ', v['temperature'])}; then one-hot"
+    ),
+    "vq": "Π_l [{v}_l = e_k(l)],  k(l) = argmin_k |h_l - e_k|², h = {net}, a codebook of {codes} e_k = means of their h",
+    "fsq": "Π_ld [{v}_ld = tanh h_ld, rounded],  h = {net}, {levels} levels",
     "von-mises-fisher": "C_D(κ) exp(κ μᵀ{v}),  |{v}| = 1, (m, c) = {net}, μ = m/|m|, κ = D softplus(c)",
 }
 
@@ -216,6 +224,7 @@ OBJECTIVES: Mapping[str, Equation] = {
     "q(θ) = N(θ; μ_θ, diag σ_θ²) over all parameters of: {over},  p(θ) = N(θ; 0, I),  σ_θ = {deviation} at the start",
 }
 TERMS: Mapping[str, Equation] = {
+    "commitment": "Σ_l |h_l - e_k(l)|²,  e held constant",
     "total-correlation": "TC,  TC = KL(q(z) ‖ Π_d q(z_d)), q(z) = 1/N Σ_n q(z|x_n) by the minibatch, {sampling}",
     "density-ratio": "E_q(z)[T(z)],  T an mlp {hidden} wide that learns to tell q(z) = 1/N Σ_n q(z|x_n) from Π_d q(z_d)",
     "dip": lambda v: (

@@ -21,9 +21,9 @@ from aevb.objectives.importance import ImportanceWeighted
 from aevb.objectives.monte_carlo_em import MonteCarloEM
 from aevb.objectives.schedules import Cosine, Cyclical, Exponential, Linear, Piecewise
 from aevb.objectives.semi_supervised import M2
-from aevb.objectives.terms import DIP, MMD, DensityRatio, TotalCorrelation
+from aevb.objectives.terms import DIP, MMD, Commitment, DensityRatio, TotalCorrelation
 from aevb.objectives.wake_sleep import WakeSleep
-from aevb.probability import circular, counts, families, flows, mixtures, reparameterized, scales, sphere
+from aevb.probability import circular, codes, counts, families, flows, mixtures, reparameterized, scales, sphere
 from aevb.training.optimizers import SGD, Adagrad, Adam
 
 Parts = Mapping[str, Callable[..., Any]]  # each has its equation in equations.py
@@ -62,10 +62,14 @@ FAMILIES: Parts = {
     "zero-inflated-negative-binomial": counts.ZeroInflatedNegativeBinomial,
     "von-mises": circular.VonMises,
     "von-mises-fisher": sphere.VonMisesFisher,
+    "one-hot": codes.OneHot,
+    "concrete": codes.Concrete,
+    "vq": codes.VQ,
+    "fsq": codes.FSQ,
 }
 POSTERIORS_ONLY = (
     *("full-normal", "low-rank-normal", "delta", "uniform", "dirichlet", "planar", "sylvester", "iaf", "householder"),
-    "von-mises-fisher",
+    *("von-mises-fisher", "one-hot", "concrete", "vq", "fsq"),
 )
 LIKELIHOODS_ONLY = (  # without a derivative of their draws, or with a σ that no x moves
     *("bernoulli", "continuous-bernoulli", "categorical", "discretized-logistic", "logistic-mixture", "beta-binomial"),
@@ -95,7 +99,13 @@ AXES: Mapping[str, Parts] = {
         "monte-carlo-em": MonteCarloEM,
         "wake-sleep": WakeSleep,
     },
-    "terms": {"density-ratio": DensityRatio, "dip": DIP, "mmd": MMD, "total-correlation": TotalCorrelation},
+    "terms": {
+        "commitment": Commitment,
+        "density-ratio": DensityRatio,
+        "dip": DIP,
+        "mmd": MMD,
+        "total-correlation": TotalCorrelation,
+    },
     "optimizer": {"adagrad": Adagrad, "adam": Adam, "sgd": SGD},
 }
 CONTEXT = (  # no keys of a recipe

@@ -15,7 +15,7 @@ from aevb.errors import DataError, TrainingDiverged
 from aevb.models.given import Batch, Pair, conditioned
 from aevb.models.trace import LatentModel, check_pair, check_support
 from aevb.objectives.bounds import Info, Objective, PerPoint
-from aevb.objectives.schedules import Schedule
+from aevb.objectives.schedules import Paced, Schedule
 from aevb.objectives.terms import Adversary
 from aevb.training.compiled import Update, compiled_update
 from aevb.training.memory import keep_freed_memory
@@ -96,6 +96,7 @@ class Learner(nn.Module):
         self.rates = [float(g["lr"]) for g in self.optimizer.param_groups]
         averaging = get_ema_multi_avg_fn(training.ema) if training.ema else None
         self.average = AveragedModel(model, multi_avg_fn=averaging) if averaging else None
+        self.paced = [module for module in model.modules() if isinstance(module, Paced)]
         self.number = 0
         self.loss = torch.compile(self.forward) if training.compile else self.forward  # `self` would be its own child
         self.fused: Update | None = None  # bound to the optimiser's memory at the first step, after any `restore`
@@ -111,6 +112,8 @@ class Learner(nn.Module):
     def update(self, x: Batch) -> Info:
         """One step of Algorithm 1: gradients of the bound on minibatch x (M, *X), or a `Pair`, then the update."""
         settings = self.training_settings
+        for module in self.paced:
+            module.pace(self.number)
         if settings.learning_rate is not None:
             self._set_rates(float(settings.learning_rate(self.number)))
         if settings.compile and self.fused is None:
