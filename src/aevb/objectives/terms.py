@@ -192,6 +192,11 @@ class MMD:
     over the minibatch, the mean over K samples per point; without unit. InfoVAE is `ELBO(beta=1 - α)` and this term with
     weight α + λ - 1, WAE is `ELBO(beta=0)` and this term. A prior that is learnt gets no gradient of it.
 
+    Beside a KL of full weight a large weight delays that codes say anything: with 99 on digits the KL is 0.1 nats after
+    40,000 samples and 2.6 after 150,000, without the term 2.8 after 40,000 (`aevb train digits --recipe info-vae --samples
+    150000 --set encoder.hidden=[128] --set decoder.hidden=[128]`). The optimum has not collapsed: in a minibatch
+    of 100, where q(z) = p(z) in 10 dimensions, the gradient of 99 MMD at a code is noise of norm 3.3, that of the KL is |μ|.
+
     Args:
         weight: a number or a schedule.
         kernel: k.
