@@ -179,6 +179,33 @@ def test_the_kl_of_each_layer_is_the_mean_log_ratio(make: Make) -> None:
     torch.testing.assert_close(whole, torch.stack([max(g, g.new_tensor(0.5)) for g in t.kl.mean(0)]).sum())
 
 
+def test_balance_by_hand() -> None:
+    """γ ∝ (0.01 + |KL_g|) / D_g of mean 1; no gradient goes through it, and at the end of its schedule it is gone."""
+    model, x = vectors(), pictures()
+    objective = aevb.ELBO(balance=aevb.Linear(1.0, 0.0, 10), beta=0.5)
+    t = model.trace(x, 2)
+    kl = t.kl.mean(0)
+    a = (kl.detach() + 0.01) / torch.tensor([5.0, 4.0, 3.0])
+    weights = a / a.sum() * 3
+    torch.testing.assert_close(objective.shares(t, 0), weights)
+    assert (weights - 1).abs().max() > 0.1
+    loss, info = objective.of(t, 0)
+    expected = 0.5 * (weights * kl).sum() - t.log_px.mean()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(info["elbo"], t.log_px.mean() - kl.sum())
+    found, by_hand = (torch.autograd.grad(v, list(model.up.parameters()), retain_graph=True) for v in (loss, expected))
+    torch.testing.assert_close(found, by_hand)
+    half = a.sqrt() / a.sqrt().mean()
+    torch.testing.assert_close(objective.shares(t, torch.tensor(5)), half)
+    for step in (10, torch.tensor(10), 99):
+        torch.testing.assert_close(objective.of(t, step)[0], aevb.ELBO(beta=0.5).of(t, step)[0])
+    free = aevb.ELBO(balance=1.0, free_bits=1.0).of(t, 0)[0]
+    torch.testing.assert_close(free, (weights * kl.clamp(min=1.0)).sum() - t.log_px.mean())
+    for wrong in ({"balance": -1.0}, {"balance": 1.0, "estimator": "A"}, {"balance": 1.0, "capacity": 2.0}):
+        with pytest.raises(ValueError, match="balance ≥ 0, with estimator 'B' and no capacity"):
+            aevb.ELBO(**wrong)
+
+
 def switched_off(model: aevb.Ladder) -> aevb.Ladder:
     """Nothing of x reaches q: it is p."""
     model = copy.deepcopy(model)

@@ -265,7 +265,7 @@ def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "objective.sample=3": r"objective \(elbo\): there is no 'sample'\. Did you mean 'samples'\? Possible: beta, capacity,",
+    "objective.sample=3": r"objective \(elbo\): there is no 'sample'\. Did you mean 'samples'\? Possible: balance, beta,",
     "objectiv.samples=3": r"There is no 'objectiv' in a recipe\. Did you mean 'objective'",
     "latnet=3": r"there is no 'latnet'\. Did you mean 'latent'",
     "data.valuse=grey": r"data: there is no 'valuse'\. Did you mean 'values'",

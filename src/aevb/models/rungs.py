@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from aevb.errors import ShapeError
 from aevb.models.conditional import Conditional
 from aevb.models.ladder import Ladder, Rung
-from aevb.models.networks import MLP, halvings, image_shape
+from aevb.models.networks import halvings, image_shape
 from aevb.models.priors import StandardNormal
 from aevb.probability.families import Family, Normal, Shape, as_shape
 
@@ -77,6 +77,14 @@ def product(a: Distribution, b: Distribution) -> Distribution:
     return Independent(torch.distributions.Normal(mean, variance.sqrt(), validate_args=False), 1, validate_args=False)
 
 
+def dense(inputs: int, width: int, activation: type[nn.Module], outputs: int | None = None) -> nn.Sequential:
+    """Two hidden layers, h ← activation(norm(W h + b)), and W h + b to `outputs` if given."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for a in (inputs, width):
+        layers += [nn.Linear(a, width), nn.LayerNorm(width), activation()]
+    return nn.Sequential(*layers, *([] if outputs is None else [nn.Linear(width, outputs)]))
+
+
 def vector_ladder(
     inputs: Shape,
     family: Family,
@@ -84,7 +92,9 @@ def vector_ladder(
     hidden: Sequence[int] = (256, 128, 64),
     activation: type[nn.Module] = nn.LeakyReLU,
 ) -> Ladder:
-    """The ladder VAE (Sønderby et al. 2016, arXiv 1602.02282), without its batch normalisation.
+    """The ladder VAE (Sønderby et al. 2016, arXiv 1602.02282), with layer normalisation in the place of batch normalisation.
+
+    So what is said of one data point depends on no other, in training either.
 
     Args:
         inputs: event shape of x.
@@ -98,11 +108,11 @@ def vector_ladder(
             f"vector_ladder: as many latents as hidden widths, at least 1; got {list(latents)} and {list(hidden)}."
         )
     widths = [as_shape(inputs).numel(), *hidden]
-    steps = [nn.Sequential(MLP(a, b, [b], activation), activation()) for a, b in pairwise(widths)]
+    steps = [dense(a, b, activation) for a, b in pairwise(widths)]
     climb = Climb(steps, [nn.Linear(w, Normal(size).size) for w, size in zip(hidden, latents, strict=True)])
     layers = list(zip(pairwise(latents), hidden, strict=False))[::-1]
-    rungs = [PreciseRung(MLP(above, 2 * size, [w, w], activation), size) for (size, above), w in layers]
-    decoder = Conditional(MLP(latents[0], family.size, [hidden[0]] * 2, activation), family)
+    rungs = [PreciseRung(dense(above, w, activation, 2 * size), size) for (size, above), w in layers]
+    decoder = Conditional(dense(latents[0], hidden[0], activation, family.size), family)
     return Ladder(climb, [TopRung(latents[-1]), *rungs], torch.zeros(1, 0), decoder)
 
 

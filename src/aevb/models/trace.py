@@ -85,6 +85,13 @@ class Trace:
         return kl_groups(self.q, self.p, self.z) if self._kl is None else self._kl()
 
     @property
+    def group_sizes(self) -> Tensor:
+        """D_g, how many numbers there are in each group of the KL, (G,): in each layer of a hierarchy, else all alike."""
+        if isinstance(self.z, tuple):
+            return self.kl.new_tensor([z_l[0, 0].numel() for z_l in self.z])
+        return self.kl.new_full(self.kl.shape[1:], self.z[0, 0].numel() / self.kl.shape[1])
+
+    @property
     def log_w(self) -> Tensor:
         return self.log_px + self.log_pz - self.log_qz
 

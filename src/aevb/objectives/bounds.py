@@ -11,6 +11,7 @@ from aevb.objectives.schedules import Schedule, Step, value
 from aevb.probability.codes import perplexity, usage
 
 Info = dict[str, Tensor]
+KL_FLOOR = 0.01  # nats, beside which a group's share of the KL is balanced, so that none is weighed by 0
 
 
 class Objective(Protocol):
@@ -48,6 +49,13 @@ class ELBO:
         free_bits: λ, nats per group of latents that cost nothing: Σ_g max(λ, mean_B KL_g) (arXiv 1606.04934); needs "B".
         capacity: C, nats that the code is to carry, a number or a schedule: the loss has β |mean_B KL - C| in the place of
             β · KL (Burgess et al. 2018, arXiv 1804.03599); 0 is none; needs "B".
+        balance: b, a number or a schedule: the loss has Σ_g γ_g KL_g in the place of KL, so that groups that carry little
+            for their size cost less, and come into use; needs "B". With D_g numbers in group g of G,
+
+                γ_g = G a_g / Σ_h a_h,   a_g = ((0.01 + mean_B |KL_g|) / D_g)^b,   held constant in the gradient.
+
+            At 0 all γ are 1: a schedule that ends there ends at the plain bound. The code of NVAE (Vahdat & Kautz 2020,
+            arXiv 2007.03898) likewise divides the KL by the group's size, with b = 1 while β < 1 and 0 from then on.
     """
 
     def __init__(
@@ -57,6 +65,7 @@ class ELBO:
         beta: float | Schedule = 1.0,
         free_bits: float = 0.0,
         capacity: float | Schedule = 0.0,
+        balance: float | Schedule = 0.0,
     ) -> None:
         if estimator not in ("A", "B"):
             raise ValueError(f"ELBO: the estimator is 'A' (eq. 6) or 'B' (eq. 7); got {estimator!r}.")
@@ -71,8 +80,10 @@ class ELBO:
                 "ELBO: a capacity needs estimator 'B', as |KL - C| of an estimated KL is biased, and no free bits, which "
                 "would say a second time what the KL may cost."
             )
+        if balance and (estimator == "A" or capacity or not (callable(balance) or balance >= 0)):
+            raise ValueError(f"ELBO: balance ≥ 0, with estimator 'B' and no capacity (of the whole KL); got {balance}.")
         self.estimator, self.samples, self.beta = estimator, samples, beta
-        self.free_bits, self.capacity = free_bits, capacity
+        self.free_bits, self.capacity, self.balance = free_bits, capacity, balance
 
     def __call__(self, model: LatentModel, x: Tensor, step: Step) -> tuple[Tensor, Info]:
         return self.of(model.trace(x, self.samples), step)
@@ -100,8 +111,16 @@ class ELBO:
         return t.kl.sum(-1).mean()
 
     def charged(self, t: Trace, kl: Tensor, step: Step = 0) -> Tensor:
-        """What the loss pays for: the KL, less what is free, or its distance from the capacity."""
+        """What the loss pays for: the KL, less what is free and in balance, or its distance from the capacity."""
         if self.capacity:
             apart: Tensor = kl - value(self.capacity, step)
             return apart.abs()
-        return t.kl.mean(0).clamp(min=self.free_bits).sum() if self.free_bits else kl
+        if not self.free_bits and not self.balance:
+            return kl
+        paid = t.kl.mean(0).clamp(min=self.free_bits) if self.free_bits else t.kl.mean(0)
+        return (self.shares(t, step) * paid).sum() if self.balance else paid.sum()
+
+    def shares(self, t: Trace, step: Step = 0) -> Tensor:
+        """γ, (G,)."""
+        a: Tensor = ((KL_FLOOR + t.kl.detach().abs().mean(0)) / t.group_sizes) ** value(self.balance, step)
+        return a / a.mean()

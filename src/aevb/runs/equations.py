@@ -142,7 +142,9 @@ def _elbo(v: Values) -> str:
     bindings = [] if free or beta == 1 else [bound_to("β", beta)]
     bindings += [bound_to(k, v[name]) for k, name in (("C", "capacity"), ("λ", "free_bits")) if v[name]]
     exact = "" if free or v["estimator"] == "A" else ", the KL exactly where it has a closed form"
-    return _where(bound, *bindings) + f"\nE_q by {_count(v['samples'], 'draw')} z ~ q(z|x{y}){exact}"
+    balance = f"\nγ_g ∝ (E_x|KL_g| / size_g)^b, 1 on average,  {bound_to('b', v['balance'])}" if v["balance"] else ""
+    draws = f"E_q by {_count(v['samples'], 'draw')} z ~ q(z|x{y}){exact}"
+    return f"{_where(bound, *bindings)}{balance}\n{draws}"
 
 
 def _charged(v: Values) -> str:
@@ -151,6 +153,8 @@ def _charged(v: Values) -> str:
         return f"E_q[log q(z|x{y}) - log p(z)]"
     if v["capacity"]:
         return f"|E_x KL(q(z|x{y}) ‖ p(z)) - C|"
+    if v["balance"]:
+        return f"Σ_g γ_g {'max(λ, E_x KL_g)' if v['free_bits'] else 'KL_g'}"
     return f"Σ_d max(λ, E_x KL(q(z_d|x{y}) ‖ p(z_d)))" if v["free_bits"] else f"KL(q(z|x{y}) ‖ p(z))"
 
 
@@ -242,7 +246,7 @@ LADDERS: Mapping[str, Equation] = {
     "mlp": "prior       p(z) = N(z_L; 0, I) Π_l N(z_l; μ_l, σ_l²),  (μ_l, log σ_l²) = net of z_(l+1)\n"
     "posterior   q(z|x) = N(z_L; μ̂_L, σ̂_L²) Π_l q(z_l|z_(l+1), x),  q ∝ N(z_l; μ_l, σ_l²) N(z_l; μ̂_l, σ̂_l²)\n"
     "ladder      {latents} latents of z_1, ..., z_L;  (μ̂_l, log σ̂_l²) = W d_l + b, d_l = net of d_(l-1), d_0 = x\n"
-    "nets        h ← {activation}(W h + b), two layers, of widths {hidden};  h = z_1 at the end",
+    "nets        h ← {activation}(norm(W h + b)), two layers, of widths {hidden};  h = z_1 at the end",
     "conv": "prior       p(z) = Π_l N(z_l; μ_l, σ_l²),  (μ_l, log σ_l², r) = f_l(h),  h ← h + r + V z_l, h ← h + net(h)\n"
     "posterior   q(z|x) = Π_l N(z_l; μ̂_l, σ̂_l²),  (μ̂_l, log σ̂_l²) = f̂_l(h, d_l),  d_l of the same size by blocks from x up\n"
     "ladder      from the coarsest size down to the image: {rungs} layers at 1, 1/2, 1/4, ... of it, {channels} channels\n"
