@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -418,3 +419,58 @@ def _state(run: Run) -> dict[str, Tensor]:
 
     tensors, _ = read_tensors(run.path / "checkpoint" / "state.safetensors")
     return {k: v for k, v in tensors.items() if not k.startswith("best.")}
+
+
+def test_verbs_that_move_a_code_are_refused_and_the_others_draw(tmp_path: Path) -> None:
+    from aevb.apps import plots
+    from aevb.apps.gallery import draw_all
+
+    for name, moved in (("vq-vae", False), ("hyperspherical", True)):
+        latent = "[2, 3]" if name == "vq-vae" else "3"
+        changes = [f"latent={latent}", "encoder.hidden=[8]", "decoder.hidden=[8]", "training.samples=300"]
+        recipe = Recipe.load(name).override(changes)
+        data = load_data("digits", values=recipe.source().values)
+        run = fit(recipe, data, tmp_path / name)
+        drawn = {path.stem for path in draw_all(run, run.model(), data, ["samples", "reconstructions", "latent"])}
+        assert drawn == {"samples", "reconstructions", "latent"}
+        x = data.test[:4]
+        with pytest.raises(AevbError, match="cannot be moved without the others"):
+            plots.traversals(run.model(), x[0], torch.zeros(3))
+        with pytest.raises(AevbError, match="'traversals' does not fit this run: its latents are codes, or on a sphere"):
+            draw_all(run, run.model(), data, ["traversals"])
+        if moved:
+            plots.interpolations(run.model(), x[:2], x[2:])
+        else:
+            with pytest.raises(AevbError, match="on the vectors of a codebook: between two of them there are no others"):
+                plots.interpolations(run.model(), x[:2], x[2:])
+
+
+def test_fit_refuses_the_wrong_objective_before_it_makes_a_folder(tmp_path: Path) -> None:
+    recipe = Recipe.load("vimco").override(["objective=elbo", "latent=[2, 3]"])
+    with pytest.raises(RecipeError, match=r"have none\. Take an objective that asks for none"):
+        fit(recipe, load_data("digits", values="dynamic"), tmp_path / "run")
+    relaxed = Recipe.load("concrete").override(["objective.estimator=A", "latent=[2, 3]"])
+    with pytest.raises(RecipeError, match=r"no density to relaxed codes.*estimator = 'B', or the prior uniform-concrete"):
+        fit(relaxed, load_data("digits", values="dynamic"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vq-vae", "fsq", "concrete", "vimco"])
+def test_a_compiled_step_is_the_eager_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codebook, temperature and weights, after ten steps of either."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    latent = "3" if name == "hyperspherical" else "[2, 3]"
+    changes = [f"latent={latent}", "encoder.hidden=[8]", "decoder.hidden=[8]", "training.samples=1000"]
+    recipe = Recipe.load(name).override(changes)
+    data = load_data("digits", values=recipe.source().values)
+    states = []
+    for compiled in (False, True):
+        model = recipe.model(data.shape, data.train.values.levels)
+        training = recipe.replace(training__compile=compiled).training()
+        learner = aevb.Learner(model, recipe.objective(model, len(data.train)), training, len(data.train))
+        for _ in aevb.train(model, learner.objective, data.train, learner=learner):
+            pass
+        states.append(model.state_dict())
+    for key, value in states[0].items():
+        torch.testing.assert_close(states[1][key], value, rtol=1e-3, atol=1e-4, msg=key)

@@ -32,6 +32,7 @@ def draw_all(
             raise AevbError(f"There is no figure {name!r}.{suggest(name, FIGURES)}")
         if name not in figures:
             why = "its test split has too few rows"
+            why = "its latents are codes, or on a sphere" if name in ("interpolations", "traversals") else why
             why = "a manifold needs two latents that are numbers of their own" if name == "manifold" else why
             raise AevbError(f"The figure {name!r} does not fit this run: {why}. Possible: {', '.join(figures)}.")
     written: list[Path] = []
@@ -51,14 +52,16 @@ def fitting(run: Run, model: VAE | Ladder, data: Dataset) -> Iterator[tuple[str,
     yield "reconstructions", lambda: plots.reconstructions(model, test[:20], given=None if y is None else y[:20])
     yield "samples", lambda: plots.samples(model) if y is None else by_class(model, context)
     if len(test) >= 3:  # t-SNE asks for as many
-        yield "latent", lambda: plots.latent_scatter(encode(model, rows), test.labels, data.class_names, data.name)
-    if pair:
+        names = data.class_names
+        yield "latent", lambda: plots.latent_scatter(encode(model, rows).flatten(1), test.labels, names, data.name)
+    first = None if y is None else y[:1]
+    p = model.prior() if first is None else model.prior(first)
+    if pair and covered(p) not in plots.CODES:
         a, b = slice(0, min(pair, 16), 2), slice(1, min(pair, 16), 2)
         ends = None if y is None else (y[a], y[b])
         yield "interpolations", lambda: plots.interpolations(model, test[a], test[b], given=ends)
-    first = None if y is None else y[:1]
-    yield "traversals", lambda: plots.traversals(model, test[:1][0], elbo(model, rows).kl.mean(0), given=first)
-    p = model.prior() if first is None else model.prior(first)
+    if covered(p) not in plots.TIED:
+        yield "traversals", lambda: plots.traversals(model, test[:1][0], elbo(model, rows).kl.mean(0), given=first)
     if run.recipe.code_shape(data.shape) == (2,) and covered(p) in plots.FLAT:
         yield "manifold", lambda: plots.manifold(model, given=first)
 

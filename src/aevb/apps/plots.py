@@ -47,6 +47,7 @@ from aevb.models.ladder import Ladder
 from aevb.models.latents import apart, side_by_side
 from aevb.models.trace import covered
 from aevb.models.vae import VAE
+from aevb.probability.codes import CODEBOOK, GRID
 
 __all__ = ["ALL", "decoded", "image_grid", "interpolations", "kl_bars", "latent_scatter", "loss_curves", "manifold"]
 __all__ += ["reconstructions", "samples", "save", "traversals"]
@@ -63,6 +64,8 @@ ALL = {
 }
 ACTIVE = 0.01  # nats; a latent with less on average carries nothing
 FLAT = ("the real line", "positive numbers", "numbers between 0 and 1")  # what a latent covers of which a plane is a picture
+CODES = ("one-hot vectors", CODEBOOK, GRID)  # between which there are no others
+TIED = (*CODES, "the unit sphere")  # of which no single number can be moved
 DRAWS = 100_000  # of a prior whose quantiles have no formula
 POINTS = 2000  # at most so many points go into t-SNE
 
@@ -242,6 +245,8 @@ def interpolations(
         raise ShapeError(f"Both ends need the same shape; got {tuple(a.shape)} and {tuple(b.shape)}.")
     with inference(model, 0) as device:
         from_, to = (None, None) if given is None else (y.to(device) for y in given)
+        p = model.trace(a[:1].to(device), given=None if from_ is None else from_[:1]).p
+        _refuse(p, CODES, "between two of them there are no others to decode")
         z = _line(_encode(model, a.to(device), from_), _encode(model, b.to(device), to), steps)
         y = _decode(model, z, None if from_ is None or to is None else _line(from_, to, steps))
     limits, rows, columns = common_limits(a, b, y), len(a), steps + 2
@@ -279,6 +284,9 @@ def traversals(
     kl = kl_per_dimension.detach().cpu()
     with inference(model, 0) as device:
         context = None if given is None else given.to(device)
+        if x is not None:
+            t = model.trace(x.unsqueeze(0).to(device), given=context)
+            _refuse(t.p, TIED, "one number of a latent cannot be moved without the others")
         prior = torch.zeros_like(side_by_side(model.sample_latent(1, context)).flatten(1))
         centre = prior if x is None else _encode(model, x.unsqueeze(0).to(device), context)
         known = len(kl) == centre.shape[1] and bool(kl.isfinite().all())
@@ -408,6 +416,12 @@ def _apart(at: Points, sizes: Points) -> Points:
                     at[i, axis] += push
                     at[j, axis] -= push
     return at
+
+
+def _refuse(p: Distribution, kinds: Sequence[str], why: str) -> None:
+    """Raise a `DataError` where the latents, with this prior, are of one of these kinds."""
+    if covered(p) in kinds:
+        raise DataError(f"The latents of this model are on {covered(p)}: {why}.")
 
 
 def _encode(model: Model, x: Tensor, given: Tensor | None = None) -> Tensor:

@@ -25,7 +25,7 @@ from aevb.evaluation.marginal import log_marginal
 from aevb.models.conditional import concatenate
 from aevb.models.given import arguments, conditioned
 from aevb.models.priors import VampPrior
-from aevb.models.trace import check_pair, check_support
+from aevb.models.trace import LatentModel, check_pair, check_support
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import PerPoint
 from aevb.runs.files import alone, read_tensors, sweep, write_tensors
@@ -203,6 +203,18 @@ class _Fitting:
             check_support(given.decode(given.encode(x)), x)
             t = given.trace(x)
             check_pair(t.q, t.p)
+        if not t.q.has_rsample:
+            self.refuse_unfit_codes(given, x)
+
+    def refuse_unfit_codes(self, given: LatentModel, x: Tensor) -> None:
+        """One look at the loss: it must ask for no derivative of codes, nor for their density where they are relaxed."""
+        with seeded(0, x.device):
+            loss, _ = self.learner.objective(given, x, 0)
+        if not bool(torch.isfinite(loss)):
+            raise RecipeError(
+                "The prior uniform-codes gives no density to relaxed codes, which this objective asks for. Take the "
+                "objective elbo with estimator = 'B', or the prior uniform-concrete."
+            )
 
     def into(self, run: Run, show: Show | None, checkpoint_every: float) -> Run:
         """Train to the end, or to where it stops."""
