@@ -456,7 +456,7 @@ def test_fit_refuses_the_wrong_objective_before_it_makes_a_folder(tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vq-vae", "fsq", "concrete", "vimco"])
+@pytest.mark.parametrize("name", ["vq-vae", "fsq", "concrete", "vimco", "hyperspherical"])
 def test_a_compiled_step_is_the_eager_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Codebook, temperature and weights, after ten steps of either."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))

@@ -81,11 +81,12 @@ def draw_gaps(kappa: Tensor, dimension: int) -> Tensor:
     """
     flat, m = kappa.flatten(), dimension - 1
     v, pending = torch.empty_like(flat), torch.arange(len(flat), device=flat.device)
-    beta = torch.distributions.Beta(flat.new_tensor(m / 2), flat.new_tensor(m / 2), validate_args=False)
+    gamma = torch.distributions.Gamma(flat.new_tensor(m / 2), flat.new_tensor(1.0), validate_args=False)
     while len(pending):
         k = flat[pending]
         b = m / (2 * k + (4 * k**2 + m**2).sqrt())
-        epsilon = beta.sample(k.shape)
+        g = gamma.sample(torch.Size((2, len(k))))
+        epsilon = g[0] / g.sum(0)  # a Beta; torch's own sampler cannot be compiled
         proposed = 2 * b * epsilon / (1 - (1 - b) * epsilon)
         least = 2 * b / (1 + b)  # 1 - x₀: the gap at which proposal and target touch
         fit = k * (least - proposed) + m * ((least + (1 - least) * proposed).log() - (4 * b / (1 + b) ** 2).log())
