@@ -1,4 +1,4 @@
-"""Hierarchies of latents from the tables of a recipe: `[[chain]]`, one table for each layer above z_1."""
+"""Hierarchies of latents from the tables of a recipe: `[[chain]]`, one for each layer above z_1, or a `[ladder]`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,21 @@ from aevb.probability.families import Normal, as_shape
 from aevb.runs.parts import build
 
 Tables = Sequence[Mapping[str, Any]]
+INSTEAD_OF_LADDER = ("latent", "prior", "posterior", "chain", "encoder", "decoder", "context")
+
+
+def heard(defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of a recipe, less what a `[ladder]` brings itself.
+
+    Raises:
+        RecipeError: a table beside a ladder that would not be heard.
+    """
+    if "ladder" not in settings:
+        return dict(defaults)
+    for key in INSTEAD_OF_LADDER:
+        if key in settings:
+            raise RecipeError(f"{key}: a [ladder] has its own latents and networks, and takes no contexts. Leave {key} out.")
+    return {k: v for k, v in defaults.items() if k not in INSTEAD_OF_LADDER}
 
 
 def latent_shape(latent: Any, where: str = "latent") -> torch.Size:

@@ -23,7 +23,7 @@ from aevb.models.vae import VAE
 from aevb.objectives.bounds import Objective
 from aevb.objectives.terms import Regularized
 from aevb.probability.families import Normal
-from aevb.runs.hierarchies import chained, check_hierarchy, latent_shapes
+from aevb.runs.hierarchies import chained, check_hierarchy, heard, latent_shapes
 from aevb.runs.parts import AXES, build, construct, told
 from aevb.training.randomness import derive, seeded
 from aevb.training.train import Training
@@ -45,7 +45,6 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-INSTEAD_OF_LADDER = ("latent", "prior", "posterior", "chain", "encoder", "decoder", "context")
 MANY = 5  # layers of latents, which no longer are told one by one
 
 
@@ -151,7 +150,7 @@ class Recipe:
         if unknown:
             raise RecipeError(f"recipe {name!r}: there is no {unknown[0]!r}.{suggest(unknown[0], {*DEFAULTS, *TABLES})}")
         self.name = str(settings.get("name", name))
-        self.settings = merge(_defaults(settings), {k: v for k, v in settings.items() if k != "name"})
+        self.settings = merge(heard(DEFAULTS, settings), {k: v for k, v in settings.items() if k != "name"})
         self.source()
 
     @classmethod
@@ -320,20 +319,6 @@ class Recipe:
 
     def __repr__(self) -> str:
         return f"Recipe({self.name!r})"
-
-
-def _defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """`DEFAULTS`, less what a `[ladder]` brings itself.
-
-    Raises:
-        RecipeError: a table beside a ladder that would not be heard.
-    """
-    if "ladder" not in settings:
-        return DEFAULTS
-    for key in INSTEAD_OF_LADDER:
-        if key in settings:
-            raise RecipeError(f"{key}: a [ladder] has its own latents and networks, and takes no contexts. Leave {key} out.")
-    return {k: v for k, v in DEFAULTS.items() if k not in INSTEAD_OF_LADDER}
 
 
 def _beside(shape: torch.Size, classes: int) -> torch.Size:
