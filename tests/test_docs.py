@@ -170,3 +170,12 @@ def test_the_design_lists_every_file() -> None:
     drawn = re.findall(r"\w+\.py\b", text.partition("```text\nsrc/aevb/\n")[2].partition("```")[0])
     files = [p.name for p in (ROOT / "src" / "aevb").rglob("*.py") if p.name != "__init__.py"]
     assert sorted(drawn) == sorted(files)
+
+
+def test_trust_names_tests_that_exist_and_every_trap() -> None:
+    text = (ROOT / "docs" / "trust.md").read_text(encoding="utf-8")
+    found = set(re.findall(r"`(test_\w+\.py)::(test_\w+)`", text))
+    assert len(found) > 100
+    assert [f"{file}::{test}" for file, test in sorted(found) if test not in symbols(ROOT / "tests" / file)] == []
+    traps = {(f.name, n) for f in ROOT.glob("tests/test_traps*.py") for n in symbols(f) if n.startswith("test_trap_")}
+    assert traps <= found

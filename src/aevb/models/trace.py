@@ -27,7 +27,7 @@ from torch.distributions import (
 from aevb.errors import DataError, RecipeError, ShapeError
 from aevb.models.latents import Latent, log_prob
 from aevb.probability.codes import CODEBOOK, GRID
-from aevb.probability.distributions import Logistic, Uniform
+from aevb.probability.distributions import Delta, Logistic, Uniform
 from aevb.probability.joint import Joint
 from aevb.probability.mixtures import FiniteMixture
 
@@ -198,8 +198,11 @@ def check_pair(q: Distribution, p: Distribution) -> None:
             f"density the KL is infinite, and where only the prior has one no z is ever coded. Choose a prior on {ours}"
             f"{f' ({MATCHING[ours]})' if ours in MATCHING else ''}, or another posterior."
         )
-    if isinstance(p, FiniteMixture) and isinstance(getattr(p.component_distribution, "base_dist", None), Uniform):
-        raise RecipeError("A mixture of uniforms is 0 between them, so KL(q ‖ p) is infinite. Choose another prior.")
+    kind = getattr(p.component_distribution, "base_dist", p.component_distribution) if isinstance(p, FiniteMixture) else None
+    if isinstance(kind, Uniform | Delta):
+        raise RecipeError(
+            f"A mixture of {_name(kind).lower()}s has no density between them: KL(q ‖ p) = ∞. Choose another prior."
+        )
     base, heavy = getattr(p, "base_dist", p), TOO_HEAVY.items()
     if any(isinstance(getattr(q, "base_dist", q), kind) and isinstance(base, light) for kind, light in heavy):
         raise RecipeError(

@@ -50,7 +50,10 @@ class MonteCarloEM(nn.Module):
             raise ValueError(f"MonteCarloEM: n, updates and leapfrogs ≥ 1, and a target between 0 and 1; got {got}.")
         z = only(model.sample_latent(n), "MonteCarloEM")
         if covered(model.prior()) != "the real line" or z.ndim != 2:
-            raise ValueError(f"MonteCarloEM: latents are vectors over all of ℝᴰ; the prior is {model.prior()}.")
+            raise ValueError(
+                "MonteCarloEM: latents are vectors over all of ℝᴰ, as chains go anywhere; the prior's have the shape "
+                f"{tuple(z.shape[1:])} and cover {covered(model.prior())}. Choose the prior standard-normal."
+            )
         self.updates, self.leapfrogs, self.target = updates, leapfrogs, target
         self.register_buffer("z", z)
         self.register_buffer("step_size", torch.full_like(z[:, 0], FIRST_STEP))

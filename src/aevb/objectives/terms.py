@@ -58,7 +58,8 @@ class Regularized(nn.Module):
     def __init__(self, bound: ELBO, terms: Sequence[Term]) -> None:
         super().__init__()
         if not isinstance(bound, ELBO):
-            raise ValueError(f"Regularized: terms are added to an ELBO (elbo); {type(bound).__name__} takes none.")
+            got = type(bound).__name__
+            raise ValueError(f"Regularized: terms are added to an ELBO (elbo); {got} takes none. Leave them out.")
         twice = [name for name, count in Counter(term.name for term in terms).items() if count > 1]
         if twice:
             raise ValueError(f"Regularized: there are several terms {twice[0]!r}, which would be logged under one name.")

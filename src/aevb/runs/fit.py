@@ -205,6 +205,7 @@ class _Fitting:
             check_pair(t.q, t.p)
         if not t.q.has_rsample:
             self.refuse_unfit_codes(given, x)
+        self.refuse_unfit_objective()
 
     def refuse_unfit_codes(self, given: LatentModel, x: Tensor) -> None:
         """One look at the loss: it must ask for no derivative of codes, nor for their density where they are relaxed."""
@@ -214,6 +215,21 @@ class _Fitting:
             raise RecipeError(
                 "The prior uniform-codes gives no density to relaxed codes, which this objective asks for. Take the "
                 "objective elbo with estimator = 'B', or the prior uniform-concrete."
+            )
+
+    def refuse_unfit_objective(self) -> None:
+        """What the objective says of a first minibatch: of parts it cannot take, or no number at all."""
+        model, objective = cast(VAE, self.learner.model), self.learner.objective
+        if isinstance(objective, PerPoint):  # it would move its chains
+            return
+        with inference(model, 0) as device:
+            batch = self.rows[torch.arange(self.batch, device=device)]
+            loss, _ = told("objective", lambda: objective(*conditioned(model, batch), 0))
+        if not bool(loss.isfinite()):
+            raise RecipeError(
+                f"The loss of {type(objective).__name__} is {float(loss)} before the first step: one of prior, posterior and"
+                " likelihood has no density where another draws. Choose a posterior such as normal, another objective, or"
+                " rescale the data."
             )
 
     def into(self, run: Run, show: Show | None, checkpoint_every: float) -> Run:

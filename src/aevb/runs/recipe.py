@@ -236,7 +236,8 @@ class Recipe:
             raise RecipeError("objective (m2): needs labels: give context.classes, and context.labels of each class.")
         if kind == "monte-carlo-em" and _type(self.settings.get("prior")) == "conditional":
             raise RecipeError(
-                "objective (monte-carlo-em): its chains begin at draws of one p(z), not of a p(z|y) for each y."
+                "objective (monte-carlo-em): its chains begin at draws of one p(z), not of a p(z|y) for each y. "
+                "Choose another prior."
             )
         if kind != "m2" and context.labels:
             raise RecipeError(f"context.labels: only m2 learns with few labels; {kind} needs all of them. Leave it out.")
