@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 import shlex
 from dataclasses import dataclass
@@ -10,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from aevb.apps.cli import app
 from aevb.data.sources import SOURCES
+from aevb.errors import AevbError
+from aevb.models.trace import check_pair
+from aevb.runs.parts import AXES
 from aevb.runs.recipe import Recipe, recipe_names
 
 ROOT = Path(__file__).parent.parent
@@ -179,3 +184,35 @@ def test_trust_names_tests_that_exist_and_every_trap() -> None:
     assert [f"{file}::{test}" for file, test in sorted(found) if test not in symbols(ROOT / "tests" / file)] == []
     traps = {(f.name, n) for f in ROOT.glob("tests/test_traps*.py") for n in symbols(f) if n.startswith("test_trap_")}
     assert traps <= found
+
+
+COUNTED = ("prior", "posterior", "likelihood", "encoder", "decoder", "objective")
+
+
+def admitted(posterior: str, prior: str) -> bool:
+    """Whether the library takes this pair, by its own refusals."""
+    coded = posterior in ("one-hot", "concrete", "vq", "fsq")
+    table = {"posterior": {"type": posterior}, "prior": {"type": prior}, "latent": [3, 4] if coded else 3}
+    table["context"] = {"classes": 10} if prior == "conditional" else {}
+    small = {axis: {"type": "mlp", "hidden": [4]} for axis in ("encoder", "decoder")}
+    recipe = Recipe("pair", {**table, **small, "likelihood": {"type": "bernoulli"}})
+    try:
+        model = recipe.model((1, 4, 4))
+        given = recipe.context().each(2) if prior == "conditional" else None
+        t = model.trace(torch.zeros(2, 1, 4, 4), given=given)
+        check_pair(t.q, t.p)
+    except AevbError:
+        return False
+    return True
+
+
+def test_the_readme_counts_the_parts() -> None:
+    """Members of each axis, and how many pairs of posterior and prior are admitted."""
+    counts = {axis: len(AXES[axis]) for axis in COUNTED}
+    pairs = sum(admitted(q, p) for q in AXES["posterior"] for p in AXES["prior"])
+    every = math.prod(counts.values())
+    rows = [f"| `{axis}` | {n} | {', '.join(sorted(AXES[axis]))} |" for axis, n in counts.items()]
+    assert table_rows("Parts") == rows
+    words = " × ".join(map(str, counts.values()))
+    assert f"{words} = {every:,} combinations" in README
+    assert f"{pairs} of the {counts['prior'] * counts['posterior']} pairs" in README
