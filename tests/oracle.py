@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence
@@ -84,3 +85,27 @@ def _set(linear: nn.Linear, weight: Tensor, bias: Tensor) -> None:
     with torch.no_grad():
         linear.weight.copy_(weight)
         linear.bias.copy_(bias)
+
+
+# Fixtures for those who import them
+
+
+@pytest.fixture(scope="module")
+def truth() -> Oracle:
+    return oracle()
+
+
+@pytest.fixture(scope="module")
+def exact(truth: Oracle) -> VAE:
+    return truth.vae()
+
+
+@pytest.fixture(scope="module")
+def inexact(truth: Oracle) -> VAE:
+    return truth.vae(shift=0.2, widen=1.5)
+
+
+@pytest.fixture(scope="module")
+def log_px(truth: Oracle, x: Tensor) -> Tensor:
+    """Of the module's own x."""
+    return truth.evidence.log_prob(x)

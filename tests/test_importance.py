@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from oracle import DTYPE, Oracle, oracle
+from oracle import DTYPE, Oracle, exact, inexact, log_px, truth
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Normal
 
@@ -29,28 +29,8 @@ DRAWS = 200
 
 
 @pytest.fixture(scope="module")
-def truth() -> Oracle:
-    return oracle()
-
-
-@pytest.fixture(scope="module")
 def x(truth: Oracle) -> Tensor:
     return truth.data(30)
-
-
-@pytest.fixture(scope="module")
-def exact(truth: Oracle) -> VAE:
-    return truth.vae()
-
-
-@pytest.fixture(scope="module")
-def inexact(truth: Oracle) -> VAE:
-    return truth.vae(shift=0.2, widen=1.5)
-
-
-@pytest.fixture(scope="module")
-def log_px(truth: Oracle, x: Tensor) -> Tensor:
-    return truth.evidence.log_prob(x)
 
 
 def gradient(part: nn.Module, loss: Tensor) -> Tensor:

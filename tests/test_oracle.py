@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracle import Oracle, oracle
+from oracle import Oracle, exact, inexact, log_px, truth
 from torch import Tensor, nn
 
 from aevb.evaluation.elbo import elbo
@@ -18,28 +18,8 @@ from aevb.training.randomness import derive, seeded
 
 
 @pytest.fixture(scope="module")
-def truth() -> Oracle:
-    return oracle()
-
-
-@pytest.fixture(scope="module")
 def x(truth: Oracle) -> Tensor:
     return truth.data(50)
-
-
-@pytest.fixture(scope="module")
-def exact(truth: Oracle) -> VAE:
-    return truth.vae()
-
-
-@pytest.fixture(scope="module")
-def inexact(truth: Oracle) -> VAE:
-    return truth.vae(shift=0.2, widen=1.5)
-
-
-@pytest.fixture(scope="module")
-def log_px(truth: Oracle, x: Tensor) -> Tensor:
-    return truth.evidence.log_prob(x)
 
 
 @pytest.fixture(autouse=True)
