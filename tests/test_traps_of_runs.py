@@ -34,9 +34,11 @@ from aevb.models.vae import VAE
 from aevb.objectives.bounds import ELBO
 from aevb.objectives.schedules import Linear
 from aevb.probability import families
+from aevb.probability.codes import Concrete
 from aevb.probability.hmc import leapfrog
 from aevb.runs.files import read_tensors
 from aevb.runs.fit import fit, resume
+from aevb.runs.parts import FAMILIES
 from aevb.runs.recipe import Recipe, recipe_names
 from aevb.runs.store import Run
 from aevb.training.optimizers import SGD
@@ -383,3 +385,16 @@ def test_trap_a_the_number_that_is_called_loss_depends_on_the_batch(digits: Data
         torch.testing.assert_close(elbo(model, x, batch=batch).kl, elbo(model, x).kl)
         bound = elbo(model, x, batch=batch, samples=400)
         assert abs(float((bound.elbo - o.evidence.log_prob(x)).mean())) < 0.1
+
+
+def test_trap_33_a_temperature_works_the_wrong_way_round() -> None:
+    """A colder Concrete draws nearer to a choice; and the greater a logistic's log s, the wider its draws."""
+    sharp = []
+    for temperature in (0.1, 2.0):
+        family = Concrete((1, 4), temperature=temperature).train()
+        torch.manual_seed(0)
+        sharp.append(float(family(torch.zeros(500, 4)).rsample().amax(-1).mean()))
+    assert sharp[0] > 0.9
+    assert sharp[1] < 0.6
+    narrow, wide = (FAMILIES["logistic"](1)(torch.tensor([0.0, log_s])).sample((500,)).std() for log_s in (-1.0, 1.0))
+    assert float(wide) > 4 * float(narrow)
