@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 import aevb
+from aevb.apps import actions
 from aevb.apps.cli import main
 from aevb.data.dataset import Dataset
 from aevb.evaluation.annealing import Annealing, bidirectional, log_marginal_ais
@@ -630,3 +631,18 @@ def test_the_title_says_by_which_bound_the_weights_were_kept(tmp_path: Path) -> 
     for k, expected in ((0, "best validation ELBO"), (50, "best validation bound of 50 importance weights")):
         recipe = Recipe.load("digits").override([f"validation.importance_samples={k}"])
         assert kept_by(Run(tmp_path, recipe, {})) == expected
+
+
+@pytest.mark.parametrize(
+    ("figures", "result", "verbs"),
+    [
+        (["interpolations", "samples", "traversals"], {"log_likelihood": -1.0}, 4),
+        (["samples"], {"log_likelihood": None}, 1),  # codes: no line between two of them, no importance weights
+    ],
+)
+def test_only_verbs_that_the_model_can_take_are_suggested(
+    figures: list[str], result: dict[str, float | None], verbs: int
+) -> None:
+    said = actions.tries(figures, result)
+    assert len(said) == verbs
+    assert said[0] == "aevb sample"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -153,11 +153,18 @@ def finish(run: Run, data: Dataset, device: str, figures: bool, as_json: bool) -
     if as_json:
         return show.print_json({"run": str(run.path), **result})
     show.out.print(f"\nrun      {run.path}")
+    names = sorted({path.stem for path in drawn})
     if drawn:
-        names = sorted({path.stem for path in drawn})
         show.out.print(f"figures  {run.path / 'figures'}/: {', '.join(names)} (.png, .svg)")
-    show.out.print("next     aevb sample · aevb interpolate · aevb traverse · aevb evaluate --importance-samples 5000")
+    show.out.print(f"next     {' · '.join(tries(names, result))}")
     return None
+
+
+def tries(figures: Sequence[str], result: Mapping[str, Any]) -> list[str]:
+    """Verbs for a fresh run: of those that not every model can take, the ones whose figure or number it just gave."""
+    walks = {"interpolations": "aevb interpolate", "traversals": "aevb traverse"}
+    tighter = ["aevb evaluate --importance-samples 5000"] if result["log_likelihood"] is not None else []
+    return ["aevb sample", *(verb for figure, verb in walks.items() if figure in figures), *tighter]
 
 
 def kept_by(run: Run) -> str:
