@@ -384,3 +384,9 @@ def test_reports_are_immutable() -> None:
     assert isinstance(e, Evaluation)
     with pytest.raises(AttributeError):
         e.elbo = 0.0  # type: ignore[misc]
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_code_for_all_is_one_cluster() -> None:
+    found = kmeans(torch.ones(20, 3), torch.arange(20) % 2)
+    assert (found.nmi, found.ari, found.accuracy) == (0.0, 0.0, 0.5)

@@ -445,3 +445,8 @@ def test_drawing_does_not_depend_on_or_change_the_users_settings_of_matplotlib()
 def test_the_list_of_figures_describes_each_in_a_line():
     assert len(plots.ALL) == 8
     assert all(line and "\n" not in line for line in plots.ALL.values())
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_code_for_all_is_one_place() -> None:
+    assert not plots._t_sne(np.ones((20, 5))).any()

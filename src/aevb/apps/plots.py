@@ -374,6 +374,8 @@ def _t_sne(z: Points) -> Points:
 
     if len(z) < 3:
         raise DataError(f"t-SNE of {z.shape[1]} latents needs at least 3 data points; got {len(z)}.")
+    if not np.ptp(z, axis=0).any():
+        return np.zeros((len(z), 2))  # one code for all
     perplexity = min(30.0, (len(z) - 1) / 3)
     return np.asarray(TSNE(2, init="pca", random_state=0, perplexity=perplexity).fit_transform(z), dtype=float)
 

@@ -110,10 +110,10 @@ class Clustering:
 
 
 def kmeans(codes: Tensor, labels: Labels, seed: int = 0) -> Clustering:
-    """k-means on codes (N, D), with as many clusters as there are classes, held against the labels (N,)."""
-    y = as_array(labels)
-    clusters = KMeans(len(np.unique(y)), n_init=10, random_state=seed).fit_predict(as_array(codes))
-    return agreement(y, clusters)
+    """k-means on codes (N, D), as many clusters as there are classes (or different codes), held against the labels (N,)."""
+    y, z = as_array(labels), as_array(codes)
+    count = min(len(np.unique(y)), len(np.unique(z, axis=0)))
+    return agreement(y, KMeans(count, n_init=10, random_state=seed).fit_predict(z))
 
 
 def agreement(labels: Labels, clusters: Labels) -> Clustering:
