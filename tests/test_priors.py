@@ -361,7 +361,7 @@ def clustered(n: int = 600) -> tuple[VAE, Tensor]:
 def test_a_fitted_prior_has_as_many_components_as_there_are_clusters() -> None:
     model, x = clustered()
     found = fit_prior(model, x, (1, 2, 3))
-    assert found.components == 3
+    assert found.chosen == 3
     assert max(found.scores, key=lambda m: found.scores[m]) == 3
     assert found.scores[3] > found.scores[1] + 1
     assert found.model.encoder is model.encoder
@@ -392,6 +392,23 @@ def test_an_autoencoder_gets_a_prior_to_draw_from() -> None:
         found.prior().component_distribution.covariance_matrix[0], codes.T.cov(correction=0), rtol=1e-2, atol=1e-4
     )
     assert found.decode(found.sample_latent(7)).mean.shape == (7, 4)
+
+
+def test_a_fitted_module_is_as_likely_as_the_closed_form() -> None:
+    model, x = clustered()
+    scores = fit_prior(model, x, (1, Mixture(aevb.FullNormal(2), 1))).scores
+    assert scores["Mixture"] == pytest.approx(scores[1], abs=0.02)
+
+
+def test_a_flow_is_chosen_where_codes_lie_on_a_curve() -> None:
+    pytest.importorskip("zuko")
+    x = torch.randn(2000, 2)
+    bent = torch.stack([x[:, 0], x[:, 0] ** 2 + 0.1 * x[:, 1]], -1) / 2
+    model = VAE(StandardNormal(2), Conditional(nn.Identity(), aevb.Delta(2)), Conditional(nn.Linear(2, 4), aevb.Normal(2)))
+    found = fit_prior(model, bent, (1, aevb.FlowPrior(2, flows=1, hidden=(32,))))
+    truth = (-math.log(2 * math.pi) - x.square().sum(-1) / 2).mean() - math.log(0.1 / 4)
+    assert found.chosen == "FlowPrior"
+    assert found.scores[1] + 0.5 < found.scores["FlowPrior"] < float(truth) + 0.2  # 0.2: 5 errors of 400 codes
 
 
 def test_too_few_codes_and_codes_that_are_no_vectors_are_refused() -> None:

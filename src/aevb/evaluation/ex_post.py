@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.distributions import AffineTransform, Distribution, TransformedDistribution
 
 from aevb.errors import DataError, ShapeError
 from aevb.evaluation.batches import BATCH, conditioned_batches, inference, kept
@@ -16,10 +19,13 @@ from aevb.models.latents import only
 from aevb.models.priors import Mixture
 from aevb.models.vae import VAE
 from aevb.probability.families import FullNormal
-from aevb.training.randomness import derive
+from aevb.training.randomness import derive, seeded
 from aevb.training.train import Indexable
 
 HELD = 0.2  # the share of the codes that chooses
+STEPS = 500  # of a candidate that is learned by gradients
+Codes = np.ndarray[Any, Any]
+Candidate = int | nn.Module
 
 
 @dataclass(frozen=True)
@@ -28,30 +34,33 @@ class FittedPrior:
 
     Attributes:
         model: the same encoder and decoder under the fitted prior.
-        components: of the chosen mixture.
-        scores: components → mean log density of the held-out codes, in nats per code.
+        chosen: the number of components of the chosen mixture, or the name of the chosen module's class.
+        scores: each candidate's mean log density of the held-out codes, in nats per code.
     """
 
     model: VAE
-    components: int
-    scores: dict[int, float]
+    chosen: int | str
+    scores: dict[int | str, float]
 
 
 def fit_prior(
-    model: VAE, data: Indexable, candidates: Sequence[int] = (1, 2, 5, 10, 20, 50), *, seed: int = 0
+    model: VAE, data: Indexable, candidates: Sequence[Candidate] = (1, 2, 5, 10, 20, 50), *, seed: int = 0
 ) -> FittedPrior:
-    """The mixture of full-covariance normals that best describes the codes of `data`, as the model's new prior.
+    """The density that best describes the codes of `data`, of several candidates, as the model's new prior.
 
-        z_n ~ q(z|x_n);   M* = argmax_M mean_held log p_M(z_n);   p(z) = Σ_m π_m N(z; μ_m, Σ_m), fitted to all z_n
+        z_n ~ q(z|x_n);   c* = argmax_c mean_held log p_c(z_n);   p(z) = p_c*(z), fitted to all z_n
 
-    Each candidate M is fitted by expectation maximisation to four fifths of the codes and scored on the others. Draws, not
-    means, of q: their density is the aggregate posterior 1/N Σ_n q(z|x_n), which is what the decoder knows; of an
-    autoencoder (`Delta`) they are the codes themselves. Encoder and decoder stay as they are, and are shared with `model`.
+    A candidate number M is the mixture Σ_m π_m N(z; μ_m, Σ_m) of full-covariance normals, fitted by expectation
+    maximisation; a candidate module, such as `FlowPrior(D)`, is fitted by stochastic gradients of the likelihood. Each is
+    fitted to four fifths of the codes and scored on the others. Draws, not means, of q: their density is the aggregate
+    posterior 1/N Σ_n q(z|x_n), which is what the decoder knows; of an autoencoder (`Delta`) they are the codes themselves.
+    Encoder and decoder stay as they are, and are shared with `model`.
 
     Args:
         model: trained; its latents are vectors (D).
         data: x (N, *X), of the train split: a float tensor on the model's device, what can be indexed like one, or `Pairs`.
-        candidates: numbers of components M to choose from; those for which there are too few codes are passed over.
+        candidates: numbers of components M, of which those are passed over for which there are too few codes, and untrained
+            priors, of which copies are fitted; `[10, FlowPrior(D)]`.
         seed: of the draws, of what is held out, and of where each fit starts.
 
     Raises:
@@ -61,18 +70,72 @@ def fit_prior(
     z = draw_codes(model, data, seed)
     order = np.random.default_rng(seed).permutation(len(z))
     held, rest = np.split(z[order], [max(1, round(HELD * len(z)))])
-    possible = [m for m in candidates if m >= 1 and m + z.shape[1] < len(rest)]  # a covariance takes D + 1 codes
+    possible = [c for c in candidates if enough(c, rest)]
     if not possible:
         raise DataError(
             f"{len(z)} codes of {z.shape[1]} numbers are too few for {list(candidates)} components. Encode more."
         )
-    scores = {m: float(gaussian_mixture(rest, m, seed).score(held)) for m in possible}
-    best = max(scores, key=lambda m: scores[m])
-    prior = as_prior(gaussian_mixture(z, best, seed)).to(next(model.parameters()))
-    return FittedPrior(VAE(prior, model.encoder, model.decoder).train(model.training), best, scores)
+    scores = {named(c): score(fitted(c, rest, seed), held) for c in possible}
+    best = max(possible, key=lambda c: scores[named(c)])
+    prior = fitted(best, z, seed).to(next(model.parameters()))
+    return FittedPrior(VAE(prior, model.encoder, model.decoder).train(model.training), named(best), scores)
 
 
-def draw_codes(model: VAE, data: Indexable, seed: int) -> np.ndarray[Any, Any]:
+def enough(candidate: Candidate, z: Codes) -> bool:
+    """A covariance takes D + 1 codes."""
+    return isinstance(candidate, nn.Module) or (candidate >= 1 and candidate + z.shape[1] < len(z))
+
+
+def named(candidate: Candidate) -> int | str:
+    return type(candidate).__name__ if isinstance(candidate, nn.Module) else candidate
+
+
+def fitted(candidate: Candidate, z: Codes, seed: int) -> nn.Module:
+    """p(z), fitted to codes z (N, D)."""
+    if isinstance(candidate, nn.Module):
+        codes = torch.from_numpy(z)
+        return most_likely(Rescaled(copy.deepcopy(candidate), codes.mean(0), codes.std(0)), codes, seed)
+    return as_prior(gaussian_mixture(z, candidate, seed))
+
+
+class Rescaled(nn.Module):
+    """A prior of (z - location) / scale, all of size (D), as one of z: its learning begins where the codes are."""
+
+    location: Tensor
+    scale: Tensor
+
+    def __init__(self, prior: nn.Module, location: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.prior = prior
+        self.register_buffer("location", location)
+        self.register_buffer("scale", scale)
+
+    def forward(self, *context: Tensor) -> Distribution:
+        back = AffineTransform(self.location, self.scale, event_dim=1)
+        return TransformedDistribution(self.prior(*context), back, validate_args=False)
+
+
+def score(prior: nn.Module, z: Codes) -> float:
+    with torch.no_grad():
+        return float(prior().log_prob(torch.from_numpy(z)).mean())
+
+
+def most_likely(prior: nn.Module, z: Tensor, seed: int) -> nn.Module:
+    """The prior after `STEPS` steps of Adam up the likelihood of minibatches of z (N, D), in float64."""
+    prior = prior.to(z)
+    optimizer = torch.optim.Adam(prior.parameters(), 1e-2)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+    with seeded(derive(seed, "ex-post"), z.device):
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            loss = -prior().log_prob(z[torch.randint(len(z), (min(len(z), 256),))]).mean()
+            loss.backward()
+            optimizer.step()
+            rate.step()
+    return prior
+
+
+def draw_codes(model: VAE, data: Indexable, seed: int) -> Codes:
     """z_n ~ q(z|x_n), one for each data point, (N, D) in float64."""
     with inference(model, derive(seed, "codes")) as device:
         walk = conditioned_batches(model, data, BATCH, device)
@@ -82,7 +145,7 @@ def draw_codes(model: VAE, data: Indexable, seed: int) -> np.ndarray[Any, Any]:
     return z.numpy()
 
 
-def gaussian_mixture(z: np.ndarray[Any, Any], components: int, seed: int) -> Any:
+def gaussian_mixture(z: Codes, components: int, seed: int) -> Any:
     """scikit-learn's mixture of full-covariance normals, fitted to z (N, D)."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
