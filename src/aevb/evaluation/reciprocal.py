@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, MultivariateNormal
+from torch.distributions import Distribution, MultivariateNormal, TransformedDistribution
+from torch.distributions.transforms import Transform
 
 from aevb.evaluation.batches import Model, conditioned_batches, inference, kept
 from aevb.evaluation.marginal import CPU_MEMORY, Marginal, Proposal, estimated, joined, unconstraining
@@ -37,9 +38,10 @@ def log_marginal_hmc(
         1 / p(x) = E_p(z|x)[ q(z) / (p(z) p(x|z)) ]   for every density q
         p̂(x) = ( 1/L Σ_l q(z_l) / (p(z_l) p(x|z_l)) )⁻¹,   z_l ~ p(z|x) by HMC
 
-    q is a kernel density estimate of 2 L further draws, L of which choose its bandwidth. The first third of a chain's draws
-    and the last do not share a transition with each other. No encoder is asked: a chain begins at one of 1,000 draws of the
-    prior, chosen in proportion to p(x|z), since it would leave a minor mode near its beginning too seldom.
+    in coordinates without constraints where z has any. q is a kernel density estimate of 2 L further draws, L of which
+    choose its bandwidth. The first third of a chain's draws and the last do not share a transition with each other. No
+    encoder is asked: a chain begins at one of 1,000 draws of the prior, chosen in proportion to p(x|z), since it would leave
+    a minor mode near its beginning too seldom.
 
     The estimate of 1/p(x) is unbiased for exact posterior draws; that of log p(x) is too high in expectation. A chain that
     misses a mode overstates p(x), and no number here shows it: compare with `log_marginal`.
@@ -60,12 +62,9 @@ def log_marginal_hmc(
     parts = []
     with inference(model, derive(seed, "reciprocal")) as device:
         for given, x in conditioned_batches(model, data, POINTS, device):
-            t = given.trace(x)
-            only(t.z, "log_marginal_hmc")
-            unconstraining(t.p)
-            z, log_joint = posterior_chain(given, x, 3 * samples, leapfrogs, thin, burn_in)
-            fit, tune, z_l = kept(z).split(samples)
-            parts.append(estimated([kernel_density(fit, tune, z_l) - kept(log_joint)[-samples:]], samples))
+            u, log_joint = posterior_chain(given, x, 3 * samples, leapfrogs, thin, burn_in)
+            fit, tune, u_l = kept(u).split(samples)
+            parts.append(estimated([kernel_density(fit, tune, u_l) - kept(log_joint)[-samples:]], samples))
     return reciprocal(joined(parts))
 
 
@@ -77,22 +76,38 @@ def reciprocal(inverse: Marginal) -> Marginal:
 def posterior_chain(
     model: LatentModel, x: Tensor, draws: int, leapfrogs: int, thin: int, burn_in: int
 ) -> tuple[Tensor, Tensor]:
-    """z ~ p(z|x) by one HMC chain per data point, (draws, B, D), and log p(x, z), (draws, B)."""
+    """z = T(u) ~ p(z|x) by one HMC chain per data point: u (draws, B, D), and log p(x, T(u)) + log |det ∂T/∂u|, (draws, B).
 
-    def log_density(z: Tensor) -> Tensor:
-        return model.log_joint(x, z.unsqueeze(0)).squeeze(0)
+    T is that of `coordinates`: for z over all of ℝᴰ, u is z itself.
+    """
+    transform = coordinates(model, x)
 
-    z, step = beginning(model, x), torch.full((len(x),), 0.1, dtype=x.dtype, device=x.device)
+    def log_joint(u: Tensor) -> Tensor:
+        z = transform(u)
+        value: Tensor = model.log_joint(x, z) + transform.log_abs_det_jacobian(u, z)
+        return value
+
+    def log_density(u: Tensor) -> Tensor:
+        return log_joint(u.unsqueeze(0)).squeeze(0)
+
+    u, step = transform.inv(beginning(model, x)), torch.full((len(x),), 0.1, dtype=x.dtype, device=x.device)
     for _ in range(burn_in):
-        z, info = HMC(log_density, step, leapfrogs)(z)
+        u, info = HMC(log_density, step, leapfrogs)(u)
         step = adapted(step, info, target=0.9, rate=0.2)
     kernel, chain = HMC(log_density, step, leapfrogs), []
     for _ in range(draws):
         for _ in range(thin):
-            z, _ = kernel(z)
-        chain.append(z)
+            u, _ = kernel(u)
+        chain.append(u)
     stacked = torch.stack(chain)
-    return stacked, model.log_joint(x, stacked)
+    return stacked, log_joint(stacked)
+
+
+def coordinates(model: LatentModel, x: Tensor) -> Transform:
+    """T: ℝᴰ → the support of p(z). Outside of it the formula of a density may give numbers, which a chain would climb."""
+    t = model.trace(x)
+    only(t.z, "A posterior chain")
+    return unconstraining(t.p)
 
 
 def beginning(model: LatentModel, x: Tensor, tries: int = 1000) -> Tensor:
@@ -125,12 +140,15 @@ def kernel_density(fit: Tensor, tune: Tensor, z: Tensor) -> Tensor:
 def from_chain(model: Model, draws: int = 50, leapfrogs: int = 4, burn_in: int = 50, widen: float = 2.0) -> Proposal:
     """A proposal for `log_marginal` that asks no encoder: a normal fitted to HMC draws of p(z|x).
 
-    Its mean is that of the draws and its covariance theirs times `widen`, so that its tails lie above those of p(z|x).
+    Its mean is that of the draws and its covariance theirs times `widen`, so that its tails lie above those of p(z|x). Where
+    z has constraints, it is T(u) of such a normal u, in the `coordinates` of the chain.
     """
 
     def fitted(x: Tensor, given: Tensor | None = None) -> Distribution:
-        z, _ = posterior_chain(model if given is None else Given(model, given), x, draws, leapfrogs, 1, burn_in)
-        return MultivariateNormal(z.mean(0), widen * _covariance(z), validate_args=False)
+        known = model if given is None else Given(model, given)
+        u, _ = posterior_chain(known, x, draws, leapfrogs, 1, burn_in)
+        normal = MultivariateNormal(u.mean(0), widen * _covariance(u), validate_args=False)
+        return TransformedDistribution(normal, coordinates(known, x), validate_args=False)
 
     return fitted
 
