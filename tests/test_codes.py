@@ -18,6 +18,7 @@ from aevb.data.sources import load_data
 from aevb.errors import AevbError, RecipeError, ShapeError
 from aevb.evaluation.marginal import NoLikelihood
 from aevb.models.trace import check_pair
+from aevb.objectives import schedules
 from aevb.probability.codes import FSQ, VQ, Concrete, OneHot, Quantized, Relaxed, UniformCodes, perplexity, usage
 from aevb.runs.fit import fit, resume
 from aevb.runs.recipe import Recipe
@@ -193,13 +194,38 @@ def test_a_draw_at_a_corner_has_a_finite_density_and_gradient() -> None:
     assert bool(g.isfinite().all())
 
 
+def test_a_draw_for_evaluation_is_moved_inside_of_the_simplex_as_well() -> None:
+    torch.manual_seed(0)
+    p = Relaxed(torch.tensor(0.667), logits=20 * torch.randn(200, 5))
+    z = p.sample(torch.Size((50,)))
+    assert bool(p.log_prob(z).isfinite().all())
+    torch.manual_seed(0)
+    again = Relaxed(torch.tensor(0.667), logits=20 * torch.randn(200, 5).requires_grad_())
+    torch.testing.assert_close(again.sample(torch.Size((50,))), z, rtol=0, atol=0)
+    assert not again.sample().requires_grad
+
+
+def test_a_temperature_that_will_not_stay_positive_is_refused_at_once() -> None:
+    for ends in (
+        schedules.Linear(1.0, 0.0, 5000),
+        schedules.Linear(1.0, -0.5, 10**6),
+        schedules.Cosine(1.0, 0.0, 5000),
+        schedules.Cyclical(1.0, 0.0, 1000),
+        schedules.Piecewise([1.0, 0.0], [10**6]),
+    ):
+        with pytest.raises(ShapeError, match=r"must be positive at every step; got -?0\.\d+ at step \d+"):
+            Concrete((2, 2), ends)
+    for rate in (0.5, 2.0):  # positive for ever, though a float holds it for a while only
+        assert float(Concrete((2, 2), schedules.Exponential(1.0, rate, 1000)).temperature) == 1
+
+
 def test_a_temperature_follows_its_schedule_and_is_saved(tmp_path: Path) -> None:
     changes = ["latent=[3, 4]", "training.samples=800", "encoder.hidden=[8]", "decoder.hidden=[8]"]
     changes += ['posterior.temperature={type="linear",start=1.0,end=0.2,steps=16}']
     recipe, data = Recipe.load("concrete").override(changes), load_data("digits", values="dynamic")
     run = fit(recipe, data, tmp_path / "run")
     assert float(run.model().encoder.family.temperature) == pytest.approx(1 - 0.8 * 7 / 16)  # of step 8, counted from 0
-    with pytest.raises(ShapeError, match=r"must be positive; got 0\.0"):
+    with pytest.raises(ShapeError, match=r"must be positive at every step; got 0\.0"):
         Concrete((2, 2), 0.0)
 
 

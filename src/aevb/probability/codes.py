@@ -89,6 +89,10 @@ class Relaxed(RelaxedOneHotCategorical):
         z: Tensor = super().rsample(torch.Size(sample_shape))
         return z.clamp(min=torch.finfo(z.dtype).tiny ** 0.75)  # so that 1/z is a number
 
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
 
 class OneHot(Coded):
     """G independent choices of one in C classes, in an event (G, C): φ = logits. The KL to `uniform-codes` is exact.
@@ -124,7 +128,10 @@ class Concrete(Coded, nn.Module):
 
     Args:
         shape: (G, C), G choices of one in C classes.
-        temperature: τ, a number or a schedule of the training's steps.
+        temperature: τ, a number or a schedule of the training's steps, positive at all of them.
+
+    Raises:
+        ShapeError: the temperature is not positive, or does not stay so.
     """
 
     temperature: Tensor
@@ -134,6 +141,9 @@ class Concrete(Coded, nn.Module):
         Coded.__init__(self, shape)
         self.schedule = temperature
         self.register_buffer("temperature", torch.ones(()))
+        for step in (2**k for k in range(31)):  # at once, rather than in the midst of a training
+            if not 1e-100 < self.at(step) < 1e100:
+                break  # an exponential goes on for ever, but beyond what a float can hold
         self.pace(0)
 
     @property
@@ -142,10 +152,14 @@ class Concrete(Coded, nn.Module):
 
     def pace(self, step: int) -> None:
         """The training is about to take this step."""
+        self.temperature.fill_(self.at(step))
+
+    def at(self, step: int) -> float:
+        """τ at this step."""
         tau = float(self.schedule(step) if callable(self.schedule) else self.schedule)
         if not tau > 0:
-            raise ShapeError(f"Concrete: the temperature must be positive; got {tau} at step {step}.")
-        self.temperature.fill_(tau)
+            raise ShapeError(f"Concrete: the temperature must be positive at every step; got {tau} at step {step}.")
+        return tau
 
     def __call__(self, phi: Tensor) -> Distribution:
         check_size(self, phi)
@@ -246,7 +260,7 @@ class VQ(Coded, nn.Module):
         N_k ← γ N_k + (1 - γ) n_k,   S_k ← γ S_k + (1 - γ) s_k,   e_k = S_k / N_k
 
     whatever the size of the minibatch. A code that hardly any h is near to begins again at one of the minibatch's h; as all
-    of them do at the first step.
+    of them do at the first step, unless none ever does (`restart` = 0): then they begin at draws of N(0, I).
 
     Args:
         shape: (L, D).
