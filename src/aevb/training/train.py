@@ -45,7 +45,8 @@ class Training:
         weight_prior: p(θ) = N(0, I) on all weights (maximum a posteriori, §2.3); biases stay free.
         learning_rate: a schedule of factors on the optimiser's step size.
         clip: largest norm of the gradient.
-        ema: decay of an exponential moving average of the weights, which then is what is evaluated and saved.
+        ema: decay of an exponential moving average of the weights, which then is what is evaluated and saved. What is no
+            weight, such as a VQ's codebook, a running mean already, or batch statistics, is saved as the last step left it.
         compile: let `torch.compile` fuse the step: slow to start, faster ever after.
     """
 
