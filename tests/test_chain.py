@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,10 +22,13 @@ from aevb.errors import RecipeError, ShapeError
 from aevb.evaluation.elbo import elbo
 from aevb.evaluation.latent import encode
 from aevb.models.latents import apart, side_by_side
+from aevb.models.trace import covered
 from aevb.objectives.monte_carlo_em import MonteCarloEM
+from aevb.runs.parts import AXES, build
 from aevb.runs.recipe import Recipe
 
 DTYPE = torch.float64
+CODES = ("one-hot", "concrete", "vq", "fsq")
 
 
 @dataclass(frozen=True)
@@ -348,7 +352,7 @@ MISTAKES = {
     "prior=vamp": r"chain: not with the prior vamp",
     "objective.gradient=dreg": r"'dreg' is biased where z is a hierarchy",
     "terms=[{type='mmd'}]": r"terms: they compare codes that are one tensor",
-    "posterior=gamma": r"The posterior Gamma covers positive numbers, but the prior Normal covers the real line",
+    "posterior=gamma": r"chain: not with the posterior gamma, .* Take a posterior over the real line",
 }
 
 
@@ -358,6 +362,18 @@ def test_a_mistake_is_told_where_it_is(assignment: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=MISTAKES[assignment]):
         aevb.fit(recipe, load_data("digits", values="dynamic"), tmp_path / "run")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", AXES["posterior"])
+def test_posteriors_over_the_real_line_alone_are_chained(name: str) -> None:
+    """As the links of the prior are normal; whichever prior stands at the top."""
+    family = build("posterior", {"type": name}, shape=torch.Size((3, 4) if name in CODES else (3,)))
+    real = covered(family(torch.zeros(2, family.size))) == "the real line"
+    for prior in ("standard-normal", "unit-exponential", "uniform-sphere", "uniform-codes"):
+        recipe = Recipe.load("iwae-2").override([f"posterior={name}", f"prior={prior}"])
+        words = "" if real and name != "delta" else f"chain: not with the (posterior {name}|prior vamp, the posterior delta)"
+        with pytest.raises(RecipeError, match=words) if words else nullcontext():
+            recipe.check_hierarchy()
 
 
 def test_the_layers_of_a_recipe() -> None:

@@ -16,6 +16,10 @@ from aevb.probability.families import Normal, as_shape
 from aevb.runs.parts import build
 
 Tables = Sequence[Mapping[str, Any]]
+NOT_REAL = (  # posteriors of other numbers than the real ones, which the normals p(z_l|z_{l+1}) of a chain cover
+    *("exponential", "weibull", "gamma", "log-normal", "beta", "dirichlet", "von-mises-fisher"),
+    *("one-hot", "concrete", "vq", "fsq"),
+)
 INSTEAD_OF_LADDER = ("latent", "prior", "posterior", "chain", "encoder", "decoder", "context")
 
 
@@ -72,6 +76,16 @@ def check_hierarchy(name: str, kinds: Mapping[str, Any], gradient: Any, terms: S
     Raises:
         RecipeError: a part that asks for latents that are one tensor, or for the density of z_1 alone.
     """
+    if kinds["posterior"] in NOT_REAL:
+        raise RecipeError(
+            f"chain: not with the posterior {kinds['posterior']}, as what is above a latent says where it is by a normal, "
+            "which covers the real line. Take a posterior over the real line, such as normal, or leave out [[chain]]."
+        )
+    if name == "ladder" and kinds["objective"] == "wake-sleep":
+        raise RecipeError(
+            "ladder: not with the objective wake-sleep, as q(z|x) and p(z) walk down the same networks, and what is learnt "
+            "of q in dreams would move p. Take another objective, or a [[chain]]."
+        )
     if kinds["prior"] == "vamp" or kinds["posterior"] == "delta" or kinds["objective"] == "monte-carlo-em":
         raise RecipeError(
             f"{name}: not with the prior vamp, the posterior delta or the objective monte-carlo-em. Take another."
