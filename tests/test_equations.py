@@ -91,6 +91,7 @@ CONTENT: dict[str, list[str]] = {
     "reweighted-wake-sleep": ["(1 - w) log q(z'|x') + w Σ_k ŵ_k log q(z_k|x),  w = 0.5", "K = 5"],
     "mcem": ["in θ  log p(x, z),  z ~ p(z|x)", "5 updates"],
     "full-bayes": ["- 1/N KL(q(θ) ‖ p(θ))", "all parameters of: decoder", "σ_θ = 0.01"],
+    "vimco": ["(ℒ - ℒ_-k - ∂ℒ/∂log w_k) ∇_φ log q(z_k|x)"],
     "m2": ["where the label y is known", "q(y|x) an mlp, 500 wide", "α = 0.1", "y, one-hot, of 10 classes"],
     "conditional": ["E_q[log p(x|z, y)] - KL(q(z|x, y) ‖ p(z))", "π = sigmoid(g(z, y))", "y, one-hot, of 10 classes"],
     "vamp-prior": ["1/M Σ_m q(z|u_m)", "M = 500"],
@@ -120,6 +121,9 @@ def test_the_equation_follows_the_recipe() -> None:
     assert "N(x_d; μ_d, σ_d² + 0.1²)" in lines("gaussian", "likelihood.least=0.1")
     assert "D = 4×2×2" in lines("aevb", "latent=[4, 2, 2]")
     assert "w_k = p(x, z_k|y) / q(z_k|x, y)" in lines("iwae", "context.classes=10")
+    assert "E_q[log p(x|z, y)] - KL(q(z|x, y) ‖ p(z))" in lines("full-bayes", "context.classes=10")
+    assert "log p(x, z|y),  z ~ p(z|x, y)" in lines("mcem", "context.classes=10")
+    assert "ŵ" not in lines("vimco", "objective.alpha=0.5", "objective.samples=6", "objective.groups=2")
 
 
 def test_different_networks_have_a_line_each() -> None:

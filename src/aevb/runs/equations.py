@@ -192,7 +192,7 @@ GRADIENTS: Mapping[str, Callable[[Values], list[str]]] = {
     "stl": lambda v: [f"∇_φ = 1/K Σ_k ∂log w_k/∂z_k ∇_φ z_k: φ is held constant in log q(z_k|x{v['y']})"],
     "dreg": _dreg,
     "vimco": lambda v: [
-        f"∇_φ = Σ_k (ℒ - ℒ_-k - ŵ_k) ∇_φ log q(z_k|x{v['y']}),  ŵ_k = w_k / Σ_j w_j,"
+        f"∇_φ = Σ_k (ℒ - ℒ_-k - ∂ℒ/∂log w_k) ∇_φ log q(z_k|x{v['y']}),  ℒ and w of these draws,"
         " ℒ_-k has the mean of the other log w for log w_k"
     ],
 }
@@ -217,14 +217,21 @@ def _m2(v: Values) -> str:
     )
 
 
+def _monte_carlo_em(v: Values) -> str:
+    y, bar = v["y"], _bar(v["y"])
+    return (
+        f"in θ  log p(x, z{bar}),  z ~ p(z|x{y}) by a Markov chain (HMC) for each x, {v['updates']} updates to a move\n"
+        f"as E_p(z|x{y})[∇_θ log p(x, z{bar})] = ∇_θ log p(x{bar}); the encoder stays untrained"
+    )
+
+
 OBJECTIVES: Mapping[str, Equation] = {
     "elbo": _elbo,
     "importance-weighted": _importance,
     "wake-sleep": _wake_sleep,
     "m2": _m2,
-    "monte-carlo-em": "in θ  log p(x, z),  z ~ p(z|x) by a Markov chain (HMC) for each x, {updates} updates to a move\n"
-    "as E_p(z|x)[∇_θ log p(x, z)] = ∇_θ log p(x); the encoder stays untrained",
-    "full-bayes": "ℒ(x) = E_q(θ){{E_q[log p(x|z)] - KL(q(z|x) ‖ p(z))}} - 1/N KL(q(θ) ‖ p(θ))\n"
+    "monte-carlo-em": _monte_carlo_em,
+    "full-bayes": "ℒ(x) = E_q(θ){{E_q[log p(x|z{y})] - KL(q(z|x{y}) ‖ p(z))}} - 1/N KL(q(θ) ‖ p(θ))\n"
     "q(θ) = N(θ; μ_θ, diag σ_θ²) over all parameters of: {over},  p(θ) = N(θ; 0, I),  σ_θ = {deviation} at the start",
 }
 TERMS: Mapping[str, Equation] = {
