@@ -159,6 +159,7 @@ def test_the_report_holds_everything_and_fetches_nothing(tmp_path: Path) -> None
         '<td class="number">-1.5</td>',
         "data:image/png;base64,iVBORw==",
         "step_size",
+        "and of another paper where a section names one",
     ):
         assert part in page
     assert "http" not in page

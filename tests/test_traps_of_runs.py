@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import math
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -249,13 +250,35 @@ def test_trap_12_every_pass_has_the_same_order() -> None:
 def test_trap_26_a_warm_up_is_longer_than_the_training(digits: Dataset, tmp_path: Path) -> None:
     """β would stay below 1 without a word."""
     table = {"type": "linear", "start": 0.0, "end": 1.0, "steps": 40}
-    with pytest.warns(AevbWarning, match=r"objective\.beta goes on for 40 steps, but the training has 10, .* Set objective"):
+    with pytest.warns(
+        AevbWarning, match=r"objective\.beta goes on for 40 steps, but the training has 10, .* at 0.225 instead of 1"
+    ):
         fit(small(1000, objective__beta=table), digits, tmp_path / "short")
     with warnings.catch_warnings(action="error"):
         fit(small(4000, objective__beta=table), digits, tmp_path / "long")
     assert [name for name in recipe_names() if Recipe.load(name).unfinished(50_000)] == []
     term = [{"type": "mmd", "weight": {**table, "steps": 11}}]
     assert "terms.weight goes on for 11 steps" in small(1000, terms=term).unfinished(1197)[0]
+
+
+UNFINISHED = {
+    "objective.beta": ({"type": "linear", "start": 0.0, "end": 1.0, "steps": 12}, r"12 steps, .* at 0\.75 instead of 1\. "),
+    "objective.capacity": (
+        {"type": "piecewise", "values": [1.0, 2.0], "ends": [20]},
+        r"20 .* at 1 instead of 2\. ",
+    ),
+    "posterior.temperature": ({"type": "linear", "start": 1.0, "end": 0.5, "steps": 18}, r"18 .* 0\.75 instead of 0\.5\. "),
+}
+
+
+@pytest.mark.parametrize("key", UNFINISHED)
+def test_a_schedule_that_does_not_arrive_says_where_it_stops(key: str) -> None:
+    """At the last of ten steps, which is step 9."""
+    schedule, words = UNFINISHED[key]
+    recipe = small(1000, posterior={"type": "concrete"}).replace(**{key.replace(".", "__"): schedule})
+    [told] = recipe.unfinished(1197)
+    assert re.match(f"{key} goes on for {words}", told)
+    assert recipe.replace(training__samples=2000).unfinished(1197) == []
 
 
 def test_trap_29_early_stopping_is_off_without_a_word(digits: Dataset, tmp_path: Path) -> None:
@@ -329,7 +352,9 @@ def test_trap_22_the_callers_list_is_turned_round() -> None:
     aevb.ConvDecoder(2, 64, (1, 8, 8), channels=widths)
     assert widths == [9, 7, 5]
     for name in recipe_names():
-        recipe = Recipe.load(name).replace(latent=4)
+        recipe = Recipe.load(name)
+        if isinstance(recipe.settings.get("latent"), int):  # neither codes nor a ladder
+            recipe = recipe.replace(latent=4)
         before = copy.deepcopy(recipe.settings)
         recipe.objective(recipe.model((1, 8, 8), 17), 100)
         assert recipe.settings == before

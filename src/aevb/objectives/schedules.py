@@ -125,6 +125,13 @@ def value(number: float | Schedule, step: Step) -> Any:
     return number(step) if callable(number) else number
 
 
+def arrival(schedule: Schedule) -> int:
+    """The step from which a schedule is constant; 0 for one that never is."""
+    if isinstance(schedule, Piecewise):
+        return max(schedule.ends, default=0)
+    return schedule.steps if isinstance(schedule, Linear | Cosine) else 0
+
+
 def _fraction(step: Step, steps: float) -> Any:
     if isinstance(step, Tensor):
         return (step / steps).clamp(0, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,10 +21,11 @@ from aevb.models.conditional import Conditional
 from aevb.models.ladder import Ladder
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import Objective
+from aevb.objectives.schedules import Schedule, arrival
 from aevb.objectives.terms import Regularized
 from aevb.probability.families import Normal
 from aevb.runs.hierarchies import chained, check_hierarchy, heard, latent_shapes
-from aevb.runs.parts import AXES, build, construct, told
+from aevb.runs.parts import AXES, build, construct, resolve, told
 from aevb.training.randomness import derive, seeded
 from aevb.training.train import Training
 
@@ -244,16 +245,22 @@ class Recipe:
         return context
 
     def unfinished(self, n: int) -> list[str]:
-        """Schedules of the loss that do not reach their end with N = `n` training points, each said in words."""
-        total, found = self.training().steps(n), []
-        for where, table in [("objective", self.settings["objective"]), *(("terms", t) for t in self.term_tables())]:
+        """Schedules that do not reach their end with N = `n` training points, each said in words."""
+        total = self.training().steps(n)
+        late = [(key, schedule, arrival(schedule)) for key, schedule in self._schedules() if arrival(schedule) > total]
+        return [
+            f"{key} goes on for {steps:,} steps, but the training has {total:,}, so it stops at {schedule(total - 1):.3g}"
+            f" instead of {schedule(steps):.3g}. Let it end earlier, or train for longer."
+            for key, schedule, steps in late
+        ]
+
+    def _schedules(self) -> Iterator[tuple[str, Schedule]]:
+        """Those of the posterior, the objective and the terms, by keys such as objective.beta."""
+        tables = [(where, self.settings.get(where)) for where in ("posterior", "objective")]
+        for where, table in [*tables, *(("terms", t) for t in self.term_tables())]:
             for key, value in table.items() if isinstance(table, Mapping) else ():
-                if isinstance(value, Mapping) and value.get("type") in ("linear", "cosine") and value["steps"] > total:
-                    found.append(
-                        f"{where}.{key} goes on for {value['steps']:,} steps, but the training has {total:,}, so what it"
-                        f" begins with stays in force. Set {where}.{key}.steps lower, or train for longer."
-                    )
-        return found
+                if isinstance(value, Mapping):
+                    yield f"{where}.{key}", resolve(f"{where}.{key}", key, value, object)
 
     def term_tables(self) -> list[Any]:
         """The array of tables `terms`, one for each regulariser."""
@@ -269,7 +276,8 @@ class Recipe:
         """The event shapes of the latents for data of event shape `shape`, z_1 first; several in a hierarchy."""
         self.check_hierarchy()
         if "ladder" in self.settings:
-            return [rung.shape for rung in self.model(shape).rungs][::-1]  # type: ignore[union-attr]
+            with torch.device("meta"):  # its sizes are known without numbers
+                return [rung.shape for rung in self.model(shape).rungs][::-1]  # type: ignore[union-attr]
         return latent_shapes(self.settings["latent"], self._tables("chain"))
 
     def check_hierarchy(self) -> None:

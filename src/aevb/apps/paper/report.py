@@ -52,10 +52,11 @@ def write_report(out: Path) -> Path:
     body = "".join("".join(_section(folder, about)) for folder, about in sections)
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>Auto-Encoding Variational Bayes, rerun</title><style>{STYLE}</style></head><body><main>"
-        "<h1>Auto-Encoding Variational Bayes, rerun</h1>"
-        '<p class="about">The experiments of Kingma &amp; Welling 2013 (arXiv 1312.6114), trained again and held against '
-        f"the published curves. All bounds are in nats per data point.</p><nav>{links}</nav>{body}"
+        f"<title>Experiments with variational auto-encoders, rerun</title><style>{STYLE}</style></head><body><main>"
+        "<h1>Experiments with variational auto-encoders, rerun</h1>"
+        '<p class="about">Trained again, and held against the published numbers where there are any: experiments of '
+        "Kingma &amp; Welling 2013 (arXiv 1312.6114), and of another paper where a section names one. "
+        f"All bounds are in nats per data point.</p><nav>{links}</nav>{body}"
         "<footer>Written by <code>aevb reproduce report</code>.</footer></main></body></html>"
     )
     write_text(out / "report.html", page)
