@@ -62,6 +62,7 @@ def log_marginal_hmc(
     parts = []
     with inference(model, derive(seed, "reciprocal")) as device:
         for given, x in conditioned_batches(model, data, POINTS, device):
+            only(given.encode(x), "log_marginal_hmc")
             u, log_joint = posterior_chain(given, x, 3 * samples, leapfrogs, thin, burn_in)
             fit, tune, u_l = kept(u).split(samples)
             parts.append(estimated([kernel_density(fit, tune, u_l) - kept(log_joint)[-samples:]], samples))
