@@ -478,6 +478,11 @@ def test_fit_refuses_the_wrong_objective_before_it_makes_a_folder(tmp_path: Path
     relaxed = Recipe.load("concrete").override(["objective.estimator=A", "latent=[2, 3]"])
     with pytest.raises(RecipeError, match=r"no density to relaxed codes.*estimator = 'B', or the prior uniform-concrete"):
         fit(relaxed, load_data("digits", values="dynamic"), tmp_path / "run")
+    for name, samples, gradient in (("vq-vae", 5, "dreg"), ("fsq", 1, "stl")):
+        objective = f'objective={{type="importance-weighted",samples={samples},gradient="{gradient}"}}'
+        stuck = Recipe.load(name).override([objective, "terms=[]", "latent=[2, 3]"])
+        with pytest.raises(RecipeError, match=r"\(vq, fsq\) is a single code.* has no density\. Take the objective elbo"):
+            fit(stuck, load_data("digits", values="levels"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal
 
 import aevb
-from aevb.errors import ShapeError
+from aevb.errors import RecipeError, ShapeError
 from aevb.models.conditional import Conditional, concatenate, frozen_log_prob
 from aevb.models.networks import MLP, ConvDecoder, ConvEncoder
 from aevb.models.priors import StandardNormal
@@ -279,6 +279,31 @@ def test_frozen_log_prob_has_a_gradient_through_z_alone() -> None:
     assert max(float((a - b).abs().max()) for a, b in zip(ours, full, strict=True)) > 0.1
     constant = frozen_log_prob(model.encoder, torch.randn(2, 4, 3), x)
     assert not constant.requires_grad
+
+
+def test_stick_teaches_batch_normalisation_once_and_scores_z_by_the_q_of_its_draw() -> None:
+    torch.manual_seed(0)
+    model, x = mlp_vae(aevb.Bernoulli(6), aevb.Normal(3)), binary(32, 6)
+    model.encoder = Conditional(nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 6)), aevb.Normal(3))
+    before = {name: b.clone() for name, b in model.encoder.named_buffers()}
+    t = model.trace(x, 2, stick=True)
+    once = {name: b.clone() for name, b in model.encoder.named_buffers()}
+    torch.testing.assert_close(t.log_qz, t.q.log_prob(t.z))
+    for name, b in model.encoder.named_buffers():
+        assert torch.equal(b, once[name])
+        assert not torch.equal(b, before[name])
+
+
+def test_stick_refuses_an_encoder_with_dropout_while_it_is_trained() -> None:
+    torch.manual_seed(0)
+    model, x = mlp_vae(aevb.Bernoulli(6), aevb.Normal(3)), binary(4, 6)
+    model.encoder = Conditional(nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.5)), aevb.Normal(3))
+    for objective in (aevb.ImportanceWeighted(1, gradient="stl"), aevb.ImportanceWeighted(5, gradient="dreg")):
+        with pytest.raises(RecipeError, match=r"its Dropout would then draw another mask.*Take the gradient 'plain'"):
+            objective(model, x, 0)
+    assert bool(aevb.ImportanceWeighted(5)(model, x, 0)[0].isfinite())
+    t = model.eval().trace(x, 2, stick=True)
+    torch.testing.assert_close(t.log_qz, t.q.log_prob(t.z))
 
 
 def test_stick_is_what_the_trace_holds_constant() -> None:

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.func import functional_call
+from torch.nn.modules.dropout import _DropoutNd
 
+from aevb.errors import RecipeError
 from aevb.models.latents import Latent, log_prob
+from aevb.probability.codes import FSQ, VQ
 from aevb.probability.families import Family
 
 
@@ -54,10 +57,28 @@ def condition(module: nn.Module, *context: Tensor, batch_dims: int) -> Distribut
 def frozen_log_prob(module: nn.Module, z: Latent, *context: Tensor) -> Tensor:
     """log q(z | x) with q's parameters held constant: the gradient flows through z alone (arXiv 1703.09194).
 
-    The density is evaluated inside `functional_call`: a lazily evaluated density would read the live parameters again.
+    The density is evaluated inside `functional_call`: a lazily evaluated density would read the live parameters again. It is
+    a second pass through the encoder, so that buffers are lent as copies: running means learn once from each minibatch.
     """
     constants = {name: p.detach() for name, p in module.named_parameters()}
+    constants |= {name: buffer.clone() for name, buffer in module.named_buffers()}
     return functional_call(_LogProb(module), {f"module.{k}": v for k, v in constants.items()}, (z, *context))  # type: ignore[no-any-return]
+
+
+def refuse_second_pass(*encoder: nn.Module) -> None:
+    """Raise a `RecipeError` for an encoder that a second pass, by `frozen_log_prob`, would give another q(z|x)."""
+    for part in (part for module in encoder for part in module.modules()):
+        if isinstance(part, _DropoutNd) and part.training and part.p > 0:
+            raise RecipeError(
+                "The gradients 'stl' and 'dreg' pass x through the encoder a second time, for log q(z|x), and its "
+                f"{type(part).__name__} would then draw another mask: z would be scored by another posterior than it was "
+                "drawn from. Take the gradient 'plain', or an encoder without dropout."
+            )
+        if isinstance(part, Conditional) and isinstance(part.family, VQ | FSQ):
+            raise RecipeError(
+                "The gradients 'stl' and 'dreg' follow the density log q(z|x) along z, but this posterior (vq, fsq) is a "
+                "single code, with probability one, and has no density. Take the objective elbo."
+            )
 
 
 class _LogProb(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
 from aevb.errors import DataError
-from aevb.models.conditional import condition, frozen_log_prob
+from aevb.models.conditional import condition, frozen_log_prob, refuse_second_pass
 from aevb.models.latents import Latent, Latents, layers
 from aevb.models.trace import Trace
 
@@ -69,6 +69,8 @@ class Ladder(nn.Module):
         return self.trace(x, samples)
 
     def trace(self, x: Tensor, samples: int = 1, *, stick: bool = False, given: Tensor | None = None) -> Trace:
+        if stick:
+            refuse_second_pass(self.up, self.rungs)
         q = self.posterior(x, given)
         z = q.rsample((samples,))
         found = q.at(z)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from aevb.models.conditional import condition, frozen_log_prob
+from aevb.models.conditional import condition, frozen_log_prob, refuse_second_pass
 from aevb.models.latents import Latent, drawn, log_prob
 from aevb.models.trace import Trace
 
@@ -31,6 +31,8 @@ class VAE(nn.Module):
         return self.trace(x, samples)
 
     def trace(self, x: Tensor, samples: int = 1, *, stick: bool = False, given: Tensor | None = None) -> Trace:
+        if stick:
+            refuse_second_pass(self.encoder)
         q, p = self.posterior(x, given), self.prior(*_contexts(given))
         z = drawn(q, samples)  # z = g_φ(ε, x), eq. 4
 
