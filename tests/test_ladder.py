@@ -336,6 +336,7 @@ MISTAKES = {
     "ladder.latents=[3]": r"ladder \(mlp\): as many latents as hidden widths",
     "terms=[{type='mmd'}]": r"terms: they compare codes that are one tensor; a ladder's",
     "objective=monte-carlo-em": r"ladder: not with",
+    "objective=m2": r"ladder: not with the objective m2, as a ladder takes no labels",
     "objective=wake-sleep": r"ladder: not with the objective wake-sleep, as q\(z\|x\) and p\(z\) walk .* Take another",
 }
 

@@ -62,7 +62,9 @@ class Regularized(nn.Module):
             raise ValueError(f"Regularized: terms are added to an ELBO (elbo); {got} takes none. Leave them out.")
         twice = [name for name, count in Counter(term.name for term in terms).items() if count > 1]
         if twice:
-            raise ValueError(f"Regularized: there are several terms {twice[0]!r}, which would be logged under one name.")
+            raise ValueError(
+                f"Regularized: there are several terms {twice[0]!r}, which would be logged under one name. Take one of them."
+            )
         self.bound, self.terms = bound, tuple(terms)
         self.adversaries = tuple(term for term in terms if isinstance(term, Adversary))
         self.learned = nn.ModuleList(term for term in terms if isinstance(term, nn.Module))

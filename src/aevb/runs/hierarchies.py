@@ -81,6 +81,8 @@ def check_hierarchy(name: str, kinds: Mapping[str, Any], gradient: Any, terms: S
             f"chain: not with the posterior {kinds['posterior']}, as what is above a latent says where it is by a normal, "
             "which covers the real line. Take a posterior over the real line, such as normal, or leave out [[chain]]."
         )
+    if name == "ladder" and kinds["objective"] == "m2":
+        raise RecipeError("ladder: not with the objective m2, as a ladder takes no labels. Take another, or a [[chain]].")
     if name == "ladder" and kinds["objective"] == "wake-sleep":
         raise RecipeError(
             "ladder: not with the objective wake-sleep, as q(z|x) and p(z) walk down the same networks, and what is learnt "
