@@ -24,6 +24,7 @@ from aevb.apps.cli import main
 from aevb.data.dataset import Dataset
 from aevb.evaluation.annealing import Annealing, bidirectional, log_marginal_ais
 from aevb.evaluation.generation import generate, posterior_draws
+from aevb.evaluation.quality import authenticity, fidelity, median_distance, mmd, principal_components
 from aevb.evaluation.surgery import surgery
 from aevb.models.vae import VAE
 from aevb.runs.recipe import Recipe, recipe_names
@@ -33,7 +34,7 @@ NETS = ["--set", "encoder.hidden=[16]", "--set", "decoder.hidden=[16]", "--set",
 KEYS = {
     "split", "n", "elbo", "elbo_se", "reconstruction", "kl", "kl_per_dimension", "log_likelihood", "log_likelihood_se",
     "log_likelihood_monte_carlo_se", "importance_samples", "effective_sample_size", "bits_per_dim", "bits_per_dim_se",
-    "active_units", "latent_size", "is_likelihood", "latent", "importance_warning", "clusters",
+    "active_units", "latent_size", "is_likelihood", "latent", "importance_warning", "clusters", "perplexity",
     "reconstruction_se", "kl_se", "kl_per_dimension_se", "effective_sample_size_se",
 }  # fmt: skip
 
@@ -260,6 +261,19 @@ def test_evaluate_takes_the_kl_apart(run: Run, model: VAE, data: Dataset) -> Non
     assert expected.verdict in out
 
 
+def test_fidelity_is_that_of_means_drawn_from_the_prior(run: Run, model: VAE, data: Dataset) -> None:
+    found = strict(good("evaluate", "tiny", "--fidelity", "--json"))["fidelity"]
+    train, test = data.train.frozen()[:], data.test.frozen()[:]
+    features = principal_components(train, 50)
+    real, made = features(test), features(generate(model, len(test)))
+    assert found["n"] == len(test)
+    assert found["recall"] == pytest.approx(float(fidelity(real, made).recall.mean()))
+    assert found["authentic"] == pytest.approx(float(authenticity(features(train), made)[0].mean()))
+    assert found["mmd"] == pytest.approx(mmd(real, made, median_distance(real))[0])
+    assert 0.4 < found["authentic_data"] < 0.75
+    assert "no copies of train data" in good("evaluate", "tiny", "--fidelity")
+
+
 def test_options_of_another_estimator_are_refused(run: Run) -> None:
     assert mistake("evaluate", "tiny", "--chains", 3) == "--chains is of --estimator ais and bdmc, not of is."
     assert "--importance-samples is of --estimator is, not of ais" in mistake(
@@ -451,7 +465,7 @@ MISTAKES: dict[str, tuple[list[Any], str]] = {
     "zipped codes": (["decode", "zipped.npz"], r"zipped\.npz could not be read as a \.npy file of codes"),
     "codes as text": (["encode", "--out", "codes.csv"], r"--out codes\.csv: codes are written as a \.npy file"),
     "unwritable": (["encode", "--out", "wrong.npy/codes.npy"], r"wrong\.npy/codes\.npy could not be written: "),
-    "NaN data": (["train", "nan.npy"], r"nan: 2 values in 2 of 40 rows are NaN .*the first such rows are 3, 7"),
+    "NaN data": (["train", "nan.npy"], r"nan.npy: 2 values in 2 of 40 rows are NaN .*the first such rows are 3, 7"),
     "empty folder": (["train", "nothing"], r"nothing holds no images"),
     "described source": (["data", "digts"], r"there is no data set, file or folder 'digts'"),
 }

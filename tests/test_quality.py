@@ -13,7 +13,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal, kl_dive
 from aevb.errors import DataError, ShapeError
 from aevb.evaluation.continuity import different_pairs, paths
 from aevb.evaluation.latent import prior_gap, silhouette
-from aevb.evaluation.quality import fidelity, median_distance, mixture_density, mmd, principal_components
+from aevb.evaluation.quality import authenticity, fidelity, median_distance, mixture_density, mmd, principal_components
 from aevb.models.priors import StandardNormal
 from aevb.models.vae import VAE
 
@@ -219,3 +219,17 @@ def test_pairs_differ_in_class_and_follow_the_seed() -> None:
     assert not torch.equal(a, different_pairs(labels, 20, seed=1)[0])
     with pytest.raises(DataError, match="at least two classes"):
         different_pairs(torch.zeros(5), 3)
+
+
+def test_authentic_is_what_is_farther_from_a_train_point_than_its_neighbour() -> None:
+    torch.manual_seed(0)
+    train, fresh = torch.randn(500, 20), torch.randn(300, 20)
+    authentic, rows = authenticity(train, fresh)
+    among = torch.cdist(train, train).fill_diagonal_(math.inf)
+    near, of = torch.cdist(fresh, train).min(1)
+    assert torch.equal(rows, of)
+    assert torch.equal(authentic, (near > among.min(1).values[of]).double())
+    copies, of = authenticity(train, train[:300] + 1e-6)
+    assert not copies.any()
+    assert torch.equal(of, torch.arange(300))
+    assert authenticity(train, fresh + 100)[0].all()

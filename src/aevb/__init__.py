@@ -119,6 +119,7 @@ _HOME = {
     "log_marginal": "evaluation.marginal",
     "log_marginal_hmc": "evaluation.reciprocal",
     "log_predictive": "evaluation.predictive",
+    "authenticity": "evaluation.quality",
     "fidelity": "evaluation.quality",
     "mmd": "evaluation.quality",
     "Dataset": "data.dataset",
@@ -149,7 +150,7 @@ if TYPE_CHECKING:
     from aevb.evaluation.gradient_noise import gradient_noise
     from aevb.evaluation.marginal import log_marginal
     from aevb.evaluation.predictive import log_predictive
-    from aevb.evaluation.quality import fidelity, mmd
+    from aevb.evaluation.quality import authenticity, fidelity, mmd
     from aevb.evaluation.reciprocal import log_marginal_hmc
     from aevb.evaluation.surgery import surgery
     from aevb.models.chain import Chain

@@ -198,6 +198,13 @@ def surgery(run: Run, data: Dataset, part: Part, limit: int | None, device: str)
         return judge_surgery(run, data, part, limit=limit, device=device)
 
 
+def fidelity(run: Run, data: Dataset, part: Part, limit: int | None, device: str) -> dict[str, Any]:
+    from aevb.runs.judge import judge_samples
+
+    with show.counting("fidelity ..."):
+        return judge_samples(run, data, part, limit=limit, device=device)
+
+
 def disentanglement(run: Run, data: Dataset, part: Part, limit: int | None, device: str) -> dict[str, Any]:
     from aevb.runs.judge import judge_disentanglement
 
@@ -227,6 +234,11 @@ def show_surgery(result: dict[str, Any]) -> None:
         show.table(f"\nwhere the KL goes, over all {result['n']:,}", ("", "value", ""), show.surgery_rows(result))
     )
     show.out.print(result["verdict"])
+
+
+def show_fidelity(result: dict[str, Any]) -> None:
+    title = f"\n{result['n']:,} samples against as many data, in principal components of train data"
+    show.out.print(show.table(title, ("", "value", ""), show.fidelity_rows(result)))
 
 
 def warn(result: dict[str, Any]) -> None:

@@ -149,6 +149,9 @@ def evaluate(
     surgery: Annotated[
         bool, typer.Option("--surgery", help="Also take the KL apart: what codes say, how far they are from the prior.")
     ] = False,
+    fidelity: Annotated[
+        bool, typer.Option("--fidelity", help="Also how samples resemble data: precision, recall, copies, and more.")
+    ] = False,
     disentanglement: Annotated[
         bool, typer.Option("--disentanglement", help="Also MIG, SAP, DCI and FactorVAE's score, of a run on sprites.")
     ] = False,
@@ -171,6 +174,8 @@ def evaluate(
         result = actions.likelihood(opened, data, split, estimator, place, limit=limit, **path)
     if surgery:
         result["surgery"] = actions.surgery(opened, data, split, limit, place)
+    if fidelity:
+        result["fidelity"] = actions.fidelity(opened, data, split, limit, place)
     if disentanglement:
         result["disentanglement"] = actions.disentanglement(opened, data, split, limit, place)
     if json_:
@@ -181,6 +186,8 @@ def evaluate(
         actions.warn(result)
         if surgery:
             actions.show_surgery(result["surgery"])
+        if fidelity:
+            actions.show_fidelity(result["fidelity"])
         if disentanglement:
             actions.show_disentanglement(result["disentanglement"])
 

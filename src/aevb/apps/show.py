@@ -249,6 +249,21 @@ def surgery_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [row for row in rows if row[1] != "–"]
 
 
+def fidelity_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """As `evaluation_rows`, of `judge_samples`."""
+    names = {
+        "precision": ("precision", "of samples lie among data"),
+        "recall": ("recall", "of data lie among samples"),
+        "density": ("density", "1 where samples lie as data do"),
+        "coverage": ("coverage", "of data have a sample near"),
+        "mmd": ("kernel discrepancy, MMD²", "0 for equal distributions"),
+        "authentic": ("no copies of train data", "of samples"),
+        "authentic_data": ("  the same of data", "for comparison"),
+    }
+    digits = dict.fromkeys(names, 3) | {"mmd": 4}
+    return [(name, pm(e[key], e[f"{key}_se"], digits[key]), unit) for key, (name, unit) in names.items()]
+
+
 def disentanglement_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """As `evaluation_rows`, of `judge_disentanglement`."""
     best = [max(range(len(e["information"])), key=lambda d: e["information"][d][f]) for f in range(len(e["factors"]))]

@@ -81,6 +81,24 @@ def fidelity(data: Tensor, samples: Tensor, k: int = 5) -> Fidelity:
     return Fidelity(*(torch.as_tensor(share, dtype=torch.float64) for share in shares))
 
 
+def authenticity(train: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether samples are more than copies of train data (Alaa et al. 2022, arXiv 2102.08921), (M,), and of which, (M,).
+
+    A sample is authentic, 1, where its nearest train point has another train point that is nearer; else it is 0. Hold
+    it against that of fresh data, such as a test split, which changes with the dimension. Copies have 0.
+
+    Args:
+        train, samples: (N, F) and (M, F).
+
+    Returns:
+        The measure, and the row of each sample's nearest train point, to look at.
+    """
+    _check(train, samples, 2)
+    x, y = _array(train), _array(samples)
+    near, rows = (a[:, 0] for a in NearestNeighbors(n_neighbors=1).fit(x).kneighbors(y))
+    return torch.as_tensor(near > _radii(x, 1)[rows], dtype=torch.float64), torch.as_tensor(rows)
+
+
 def mmd(x: Tensor, y: Tensor, bandwidth: float) -> tuple[float, float]:
     """The squared maximum mean discrepancy of the distributions of x and y, unbiased, and its standard error.
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aevb.data.dataset import Dataset, Split, placed
 from aevb.data.sprites import CATEGORIES, FACTORS, factors_of
@@ -15,7 +15,9 @@ from aevb.evaluation.annealing import Annealing, bidirectional, log_marginal_ais
 from aevb.evaluation.batches import BATCH
 from aevb.evaluation.disentanglement import VOTES, disentanglement
 from aevb.evaluation.evaluate import evaluate, evaluate_bracket, evaluate_likelihood, evaluate_surgery, share_se
+from aevb.evaluation.generation import generate
 from aevb.evaluation.marginal import Progress
+from aevb.evaluation.quality import authenticity, fidelity, median_distance, mmd, principal_components
 from aevb.evaluation.reciprocal import log_marginal_hmc
 from aevb.evaluation.surgery import surgery
 from aevb.objectives.semi_supervised import M2
@@ -23,6 +25,7 @@ from aevb.runs.files import write_json
 from aevb.runs.store import Run
 
 Estimator = Literal["ais", "bdmc", "hmc"]
+MOST = 2000  # samples, and data points, that are held against each other
 REFERENCE = 10_000  # labelled training points that neighbours and probes learn from, at most
 
 
@@ -106,6 +109,31 @@ def judge_surgery(
     """Where the KL of a run's model goes, over a whole split: `surgery`."""
     rows = run.recipe.context().rows(_rows(run, data, part, limit), device)
     return evaluate_surgery(surgery(run.model(device), rows))
+
+
+def judge_samples(
+    run: Run, data: Dataset, part: str = "test", *, limit: int | None = None, device: str = "cpu"
+) -> dict[str, Any]:
+    """How the means of p(x|z), z ~ p(z), resemble a split: `fidelity`, `mmd` and `authenticity`, each with its error.
+
+    In the space of the first 50 principal components of train data; of at most `MOST` points, and as many samples. Beside
+    the authenticity of the samples stands that of the split, which a model that generalises has.
+    """
+    rows, context = _rows(run, data, part, min(limit or MOST, MOST)), run.recipe.context()
+    given = context.each(len(rows)) if context.classes else None
+    samples = generate(run.model(device), len(rows), given=given)
+    train = data.train.frozen().take(MOST)[:]
+    features = principal_components(train, min(50, data.shape.numel(), len(train)))
+    known, real, made = features(train), features(rows[:]), features(samples)
+    found = {**vars(fidelity(real, made)), "authentic": authenticity(known, made)[0]}
+    found["authentic_data"] = authenticity(known, real)[0]
+    means = {k: v for name, each in found.items() for k, v in _mean(name, each).items()}
+    value, error = mmd(real, made, median_distance(real))
+    return {"n": len(rows), **means, "mmd": value, "mmd_se": error}
+
+
+def _mean(name: str, each: Tensor) -> dict[str, float]:
+    return {name: float(each.mean()), f"{name}_se": float(each.std()) / len(each) ** 0.5}
 
 
 def judge_disentanglement(
