@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -99,12 +99,37 @@ def present(name: str, title: str, entries: Sequence[Entry], place: Path, out: P
     table = [line for entry, each in known.items() for line in lines(entry, each)]
     if not known:
         return []
-    write_table(out / "table.csv", table)
+    if table:
+        write_table(out / "table.csv", table)
+    way = [line for entry, each in known.items() for line in passed(entry, each)]
+    write_table(out / "curves.csv", way)
     save(drawn(title, known), out / name)
-    return findings(table)
+    return findings(table) + on_their_way(way)
 
 
-def lines(entry: Entry, each: Iterable[Followed]) -> Iterable[Line]:
+def passed(entry: Entry, each: Iterable[Followed]) -> Iterator[Line]:
+    """The learning curve, from the first mark on: what `on_the_way` found, for each seed."""
+    for seed, followed in zip(SEEDS, each, strict=False):
+        for samples, nll in zip(*followed.column("curve"), strict=True):
+            yield {"model": entry.label, "seed": seed, "samples": int(samples), "nll": round(nll, 2)}
+
+
+def on_their_way(way: Sequence[Line]) -> list[str]:
+    """The order where all were measured last, of the first seed."""
+    first = [line for line in way if line["seed"] == SEEDS[0]]
+    marks = [
+        {line["samples"] for line in first if line["model"] == m} for m in dict.fromkeys(line["model"] for line in first)
+    ]
+    common = set.intersection(*marks)
+    if not common or len(marks) < 2:
+        return []
+    alike = sorted((line for line in first if line["samples"] == max(common)), key=lambda line: float(line["nll"]))
+    order = " < ".join(f"{line['model']} ({line['nll']:.2f})" for line in alike)
+    about = f"-log p(x) of the first {SOME:,} test points by {ON_THE_WAY} importance samples after {max(common):,}"
+    return [f"{about} training samples: {order}."]
+
+
+def lines(entry: Entry, each: Iterable[Followed]) -> Iterator[Line]:
     """A line for every number of training samples at which seeds were measured to the end."""
     rows = [row for followed in each for row in followed.rows if "nll" in row]
     for samples in sorted({row["samples"] for row in rows}):
