@@ -180,9 +180,8 @@ def _reached(line: Line) -> str:
 @styled
 def drawn(title: str, known: Mapping[Entry, Sequence[Followed]]) -> Figure:
     """-log p(x) of 1,000 test points against training samples: a line for each seed; the published values at the right."""
-    caption = (
-        f"Upper bounds by {ON_THE_WAY} importance samples of {SOME:,} test points. Short bars: published, of all test points"
-    )
+    caption = f"Upper bounds by {ON_THE_WAY} importance samples of {SOME:,} test points"
+    caption += "; short bars: published, of all test points" if any(entry.published for entry in known) else ""
     figure = chart(1000, 620, title, caption)
     axes = figure.subplots()
     for k, (entry, each) in enumerate(known.items()):
