@@ -90,6 +90,13 @@ def _set(linear: nn.Linear, weight: Tensor, bias: Tensor) -> None:
 # Fixtures for those who import them
 
 
+def close(estimate: Tensor, expected: Tensor, se: Tensor, limit: float = 4.5) -> None:
+    """Every estimate lies within `limit` standard errors."""
+    z = (estimate - expected) / se
+    assert z.abs().max() < limit, z
+    assert z.abs().max() > 1e-3, "too good: the estimate does not vary"
+
+
 @pytest.fixture(scope="module")
 def truth() -> Oracle:
     return oracle()
