@@ -12,7 +12,7 @@ import torch
 from oracle import Oracle, oracle
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
-from torch.distributions import Distribution, MultivariateNormal
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 import aevb
 from aevb.data.dataset import Split
@@ -24,6 +24,7 @@ from aevb.models.conditional import Conditional
 from aevb.models.priors import Mixture, StandardNormal, VampPrior
 from aevb.models.trace import check_pair, kl_groups
 from aevb.models.vae import VAE
+from aevb.probability.mixtures import normals
 from aevb.runs.files import read_tensors
 from aevb.runs.fit import fit, resume, some_rows
 from aevb.runs.parts import AXES
@@ -92,6 +93,15 @@ def test_a_mixture_by_hand() -> None:
     torch.testing.assert_close(prior().log_prob(z), (share.log()[:, None] + each).logsumexp(0))
     together = (share.log()[:, None] + each).softmax(0)
     torch.testing.assert_close(prior().responsibilities(z), together.T)
+
+
+def test_products_of_matrices_lose_nothing_of_a_narrow_mixture_far_out() -> None:
+    """μ / σ to 10⁵ in float32: the sums that cancel are 10¹⁰ as large as their difference."""
+    torch.manual_seed(0)
+    loc, scale = 100 * torch.randn(6, 3), torch.rand(6, 3) * 0.01 + 0.001
+    z = loc[torch.randint(6, (50,))] + 0.002 * torch.randn(50, 3)
+    exact = Independent(Normal(loc.double(), scale.double()), 1).log_prob(z.double().unsqueeze(-2))
+    torch.testing.assert_close(normals(z, loc, scale), exact.float(), rtol=1e-5, atol=1e-4)
 
 
 def test_a_vamp_prior_is_the_mean_of_the_posteriors_at_its_pseudo_inputs() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, constraints
+from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal, constraints
 
 from aevb.errors import ShapeError
 from aevb.probability.distributions import DiscreteLogistic
@@ -32,10 +32,35 @@ class FiniteMixture(MixtureSameFamily):
         parts = [MixtureSameFamily.sample(self, torch.Size((min(each, n - i),))) for i in range(0, n, each)]
         return torch.cat(parts)[: shape.numel()].reshape(self._extended_shape(shape))  # torch refuses to draw none
 
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self._joint(value).logsumexp(-1)
+
     def responsibilities(self, value: Tensor) -> Tensor:
         """p(m | z) = π_m p_m(z) / p(z), (*, M): how much each component has to do with z (*, *Z)."""
-        each = self.component_distribution.log_prob(value.unsqueeze(-1 - len(self.event_shape)))
-        return (each + self.mixture_distribution.logits).softmax(-1)
+        return self._joint(value).softmax(-1)
+
+    def _joint(self, value: Tensor) -> Tensor:
+        """log π_m p_m(z), (*, M)."""
+        components, event = self.component_distribution, len(self.event_shape)
+        base = getattr(components, "base_dist", None)
+        if isinstance(base, Normal) and event and base.loc.ndim == event + 1:
+            each = normals(value.flatten(-event), base.loc.flatten(1), base.scale.flatten(1))
+        else:
+            each = components.log_prob(value.unsqueeze(-1 - event))
+        return each + self.mixture_distribution.logits
+
+
+def normals(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """log N(z; μ_m, diag σ_m²), (*, M), of z (*, D) under M normals, both parameters (M, D).
+
+    Σ_d (z_d - μ_md)² / σ_md² is multiplied out, which makes it matrix products instead of M·D numbers for each z. In
+    double precision, as the three sums nearly cancel where μ / σ is large.
+    """
+    precise, mu, sigma = z.double(), loc.double(), scale.double()
+    precision = sigma.pow(-2)
+    square = precise.square() @ precision.mT - 2 * (precise @ (mu * precision).mT) + (mu.square() * precision).sum(-1)
+    log_scale = sigma.log().sum(-1) + 0.5 * math.log(2 * math.pi) * loc.shape[-1]
+    return (-0.5 * square - log_scale).to(z.dtype)
 
 
 class PixelMixture(Distribution):

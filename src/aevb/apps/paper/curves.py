@@ -22,7 +22,7 @@ from aevb.errors import RunError, TrainingDiverged
 from aevb.evaluation.elbo import elbo
 from aevb.models.priors import VampPrior
 from aevb.models.vae import VAE
-from aevb.runs.files import alone, read_tensors, write_tensors, write_text
+from aevb.runs.files import alone, read_tensors, write_json, write_tensors, write_text
 from aevb.runs.fit import some_rows
 from aevb.runs.recipe import Recipe
 from aevb.runs.store import machine
@@ -118,7 +118,8 @@ class Followed:
 def follow(curve: Curve, place: Path, samples: int, tell: Tell | None = None) -> Followed:
     """Train a curve to its share of `samples`, from where its folder left it, and measure it at every mark on the way.
 
-    A training that diverges begins again with the step size that the pilot put next.
+    A training that diverges begins again with the step size that the pilot put next. A folder that holds the measurements
+    but no weights, as a repository does, is taken at its word as far as it goes, and trained anew beyond.
 
     Raises:
         RunError: another process is at work on it, or its folder is of another curve.
@@ -127,13 +128,14 @@ def follow(curve: Curve, place: Path, samples: int, tell: Tell | None = None) ->
     folder, budget = place / curve.name, curve.budget(samples)
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
+        known = read(curve, place)
+        if known and known.settings["curve"] != _described(curve):
+            raise RunError(f"{folder} holds another curve: {known.settings['curve']}. Reproduce into another folder.")
+        if known and known.rows and known.rows[-1]["samples"] >= budget:
+            return known
         tensors, notes = _saved(folder)
         settings = notes.get("settings") or _settings(curve)
-        if settings["curve"] != _described(curve):
-            raise RunError(f"{folder} holds another curve: {settings['curve']}. Reproduce into another folder.")
         state = _State(notes.get("rows", []), settings, notes.get("seconds", 0.0))
-        if state.rows and state.rows[-1]["samples"] >= budget:
-            return Followed(state.rows, settings)
         number, left = notes.get("number", 0), len(curve.steps)
         while True:
             try:
@@ -272,10 +274,11 @@ def _has_compiler() -> bool:
 
 
 def _save(folder: Path, learner: Learner, state: _State) -> None:
-    """One file, whole, from which the curve goes on; and its rows as a table for readers."""
+    """One file, whole, from which the curve goes on; and its rows and settings for readers, and for a repository."""
     notes = {"number": learner.number, "rows": state.rows, "seconds": state.seconds, "settings": state.settings}
     write_tensors(folder / "state.safetensors", state_tensors(learner), {"state": json.dumps(notes)})
     write_table(folder / "points.csv", state.rows)
+    write_json(folder / "settings.json", state.settings)
 
 
 def _saved(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -286,9 +289,21 @@ def _saved(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def read(curve: Curve, place: Path) -> Followed | None:
-    """What is on disk of a curve; None if nothing is."""
-    _, notes = _saved(place / curve.name)
-    return Followed(notes["rows"], notes["settings"]) if notes else None
+    """What was measured of a curve and how it was trained, whether or not its weights are there; None if nothing is."""
+    folder = place / curve.name
+    _, notes = _saved(folder)
+    if notes:
+        return Followed(notes["rows"], notes["settings"])
+    if not (folder / "settings.json").is_file():
+        return None
+    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    lines = csv.DictReader((folder / "points.csv").read_text(encoding="utf-8").splitlines())
+    return Followed([{k: float(v) for k, v in line.items() if v} for line in lines], settings)
+
+
+def has_weights(curve: Curve, place: Path) -> bool:
+    """Whether `trained` has a model to give."""
+    return (place / curve.name / "state.safetensors").is_file()
 
 
 def trained(curve: Curve, place: Path) -> Learner:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -14,7 +14,9 @@ from aevb.data.dataset import Split
 from aevb.evaluation.batches import Model
 from aevb.evaluation.elbo import elbo
 from aevb.evaluation.marginal import log_marginal
+from aevb.training.train import Learner
 
+SLACK = ("bound", "log p(x)", "slack", "slack se")
 DECADES = tuple(m * 10**k for k in (5, 6, 7, 8) for m in (1, 3))
 NAMES = {"AEVB": "AEVB", "WS": "wake-sleep"}
 Known = Mapping[str, Mapping[str, Followed]]  # panel → algorithm → curve
@@ -75,26 +77,31 @@ def superfluous(known: Known) -> list[str]:
     return [f"MNIST with 200 latents less MNIST with 20, AEVB, test bound: {difference:+.1f} nats ({short(at)} samples)."]
 
 
-def slack(panel: str, model: Model, splits: Mapping[str, Split]) -> list[dict[str, Any]]:
-    """How far the bound is below log p(x) at the end, on 1,000 points of each split: the encoder's part in a gap."""
-    rows = []
-    for split, points in splits.items():
-        bound, log_px = elbo(model, points.take(1000)).elbo, log_marginal(model, points.take(1000), 500).log_px
+def slack(learner: Learner, train: Split, test: Split) -> Row:
+    """How far the bound is below log p(x), on 1,000 points of each split: the encoder's part in a gap."""
+    model = cast(Model, learner.best_known)
+    row: Row = {}
+    for split, points in (("train", train.take(1000)), ("test", test.take(1000))):
+        bound, log_px = elbo(model, points).elbo, log_marginal(model, points, 500).log_px
         below = log_px - bound
-        values = {
-            "bound": bound.mean(),
-            "log p(x)": log_px.mean(),
-            "slack": below.mean(),
-            "se": below.std() / len(below) ** 0.5,
-        }
-        rows.append({"panel": panel, "split": split, **{name: round(float(v), 2) for name, v in values.items()}})
-    return rows
+        values = (bound.mean(), log_px.mean(), below.mean(), below.std() / len(below) ** 0.5)
+        row |= {f"{split}_{name}": float(v) for name, v in zip(SLACK, values, strict=True)}
+    return row
+
+
+def slacks(panel: str, followed: Followed) -> list[dict[str, Any]]:
+    """What `slack` said where a curve ended, a line for each split."""
+    last = followed.rows[-1]
+    if f"train_{SLACK[0]}" not in last:
+        return []
+    place = ({"panel": panel, "split": split} for split in ("train", "test"))
+    return [{**p, **{name: round(last[f"{p['split']}_{name}"], 2) for name in SLACK}} for p in place]
 
 
 def slackness(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """By panel, train and test."""
     pairs = zip(rows[::2], rows[1::2], strict=True)
-    words = [f"{a['panel']} {a['slack']:.1f} on train, {b['slack']:.1f} ± {b['se']:.1f} on test" for a, b in pairs]
+    words = [f"{a['panel']} {a['slack']:.1f} on train, {b['slack']:.1f} ± {b['slack se']:.1f} on test" for a, b in pairs]
     about = "AEVB at the end, log p(x) by 500 importance samples less the bound, of the first 1,000 points"
     return [f"{about}: {'; '.join(words)} nats."] if words else []
 

@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from torch import Tensor
 
 from aevb.apps import plots
-from aevb.apps.paper.curves import Curve, dataset, read, trained, write_table
+from aevb.apps.paper.curves import Curve, dataset, has_weights, read, trained, write_table
 from aevb.apps.paper.experiment import Experiment
 from aevb.apps.paper.figure2 import frey, mnist
 from aevb.apps.style import GAP, as_tiles, image_grid, save, sheet, stack, styled
@@ -30,8 +30,8 @@ Row = dict[str, str | float]
 
 
 def model_of(curve: Curve, place: Path) -> VAE | None:
-    """The trained model of a curve; None if nothing is on disk."""
-    if read(curve, place) is None:
+    """The trained model of a curve; None if its weights are not on disk."""
+    if not has_weights(curve, place):
         return None
     model = trained(curve, place).best_known
     assert isinstance(model, VAE)

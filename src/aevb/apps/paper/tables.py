@@ -199,13 +199,16 @@ def drawn(title: str, known: Mapping[Entry, Sequence[Followed]]) -> Figure:
     return settle(figure)
 
 
-def stages(batch: int, most: int = 8) -> dict[str, Any]:
-    """The published schedule of IWAE: stage i = 0..7 has 3ⁱ epochs with the step size 10⁻³ · 10^(-i/7)."""
-    ends = [sum(3**j for j in range(i + 1)) * TRAIN // batch for i in range(most - 1)]
-    return {"type": "piecewise", "values": [10 ** (-i / 7) for i in range(most)], "ends": ends}
+STAGES, EPOCHS = 8, 10  # of the schedule below
 
 
-IWAE_EPOCHS = sum(3**i for i in range(8))
+def stages(batch: int) -> dict[str, Any]:
+    """IWAE's published step sizes, 10⁻³ · 10^(-i/7) in stage i = 0..7, for ten epochs each where the paper has 3ⁱ."""
+    ends = [(i + 1) * EPOCHS * TRAIN // batch for i in range(STAGES - 1)]
+    return {"type": "piecewise", "values": [10 ** (-i / 7) for i in range(STAGES)], "ends": ends}
+
+
+IWAE_EPOCHS = sum(3**i for i in range(STAGES))
 IWAE_PAPER = "arXiv 1509.00519"
 RERUN = "a rerun by others, nbip/IWAE on GitHub"
 IWAE_TRAINING = {"training__batch": 20, "training__learning_rate": stages(20)}
@@ -235,8 +238,9 @@ PROTOCOL = (
 IWAE_TABLE = experiment(
     "iwae",
     "Importance weighted auto-encoders (Burda et al. 2015, Table 1)",
-    "Networks, batches of 20 and step sizes as published: stage i = 0, 1, ... has 3ⁱ epochs at 10⁻³ · 10^(-i/7); the budget "
-    "says how much of it is run. PyTorch's initialisation, and Adam with its defaults.",
+    "Networks, batches of 20 and step sizes as published, 10⁻³ · 10^(-i/7) in stage i = 0..7, but ten epochs of each, which "
+    "makes 4·10⁶ samples, where the paper has 3ⁱ epochs; the budget says how much of it is run. PyTorch's initialisation, "
+    "and Adam with its defaults.",
     [
         *(iwae(1, k, nll) for k, nll in ((1, 86.76), (5, 85.54), (50, 84.78))),
         *(iwae(2, k, nll) for k, nll in ((1, 85.33), (5, 83.89), (50, 82.90))),
