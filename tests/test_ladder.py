@@ -75,6 +75,17 @@ with torch.random.fork_rng():
 LOG_PX = EVIDENCE.log_prob(X)
 
 
+def test_annealing_knows_the_evidence() -> None:
+    """From the exact posterior log w is log p(x), as every temperature has one density; else E[p̂] = p(x), E[1/p̂] = 1/p(x)."""
+    model = oracle()
+    annealed = aevb.log_marginal_ais(model, X, 2, aevb.Annealing(5, 2, model.posterior))
+    torch.testing.assert_close(annealed.log_px, LOG_PX)
+    b = aevb.bidirectional(oracle(0.5), 200, 4, aevb.Annealing(40, 4))
+    for ratio in (torch.exp(b.lower.log_px - EVIDENCE.log_prob(b.x)), torch.exp(EVIDENCE.log_prob(b.x) - b.upper.log_px)):
+        close(ratio.mean(), torch.ones(()).double(), ratio.std() / math.sqrt(200))
+        assert float(ratio.std()) < 1
+
+
 def vectors(size: int = 8) -> aevb.Ladder:
     shape = (1, size, size)
     return aevb.vector_ladder(shape, aevb.Bernoulli(shape), (5, 4, 3), (16, 12, 8), nn.Tanh).double()

@@ -36,8 +36,10 @@ from aevb.evaluation.marginal import (
     unconstraining,
 )
 from aevb.evaluation.reciprocal import reciprocal
+from aevb.models.flat import flat, flattened
 from aevb.models.given import Batch, Pair, arguments, conditioned
 from aevb.models.latents import only
+from aevb.models.trace import LatentModel
 from aevb.probability.hmc import HMC, LogDensity, adapted
 from aevb.training.memory import keep_freed_memory
 from aevb.training.randomness import derive
@@ -156,13 +158,14 @@ def bidirectional(
     with inference(model, derive(seed, "bidirectional")) as device:
         y = None if given is None else given.to(device).expand(n, *given.shape[1:])
         one = None if y is None else y[:1]
-        first = only(model.sample_latent(1, one), "bidirectional")
+        first = model.sample_latent(1, one)
+        known = flat(model, first)
         rows = max(1, _memory(memory, device) // model.decode(first, one).event_shape.numel())
         parts = []
         for i in torch.arange(n, device=device).split(max(1, rows // max(chains, PILOT_CHAINS))):
             context = None if y is None else y[i]
-            z = only(model.sample_latent(len(i), context), "bidirectional")
-            parts.append(_bracket(model, z, context, annealing, chains, rows, count))
+            z = only(known.sample_latent(len(i), context), "bidirectional")
+            parts.append(_bracket(known, z, context, annealing, chains, rows, count))
     lower, upper = (joined(side) for side in zip(*((b.lower, b.upper) for b in parts), strict=True))
     return Bracket(lower, upper, torch.cat([b.x for b in parts]))
 
@@ -177,14 +180,15 @@ def temperatures(count: int, steepness: float = 4.0) -> list[float]:
 class Bridge:
     """The path of densities of a batch x (B, *X), or of a `Pair`, over u (K, B, D) ∈ ℝᴰ with z = T(u), T = 1 for real z.
 
+    Of a hierarchy z are the layers side by side.
+
     log f_β(u) = log r(z) + log |det ∂z/∂u| + β (log p(x, z) - log r(z))
     """
 
-    def __init__(self, model: Model, batch: Batch, path: Annealing) -> None:
-        self.model, self.x = conditioned(model, batch)
-        self.path = path
-        only(self.model.encode(self.x), "Annealed importance sampling")
-        self.start = path.start(*arguments(batch)) if path.start else self.model.trace(self.x).p
+    def __init__(self, model: LatentModel, batch: Batch, path: Annealing) -> None:
+        known, self.x = conditioned(model, batch)
+        self.model, self.path = flat(known, known.encode(self.x)), path
+        self.start = flattened(path.start(*arguments(batch)) if path.start else known.trace(self.x).p)
         refuse_point(self.start)
         self.transform = unconstraining(self.start)
         self.shape = self.transform.inverse_shape(self.start.event_shape)
@@ -248,7 +252,7 @@ def _upwards(bridge: Bridge, chains: int, rows: int, count: Callable[[int], None
 
 
 def _bracket(
-    model: Model, z: Tensor, y: Tensor | None, path: Annealing, chains: int, rows: int, count: Callable[[int], None]
+    model: LatentModel, z: Tensor, y: Tensor | None, path: Annealing, chains: int, rows: int, count: Callable[[int], None]
 ) -> Bracket:
     """Both bounds of data made of z (B, *Z), and of contexts y (B, *C) if there are any."""
     x = model.decode(z, y).sample()

@@ -12,6 +12,7 @@ from torch.distributions.transforms import Transform
 
 from aevb.evaluation.batches import Model, conditioned_batches, inference, kept
 from aevb.evaluation.marginal import CPU_MEMORY, Marginal, Proposal, estimated, joined, unconstraining
+from aevb.models.flat import flat
 from aevb.models.given import Given, repeated
 from aevb.models.latents import only
 from aevb.models.trace import LatentModel
@@ -38,10 +39,10 @@ def log_marginal_hmc(
         1 / p(x) = E_p(z|x)[ q(z) / (p(z) p(x|z)) ]   for every density q
         p̂(x) = ( 1/L Σ_l q(z_l) / (p(z_l) p(x|z_l)) )⁻¹,   z_l ~ p(z|x) by HMC
 
-    in coordinates without constraints where z has any. q is a kernel density estimate of 2 L further draws, L of which
-    choose its bandwidth. The first third of a chain's draws and the last do not share a transition with each other. No
-    encoder is asked: a chain begins at one of 1,000 draws of the prior, chosen in proportion to p(x|z), since it would leave
-    a minor mode near its beginning too seldom.
+    in coordinates without constraints where z has any, and the layers of a hierarchy side by side. q is a kernel density
+    estimate of 2 L further draws, L of which choose its bandwidth. The first third of a chain's draws and the last do not
+    share a transition with each other. No encoder is asked: a chain begins at one of 1,000 draws of the prior, chosen in
+    proportion to p(x|z), since it would leave a minor mode near its beginning too seldom.
 
     The estimate of 1/p(x) is unbiased for exact posterior draws; that of log p(x) is too high in expectation. A chain that
     misses a mode overstates p(x), and no number here shows it: compare with `log_marginal`.
@@ -61,8 +62,8 @@ def log_marginal_hmc(
         raise ValueError("log_marginal_hmc: samples ≥ 10 (a density is fitted to them); leapfrogs, thin and burn_in ≥ 1.")
     parts = []
     with inference(model, derive(seed, "reciprocal")) as device:
-        for given, x in conditioned_batches(model, data, POINTS, device):
-            only(given.encode(x), "log_marginal_hmc")
+        first, one = next(conditioned_batches(model, data, 1, device))
+        for given, x in conditioned_batches(flat(model, first.encode(one)), data, POINTS, device):
             u, log_joint = posterior_chain(given, x, 3 * samples, leapfrogs, thin, burn_in)
             fit, tune, u_l = kept(u).split(samples)
             parts.append(estimated([kernel_density(fit, tune, u_l) - kept(log_joint)[-samples:]], samples))
@@ -106,9 +107,7 @@ def posterior_chain(
 
 def coordinates(model: LatentModel, x: Tensor) -> Transform:
     """T: ℝᴰ → the support of p(z). Outside of it the formula of a density may give numbers, which a chain would climb."""
-    t = model.trace(x)
-    only(t.z, "A posterior chain")
-    return unconstraining(t.p)
+    return unconstraining(model.trace(x).p)
 
 
 def beginning(model: LatentModel, x: Tensor, tries: int = 1000) -> Tensor:
@@ -147,6 +146,7 @@ def from_chain(model: Model, draws: int = 50, leapfrogs: int = 4, burn_in: int =
 
     def fitted(x: Tensor, given: Tensor | None = None) -> Distribution:
         known = model if given is None else Given(model, given)
+        only(known.encode(x), "A proposal from a chain")
         u, _ = posterior_chain(known, x, draws, leapfrogs, 1, burn_in)
         normal = MultivariateNormal(u.mean(0), widen * _covariance(u), validate_args=False)
         return TransformedDistribution(normal, coordinates(known, x), validate_args=False)

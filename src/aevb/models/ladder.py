@@ -166,9 +166,13 @@ class Downwards(Distribution):
         return self._pass(lambda _, p: p.mean, self.batch_shape)
 
     def log_prob(self, z: Latents) -> Tensor:  # type: ignore[override]
-        found, lead = self.at(z), self.ladder.lead(z)
-        each = zip(found.p if self.features is None else found.q, z, strict=True)
+        lead, each = self.ladder.lead(z), zip(self.conditionals(z), z, strict=True)
         return sum(p.log_prob(z_l.reshape(-1, *z_l.shape[len(lead) :])).reshape(lead) for p, z_l in each)  # type: ignore[return-value]
+
+    def conditionals(self, z: Latents) -> list[Distribution]:
+        """Of each layer given those above, with the dimensions of z that are no event's as one."""
+        found = self.at(z)
+        return found.p if self.features is None else found.q
 
     def at(self, z: Latents) -> Descent:
         """The pass with these latents."""

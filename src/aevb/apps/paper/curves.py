@@ -57,6 +57,7 @@ class Curve:
         first: training samples at the first mark.
         pilot, score: how the step size is chosen; the bound if None.
         last: what is measured beside it where the budget ends, and nowhere else, since it takes long.
+        start: what of the model begins at the train rows; a `VampPrior` does so anyway.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Curve:
     pilot: int = PILOT
     score: Callable[[Learner, Split], float] | None = None
     last: Measure | None = None
+    start: Callable[[Any, Split], None] | None = None
 
     def budget(self, samples: int) -> int:
         return max(1, round(samples * self.share))
@@ -88,6 +90,8 @@ class Curve:
         model = recipe.model(data.shape, data.train.values.levels)
         if isinstance(model.prior, VampPrior):
             model.prior.start_at(some_rows(self.train(), len(model.prior.u), recipe.training().seed))
+        if self.start:
+            self.start(model, self.train())
         return Learner(model, recipe.objective(model, n), recipe.training(), n)
 
     def data(self) -> Dataset:
