@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Exponential, Independent, MixtureSameFamily, Normal
 
 import aevb
+from aevb.errors import AevbError
 from aevb.evaluation.annealing import Annealing, Bracket, Bridge, bidirectional, log_marginal_ais, temperatures
 from aevb.evaluation.marginal import NoLikelihood, log_marginal
 from aevb.probability.hmc import HMC
@@ -233,6 +234,14 @@ def test_an_autoencoder_has_a_likelihood_from_its_prior_but_not_from_its_point()
     x = model.decode(model.sample_latent(3)).sample().detach()
     assert bool(log_marginal_ais(model, x, 2, SHORT).log_px.isfinite().all())
     with pytest.raises(NoLikelihood):
+        log_marginal_ais(model, x, 2, Annealing(5, 2, model.posterior))
+
+
+def test_a_start_whose_ends_move_is_refused() -> None:
+    model = network(2, 4, aevb.StandardNormal(2), aevb.Uniform(2))
+    x = torch.zeros(3, 4, dtype=DTYPE)
+    assert bool(log_marginal_ais(model, x, 2, SHORT).log_px.isfinite().all())
+    with pytest.raises(AevbError, match=r"ends that move with x.*--start prior"):
         log_marginal_ais(model, x, 2, Annealing(5, 2, model.posterior))
 
 

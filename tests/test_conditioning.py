@@ -26,6 +26,7 @@ from aevb.evaluation.latent import encode
 from aevb.evaluation.marginal import log_marginal
 from aevb.models.conditional import Conditional
 from aevb.models.given import Given, Pair
+from aevb.models.networks import Planes
 from aevb.models.priors import StandardNormal
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import ELBO, Objective
@@ -35,10 +36,11 @@ from aevb.objectives.semi_supervised import M2
 from aevb.objectives.wake_sleep import WakeSleep
 from aevb.probability import families
 from aevb.runs.files import read_tensors
-from aevb.runs.fit import fit, resume
+from aevb.runs.fit import fit, resume, some_rows
 from aevb.runs.judge import judge
 from aevb.runs.recipe import Recipe
 from aevb.training.optimizers import SGD
+from aevb.training.randomness import derive, seeded
 from aevb.training.train import Learner, Training, train
 
 SMALL = ["latent=2", "encoder.hidden=[16]", "decoder.hidden=[16]", "validation.every=300", "training.batch=50"]
@@ -362,6 +364,48 @@ def test_m2_says_what_it_needs() -> None:
         M2(classifier(), 0.5)(enumerable(), X, 0)
     with pytest.raises(ValueError, match="0 < share ≤ 1"):
         M2(classifier(), 0.0)
+    model = enumerable()
+    fitted = Conditional(nn.Linear(4, 12), aevb.OptimalNormal(12))
+    with pytest.raises(ValueError, match=r"fitted to all labels alike.*homoscedastic-normal"):
+        M2.of(VAE(model.prior, model.encoder, fitted), 3, 0.5)
+
+
+def test_pseudo_inputs_of_m2_begin_at_the_labels_that_it_is_told() -> None:
+    """Among 500 there are all digits that are labelled, under their own label; the others' labels are drawn."""
+    digits = load_data("digits", values="dynamic")
+    recipe = Recipe.load("m2").override(["prior={type='vamp', components=1197}", *SMALL])
+    told = hide_labels(digits.train.labels, recipe.context().labels, recipe.source().seed)  # type: ignore[arg-type]
+    rows = recipe.context().rows(digits.train, "cpu", told)
+    u = some_rows(rows, len(told), seed=0)
+    with seeded(derive(0, "pseudo-inputs")):
+        order = torch.randperm(len(told))
+    assert bool((u[:, 64:].sum(1) == 1).all())
+    given, told = u[:, 64:].argmax(1), told[order]
+    assert bool((given == told)[told >= 0].all())
+    hidden = digits.train.labels[order]  # type: ignore[index]
+    agree = float((given == hidden)[told < 0].float().mean())
+    assert abs(agree - 0.1) < 4.5 * math.sqrt(0.09 / int((told < 0).sum()))  # by chance
+
+
+@pytest.mark.parametrize("network", ["conv", "residual"])
+def test_convolutions_read_a_label_as_planes(network: str) -> None:
+    """Beside the image, the same number at every pixel; encoder, pseudo-inputs and decoder take it."""
+    x, y = torch.rand(3, 2, 4, 5), torch.randn(3, 2)
+    c = torch.cat([x.flatten(1), y], 1)
+    torch.testing.assert_close(Planes((2, 4, 5))(c), torch.cat([x, y[:, :, None, None] * torch.ones(3, 2, 4, 5)], 1))
+    changes = [
+        f"encoder={network}",
+        f"decoder={network}",
+        "latent=2",
+        "context.classes=3",
+        "prior={type='vamp', components=4}",
+    ]
+    model = Recipe.load("conditional").override(changes).model((1, 8, 8))
+    image, label = torch.rand(5, 1, 8, 8), one_hot(torch.arange(5) % 3, 3)
+    assert not torch.equal(model.encode(image, label), model.encode(image, label.roll(1, 0)))
+    loss, _ = ELBO()(Given(model, label), image, 0)
+    loss.backward()
+    assert all(p.grad is not None for p in model.parameters())
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])

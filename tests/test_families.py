@@ -129,7 +129,7 @@ def scipy_log_prob(name: str, phi: np.ndarray, x: np.ndarray) -> np.ndarray:
         case "laplace":
             return scipy.stats.laplace.logpdf(x, a, clipped(phi[:, 1]))
         case "student":
-            return scipy.stats.t.logpdf(x, 2 + np.logaddexp(0, phi[:, 2]), a, clipped(phi[:, 1]))
+            return scipy.stats.t.logpdf(x, 2.01 + np.logaddexp(0, phi[:, 2]), a, clipped(phi[:, 1]))
         case "bernoulli":
             return scipy.stats.bernoulli.logpmf(x, scipy.special.expit(a))
         case "continuous":

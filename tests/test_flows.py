@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -18,7 +19,7 @@ from aevb.models.conditional import Conditional
 from aevb.models.priors import FlowPrior, StandardNormal
 from aevb.models.trace import check_pair, kl_groups
 from aevb.models.vae import VAE
-from aevb.probability.flows import IAF, Flow, Planar, Sylvester, planar, planar_inverse, reflected, upper
+from aevb.probability.flows import IAF, LEAST, Flow, Planar, Sylvester, invertible, planar, planar_inverse, reflected, upper
 from aevb.runs.recipe import Recipe
 
 
@@ -135,6 +136,17 @@ def test_reflections_are_orthogonal_and_undone() -> None:
 def test_an_upper_triangle_is_filled_row_by_row() -> None:
     matrix = upper(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([7.0, 8.0, 9.0]))
     assert matrix.tolist() == [[7, 1, 2], [0, 8, 3], [0, 0, 9]]
+
+
+def test_a_planar_flow_never_folds_however_short_its_w() -> None:
+    """w·û > -1 (App. A.1 of 1505.05770), so that its log-determinant is that of a bijection."""
+    short, long = torch.meshgrid(10.0 ** torch.arange(-4, 2), 10.0 ** torch.arange(-2, 5), indexing="ij")
+    w = torch.stack([short, 0.3 * short], -1).double()
+    for sign in (-1, 1):
+        u = sign * torch.stack([long, -long], -1).double()
+        slope = (w * invertible(u, w)).sum(-1)
+        assert bool((slope > -1).all())
+        torch.testing.assert_close(slope, F.softplus((w * u).sum(-1)) - 1 + LEAST, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("f", [Planar(2, flows=3), Sylvester(2, flows=3)], ids=repr)

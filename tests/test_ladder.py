@@ -76,7 +76,7 @@ LOG_PX = EVIDENCE.log_prob(X)
 
 
 def test_annealing_knows_the_evidence() -> None:
-    """From the exact posterior log w is log p(x), as every temperature has one density; else E[p̂] = p(x), E[1/p̂] = 1/p(x)."""
+    """From the exact posterior log w is log p(x), as nothing changes on the way; else E[p̂] = p(x) and E[1/p̂] = 1/p(x)."""
     model = oracle()
     annealed = aevb.log_marginal_ais(model, X, 2, aevb.Annealing(5, 2, model.posterior))
     torch.testing.assert_close(annealed.log_px, LOG_PX)

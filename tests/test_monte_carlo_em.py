@@ -140,6 +140,9 @@ def test_refusals() -> None:
         MonteCarloEM(model, 0)
     with pytest.raises(ValueError, match="over all of"):
         MonteCarloEM(aevb.VAE(aevb.Known(torch.distributions.Exponential, (1.0,), 3), model.encoder, model.decoder), 5)
+    fitted = aevb.Conditional(nn.Linear(3, 6), aevb.OptimalNormal(6))
+    with pytest.raises(ValueError, match=r"each chain would depend on the others.*homoscedastic-normal"):
+        MonteCarloEM(aevb.VAE(model.prior, model.encoder, fitted), 5)
     with pytest.raises(ValueError, match="cannot be compiled"):
         aevb.Learner(model, MonteCarloEM(model, 5), aevb.Training(compile=True), 5)
 

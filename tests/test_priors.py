@@ -339,6 +339,11 @@ def test_a_mixture_of_uniforms_is_refused(prior: str) -> None:
         check_pair(model.posterior(torch.zeros(1, 1, 4, 4)), model.prior())
 
 
+def test_a_heavy_posterior_is_refused_under_a_mixture_of_light_tails() -> None:
+    with pytest.raises(RecipeError, match="posterior Cauchy and a prior Mixture: its tails are too heavy"):
+        check_pair(aevb.Cauchy(2)(torch.zeros(1, 4)), mixture(3, 2)())
+
+
 def test_a_positive_posterior_is_refused_under_a_mixture_over_the_line() -> None:
     with pytest.raises(RecipeError, match="covers positive numbers, but the prior Mixture covers the real line"):
         check_pair(aevb.Gamma(2)(torch.zeros(1, 4)), mixture(3, 2)())
@@ -374,6 +379,7 @@ def test_a_fitted_prior_has_as_many_components_as_there_are_clusters() -> None:
     assert found.chosen == 3
     assert max(found.scores, key=lambda m: found.scores[m]) == 3
     assert found.scores[3] > found.scores[1] + 1
+    assert all(0 < found.errors[m] < 0.2 for m in found.scores)
     assert found.model.encoder is model.encoder
     assert found.model.decoder is model.decoder
     z = model.posterior(x).sample()

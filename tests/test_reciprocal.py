@@ -133,6 +133,24 @@ def test_latents_with_constraints_agree_with_the_closed_form(
     agrees(sampled.log_px, sampled.se, exact)
 
 
+def test_latents_with_a_shape_are_those_side_by_side() -> None:
+    """The same chain, the same density: z of (2, 2) or of 4."""
+
+    def model(shape: tuple[int, ...]) -> aevb.VAE:
+        torch.manual_seed(2)
+        encoder, decoder = nn.Linear(3, 8), nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        q, p = aevb.Normal(shape), aevb.Normal(3, scale=0.7)
+        return aevb.VAE(aevb.StandardNormal(shape), aevb.Conditional(encoder, q), aevb.Conditional(decoder, p)).double()
+
+    x = torch.randn(4, 3, dtype=DTYPE)
+    shaped, plain = (log_marginal_hmc(model(shape), x, 10, burn_in=5) for shape in ((2, 2), (4,)))
+    torch.testing.assert_close(shaped.log_px, plain.log_px)
+    shaped, plain = (
+        log_marginal(m, x, 10, proposal=from_chain(m, draws=8, burn_in=5)) for m in (model((2, 2)), model((4,)))
+    )
+    torch.testing.assert_close(shaped.log_px, plain.log_px)
+
+
 def test_refuses_too_few_draws(curved: tuple[aevb.VAE, Tensor]) -> None:
     with pytest.raises(ValueError, match="samples ≥ 10"):
         log_marginal_hmc(*curved, samples=5)

@@ -403,6 +403,7 @@ REFUSED = [
     ("uniform", "uniform", "Uniform covers the real line, but the prior Beta covers numbers between 0 and 1"),
     ("cauchy", "standard-normal", "infinite .* posterior Cauchy and a prior Normal.*standard-cauchy"),
     ("cauchy", "standard-gumbel", "infinite .* posterior Cauchy and a prior Gumbel"),
+    ("cauchy", "flow", "infinite .* posterior Cauchy and a prior Flow"),
     ("student-t", "standard-gumbel", "infinite .* posterior StudentT and a prior Gumbel"),
     ("logistic", "standard-gumbel", "infinite .* posterior Logistic and a prior Gumbel"),
 ]

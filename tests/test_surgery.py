@@ -185,6 +185,18 @@ def test_a_posterior_without_marginals_has_information_still() -> None:
     assert bool(s.mutual_information.isfinite().all())
 
 
+def test_total_correlation_asks_for_no_prior() -> None:
+    """Under a mixture, whose marginals have no formula, it is what it is under any other prior."""
+    o, turn = oracle(d=2, s=0.4), torch.tensor([[1.0, 0.0], [0.9, 0.6]], dtype=DTYPE)
+    plain = mixing(o, turn)
+    mixed = aevb.VAE(aevb.Mixture(aevb.Normal(2), 3).double(), plain.encoder, plain.decoder)
+    a, b = (surgery(m, o.data(500), draws=200) for m in (plain, mixed))
+    assert a.total_correlation is not None
+    assert b.total_correlation is not None
+    torch.testing.assert_close(a.total_correlation, b.total_correlation)
+    assert b.dimension_kl is None
+
+
 def test_what_is_refused() -> None:
     o = oracle(d=2)
     with pytest.raises(ValueError, match="at least 1"):

@@ -21,7 +21,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
+from aevb.errors import AevbError
 from aevb.evaluation.batches import Model, batches, inference, kept
 from aevb.evaluation.marginal import (
     CPU_MEMORY,
@@ -60,7 +62,7 @@ class Annealing:
         leapfrogs: steps of each HMC path, of which there is one per temperature.
         start: r, x (B, *X), or x and y of pairs, → a distribution of z; the prior if None. From `model.posterior` the way is
             shorter; a mode of p(z|x) that q(z|x) does not know then widens the bracket, which holds nevertheless. Where p(z)
-            has density r must have some: of a uniform q(z|x) the lower bound is loose and the upper one infinite.
+            has density r must have some, so that a uniform q(z|x) is refused.
     """
 
     temperatures: int = 500
@@ -190,6 +192,7 @@ class Bridge:
         self.model, self.path = flat(known, known.encode(self.x)), path
         self.start = flattened(path.start(*arguments(batch)) if path.start else known.trace(self.x).p)
         refuse_point(self.start)
+        _refuse_moving(self.start)
         self.transform = unconstraining(self.start)
         self.shape = self.transform.inverse_shape(self.start.event_shape)
 
@@ -242,6 +245,16 @@ class Bridge:
                 u, _ = HMC(self.density(there), step, self.path.leapfrogs)(u)
             count(total.numel())
         return kept(total)
+
+
+def _refuse_moving(start: Distribution) -> None:
+    """Raise for a start that covers other z for other x, as a uniform q(z|x) does: p(z|x) may lie where it has none."""
+    low = getattr(getattr(start.support, "base_constraint", start.support), "lower_bound", None)
+    if isinstance(low, Tensor):
+        raise AevbError(
+            "Annealing: the start has no density beyond ends that move with x, where p(x, z) has some. Start from the "
+            "prior: start=None, or --start prior."
+        )
 
 
 def _upwards(bridge: Bridge, chains: int, rows: int, count: Callable[[int], None]) -> Marginal:

@@ -36,11 +36,14 @@ class FittedPrior:
         model: the same encoder and decoder under the fitted prior.
         chosen: the number of components of the chosen mixture, or the name of the chosen module's class.
         scores: each candidate's mean log density of the held-out codes, in nats per code.
+        errors: the standard error of each score over these codes. They are the same codes for all candidates, so that
+            differences of scores are less uncertain than scores.
     """
 
     model: VAE
     chosen: int | str
     scores: dict[int | str, float]
+    errors: dict[int | str, float]
 
 
 def fit_prior(
@@ -75,10 +78,12 @@ def fit_prior(
         raise DataError(
             f"{len(z)} codes of {z.shape[1]} numbers are too few for {list(candidates)} components. Encode more."
         )
-    scores = {named(c): score(fitted(c, rest, seed), held) for c in possible}
+    densities = {named(c): log_density(fitted(c, rest, seed), held) for c in possible}
+    scores = {name: float(log_p.mean()) for name, log_p in densities.items()}
+    errors = {name: float(log_p.std()) / len(log_p) ** 0.5 for name, log_p in densities.items()}
     best = max(possible, key=lambda c: scores[named(c)])
     prior = fitted(best, z, seed).to(next(model.parameters()))
-    return FittedPrior(VAE(prior, model.encoder, model.decoder).train(model.training), named(best), scores)
+    return FittedPrior(VAE(prior, model.encoder, model.decoder).train(model.training), named(best), scores, errors)
 
 
 def enough(candidate: Candidate, z: Codes) -> bool:
@@ -115,9 +120,11 @@ class Rescaled(nn.Module):
         return TransformedDistribution(self.prior(*context), back, validate_args=False)
 
 
-def score(prior: nn.Module, z: Codes) -> float:
+def log_density(prior: nn.Module, z: Codes) -> Tensor:
+    """log p(z_n), (N,)."""
     with torch.no_grad():
-        return float(prior().log_prob(torch.from_numpy(z)).mean())
+        log_p: Tensor = prior().log_prob(torch.from_numpy(z))
+    return log_p
 
 
 def most_likely(prior: nn.Module, z: Tensor, seed: int) -> nn.Module:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal, TransformedDistribution
-from torch.distributions.transforms import Transform
+from torch.distributions.transforms import ComposeTransform, ReshapeTransform, Transform
 
 from aevb.evaluation.batches import Model, conditioned_batches, inference, kept
 from aevb.evaluation.marginal import CPU_MEMORY, Marginal, Proposal, estimated, joined, unconstraining
@@ -80,7 +80,7 @@ def posterior_chain(
 ) -> tuple[Tensor, Tensor]:
     """z = T(u) ~ p(z|x) by one HMC chain per data point: u (draws, B, D), and log p(x, T(u)) + log |det ∂T/∂u|, (draws, B).
 
-    T is that of `coordinates`: for z over all of ℝᴰ, u is z itself.
+    T is that of `coordinates`: for vectors z over all of ℝᴰ, u is z itself.
     """
     transform = coordinates(model, x)
 
@@ -107,11 +107,15 @@ def posterior_chain(
 
 def coordinates(model: LatentModel, x: Tensor) -> Transform:
     """T: ℝᴰ → the support of p(z). Outside of it the formula of a density may give numbers, which a chain would climb."""
-    return unconstraining(model.trace(x).p)
+    p = model.trace(x).p
+    transform = unconstraining(p)
+    shape = transform.inverse_shape(p.event_shape)
+    flat_shape = torch.Size((shape.numel(),))
+    return transform if shape == flat_shape else ComposeTransform([ReshapeTransform(flat_shape, shape), transform])
 
 
 def beginning(model: LatentModel, x: Tensor, tries: int = 1000) -> Tensor:
-    """Roughly z ~ p(z|x), (B, D): for each data point one of `tries` draws of the prior, in proportion to p(x|z).
+    """Roughly z ~ p(z|x), (B, *Z): for each data point one of `tries` draws of the prior, in proportion to p(x|z).
 
     The draws are the same for all data points, unless these have contexts, of which each may have a prior of its own.
     """
@@ -121,7 +125,7 @@ def beginning(model: LatentModel, x: Tensor, tries: int = 1000) -> Tensor:
     chunks = z.split(max(1, CPU_MEMORY // x.numel()))
     log_px = torch.cat([model.decode(chunk).log_prob(x) for chunk in chunks])  # (tries, B)
     chosen = torch.distributions.Categorical(logits=log_px.T, validate_args=False).sample()
-    begun: Tensor = z.expand(tries, len(x), z.shape[-1])[chosen, torch.arange(len(x), device=x.device)]
+    begun: Tensor = z.expand(tries, len(x), *z.shape[2:])[chosen, torch.arange(len(x), device=x.device)]
     return begun
 
 

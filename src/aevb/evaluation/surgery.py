@@ -110,9 +110,8 @@ def surgery(model: Model, data: Indexable, *, draws: int = 10_000, seed: int = 0
         z, own = _draws(model, data, min(draws, len(data)), device)
         joint, single = aggregate(model, data, z, memory)
         log_p, alone = kept(p.log_prob(z)), marginals(p)
-    total = by_dimension = None
-    if single is not None and alone is not None:
-        total, by_dimension = joint - single.sum(1), single - kept(alone.log_prob(z).flatten(1))
+    total = None if single is None else joint - single.sum(1)
+    by_dimension = None if single is None or alone is None else single - kept(alone.log_prob(z).flatten(1))
     return Surgery(elbo(model, data, seed=seed), own - joint, joint - log_p, total, by_dimension)
 
 

@@ -125,6 +125,22 @@ class ConvDecoder(nn.Module):
         return out
 
 
+class Planes(nn.Module):
+    """An image with a context beside it, flat (N, C H W + Y), as the image that a convolution reads, (N, C + Y, H, W).
+
+    Each number of the context is a plane of its own, the same at every pixel.
+    """
+
+    def __init__(self, image: Shape) -> None:
+        super().__init__()
+        self.image = image_shape(image)
+
+    def forward(self, c: Tensor) -> Tensor:
+        x, y = c.split([self.image.numel(), c.shape[1] - self.image.numel()], 1)
+        planes = y[:, :, None, None].expand(-1, -1, *self.image[1:])
+        return torch.cat([x.unflatten(1, tuple(self.image)), planes], 1)
+
+
 def image_shape(shape: Shape) -> torch.Size:
     size = as_shape(shape)
     if len(size) != 3:

@@ -28,6 +28,7 @@ from aevb.errors import DataError, RecipeError, ShapeError
 from aevb.models.latents import Latent, log_prob
 from aevb.probability.codes import CODEBOOK, GRID
 from aevb.probability.distributions import Delta, Logistic, Uniform
+from aevb.probability.flows import Flow
 from aevb.probability.joint import Joint
 from aevb.probability.mixtures import FiniteMixture
 
@@ -177,7 +178,7 @@ MATCHING = {  # what a latent covers, and the priors on it that a recipe can nam
     GRID: "uniform-codes",
 }
 TOO_HEAVY: dict[type[Distribution], tuple[type[Distribution], ...]] = {  # posterior: priors p with E_q[-log p(z)] = ∞
-    Cauchy: (Normal, Laplace, Logistic, Gumbel),
+    Cauchy: (Normal, Laplace, Logistic, Gumbel, Flow),  # a flow's own base is normal
     StudentT: (Gumbel,),
     Laplace: (Gumbel,),  # and likewise Logistic: ∞ where the scale is 1 or more, as E[e⁻ᶻ] is
     Logistic: (Gumbel,),
@@ -203,7 +204,7 @@ def check_pair(q: Distribution, p: Distribution) -> None:
         raise RecipeError(
             f"A mixture of {_name(kind).lower()}s has no density between them: KL(q ‖ p) = ∞. Choose another prior."
         )
-    base, heavy = getattr(p, "base_dist", p), TOO_HEAVY.items()
+    base, heavy = getattr(p, "base_dist", p) if kind is None else kind, TOO_HEAVY.items()
     if any(isinstance(getattr(q, "base_dist", q), kind) and isinstance(base, light) for kind, light in heavy):
         raise RecipeError(
             f"KL(q ‖ p) is infinite (or is at some scales) for a posterior {_name(q)} and a prior {_name(p)}: its"

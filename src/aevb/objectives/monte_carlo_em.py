@@ -11,6 +11,7 @@ from aevb.models.vae import VAE
 from aevb.objectives.bounds import Info
 from aevb.objectives.schedules import Step
 from aevb.probability.hmc import HMC, adapted
+from aevb.probability.scales import OptimalNormal
 
 FIRST_STEP = 0.1  # ε of every chain before it has adapted
 RATE = 0.1  # of adaptation: a chain that always accepts lengthens its ε by 1 % per transition
@@ -48,6 +49,11 @@ class MonteCarloEM(nn.Module):
         if min(n, updates, leapfrogs) < 1 or not 0 < target < 1:
             got = f"{n}, {updates}, {leapfrogs} and {target}"
             raise ValueError(f"MonteCarloEM: n, updates and leapfrogs ≥ 1, and a target between 0 and 1; got {got}.")
+        if isinstance(getattr(model.decoder, "family", None), OptimalNormal):
+            raise ValueError(
+                "MonteCarloEM: the σ of optimal-normal is fitted to all data points of a minibatch, so that each chain "
+                "would depend on the others. Take the likelihood homoscedastic-normal."
+            )
         z = only(model.sample_latent(n), "MonteCarloEM")
         if covered(model.prior()) != "the real line" or z.ndim != 2:
             raise ValueError(

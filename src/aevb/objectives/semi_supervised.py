@@ -17,6 +17,7 @@ from aevb.models.trace import LatentModel
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import Info
 from aevb.objectives.schedules import Step
+from aevb.probability.scales import OptimalNormal
 
 
 class M2(nn.Module):
@@ -60,8 +61,13 @@ class M2(nn.Module):
         activation: type[nn.Module] = nn.Softplus,
     ) -> M2:
         """With an `MLP` as classifier, into `context` classes, of the data of a model whose decoder is a `Conditional`."""
-        shape = cast(Conditional, model.decoder).family.shape
-        return cls(MLP(shape, context, hidden, activation), share, alpha, samples)
+        family = cast(Conditional, model.decoder).family
+        if isinstance(family, OptimalNormal):
+            raise ValueError(
+                "M2: the σ of optimal-normal would be fitted to all labels alike, however unlikely. Take the likelihood "
+                "homoscedastic-normal."
+            )
+        return cls(MLP(family.shape, context, hidden, activation), share, alpha, samples)
 
     def forward(self, model: LatentModel, x: Tensor, step: Step) -> tuple[Tensor, Info]:
         if not isinstance(model, Given):

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal
+from torch.distributions import Distribution, Independent, LowRankMultivariateNormal, MultivariateNormal
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
@@ -21,7 +21,7 @@ from aevb.models.vae import VAE
 from aevb.objectives.bounds import ELBO, Info
 from aevb.objectives.schedules import Schedule, Step, value
 from aevb.probability.codes import Quantized
-from aevb.probability.flows import Reflected
+from aevb.probability.flows import Flow, Reflected
 
 LEAST = 2  # data points in a minibatch whose codes are compared with each other
 
@@ -122,7 +122,7 @@ class TotalCorrelation:
     def log_aggregate(self, t: Trace) -> tuple[Tensor, Tensor]:
         """log q̂(z), (K, B), and log q̂(z_d), (K, B, D), at the trace's own z."""
         z = only(t.z, "TotalCorrelation")
-        if not isinstance(t.q, Independent):
+        if not isinstance(t.q, Independent) or _single_code(t.q):
             raise ValueError("TotalCorrelation: needs a posterior whose latents are independent given x, such as normal.")
         each = t.q.base_dist.log_prob(z.unsqueeze(2)).flatten(3)  # (K, B, B, D), log q(z_kbd | x_j) at [k, b, j, d]
         log_weights = self.log_weights(each.shape[2], each)
@@ -145,7 +145,7 @@ class DIP:
         Σ_{i≠j} C_ij² + diagonal · Σ_i (C_ii - 1)²,   C = Cov_x[E_q z]  (DIP-VAE-I),  or plus E_x[Cov_q z]  (DIP-VAE-II)
 
     with both moments over the minibatch (1/B, not 1/(B - 1)), so that a batch twice over counts the same. E_q z is the mean
-    of q(z|x), not a draw.
+    of q(z|x), not a draw; flows, whose mean has no formula, are refused, as are single codes, which have no derivative.
 
     Args:
         weight: the paper's λ_od, a number or a schedule.
@@ -167,6 +167,8 @@ class DIP:
     def covariance(self, t: Trace) -> Tensor:
         """C, (D, D)."""
         only(t.z, "DIP")
+        if isinstance(t.q, Flow) or _single_code(t.q):
+            raise ValueError("DIP: needs a posterior whose mean is known and has a derivative, such as normal.")
         means = _batch(t.q.mean.flatten(1), "DIP")
         centred = means - means.mean(0)
         c = centred.T @ centred / len(means)
@@ -181,7 +183,14 @@ def _mean_covariance(t: Trace) -> Tensor:
     """E_x[Cov_q z], (D, D)."""
     if isinstance(t.q, MultivariateNormal | LowRankMultivariateNormal | Reflected):
         return t.q.covariance_matrix.mean(0)
-    return torch.diag(t.q.variance.flatten(1).mean(0))
+    if isinstance(t.q, Independent) and not t.q.base_dist.event_shape:
+        return torch.diag(t.q.variance.flatten(1).mean(0))
+    raise ValueError("DIP: kind 'II' needs a posterior whose covariance is known, such as normal. Take kind 'I'.")
+
+
+def _single_code(q: Distribution) -> bool:
+    """Whether z is one code, with probability one, whose density has no derivative (vq, fsq)."""
+    return isinstance(getattr(q, "base_dist", q), Quantized)
 
 
 class MMD:

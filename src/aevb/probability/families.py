@@ -236,12 +236,12 @@ class Laplace(Factorized):
 
 
 class StudentT(Factorized):
-    """Student's t: φ = (μ, log s, κ) with ν = 2 + softplus(κ) degrees of freedom, so that the variance exists."""
+    """Student's t: φ = (μ, log s, κ) with ν = 2.01 + softplus(κ) degrees of freedom, so that the variance exists."""
 
     parameters = 3
 
     def elements(self, *parts: Tensor) -> Distribution:
-        df = 2 + torch.nn.functional.softplus(parts[2])
+        df = 2.01 + torch.nn.functional.softplus(parts[2])
         return torch.distributions.StudentT(df, parts[0], scale_from_log(parts[1]), validate_args=False)
 
 

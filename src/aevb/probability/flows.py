@@ -22,6 +22,7 @@ from aevb.probability.families import Family, Shape, check_size, scale_from_log_
 
 Bend = Callable[[Tensor], tuple[Tensor, Tensor]]  # x (*, D) → y (*, D) and log |det ∂y/∂x| (*)
 STEEPEST = 0.999  # of a Sylvester flow's diagonals: at 1 it could fold
+SHORTEST = 1e-10  # |w|², of which one divides; a shorter w folds only for |u| beyond 10⁵
 LEAST = torch.finfo(torch.float32).eps ** 0.5  # in any precision, so that a planar flow is one function in all of them
 HALVINGS = 60  # of the interval in which an inverse is sought: down to the last digit of float64
 
@@ -114,7 +115,7 @@ def invertible(u: Tensor, w: Tensor) -> Tensor:
     """û = u + (m(w·u) - w·u) w / |w|², m(s) = -1 + softplus(s): w·û > -1, without which a planar flow folds (App. A.1)."""
     s = (w * u).sum(-1, keepdim=True)
     lift = F.softplus(s) - 1 + LEAST - s
-    lifted: Tensor = u + lift * w / (w.square().sum(-1, keepdim=True) + LEAST)
+    lifted: Tensor = u + lift * w / w.square().sum(-1, keepdim=True).clamp(min=SHORTEST)
     return lifted
 
 

@@ -68,6 +68,8 @@ class OptimalNormal(AroundMean):
     square also goes into a running mean. In evaluation σ is that mean and nothing else, so that what is then reported
     is the likelihood of one model.
 
+    Monte Carlo EM and M2 refuse it: it would tie chains to each other, and weigh all labels alike.
+
     Args:
         shape: event shape.
         link: a function applied to μ, such as `torch.sigmoid`.

@@ -84,7 +84,7 @@ FAMILIES: Mapping[str, Equation] = {
     "discretized-logistic": "Π_d F_d({v}_d + h/2) - F_d({v}_d - h/2),  F_d(a) = sigmoid((a - μ_d)/s_d), (μ, log s) = {net},"
     " levels h apart",
     "laplace": _of("Laplace", "μ_d, b_d", "(μ, log b)"),
-    "student-t": _of("StudentT", "μ_d, s_d, ν_d", "(μ, log s, κ)", ", ν = 2 + softplus(κ)"),
+    "student-t": _of("StudentT", "μ_d, s_d, ν_d", "(μ, log s, κ)", ", ν = 2.01 + softplus(κ)"),
     "delta": "δ({v} - {net}), a point",
     "logistic": _of("Logistic", "μ_d, s_d", "(μ, log s)"),
     "gumbel": _of("Gumbel", "μ_d, β_d", "(μ, log β)"),

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from aevb.data.dataset import Dataset
+from aevb.data.labels import one_hot
 from aevb.errors import AevbWarning, RecipeError, RunError, TrainingDiverged
 from aevb.evaluation.batches import inference
 from aevb.evaluation.elbo import elbo
@@ -177,7 +178,8 @@ class _Fitting:
         recipe.judging()  # a mistake there is told now, and not after the training
         model = recipe.model(data.shape, data.train.values.levels).to(device)
         if isinstance(model.prior, VampPrior):
-            rows = recipe.context().rows(data.train, "cpu")
+            context = recipe.context()
+            rows = context.rows(data.train, "cpu", context.told(data.train, recipe.source().seed))
             model.prior.start_at(some_rows(rows, len(model.prior.u), training.seed))
         objective = recipe.objective(model, len(data.train))
         learner = told("training", lambda: Learner(model, objective, training, len(data.train)))
@@ -204,7 +206,7 @@ class _Fitting:
             t = given.trace(x)
             check_pair(t.q, t.p)
         if not t.q.has_rsample:
-            self.refuse_unfit_codes(given, x)
+            told("objective", lambda: self.refuse_unfit_codes(given, x))
         self.refuse_unfit_objective()
 
     def refuse_unfit_codes(self, given: LatentModel, x: Tensor) -> None:
@@ -398,9 +400,15 @@ class _Fitting:
 
 
 def some_rows(data: Indexable, n: int, seed: int) -> Tensor:
-    """n different rows of the data, or all of them as often as it takes; of pairs, with their contexts beside them."""
+    """n different rows of the data, or all of them as often as it takes; of pairs, with their contexts beside them.
+
+    Where a label is unknown, the context all zeros, one is drawn: no training sees an x under none.
+    """
     with seeded(derive(seed, "pseudo-inputs")):
         x, *contexts = arguments(data[torch.randperm(len(data))[torch.arange(n) % len(data)]])
+        for y in contexts:
+            unknown = ~y.flatten(1).any(1)
+            y[unknown] = one_hot(torch.randint(y[0].numel(), (int(unknown.sum()),)), y[0].numel()).view_as(y[unknown])
     return concatenate((x, *contexts), 1) if contexts else x
 
 

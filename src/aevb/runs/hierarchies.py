@@ -70,6 +70,13 @@ def chained(
     return Chain(*up), Chain.prior(*down, prior)
 
 
+UNLAYERED = {  # part: its kind that no hierarchy takes, and why
+    "prior": ("vamp", "as q(z_L|u) of a pseudo-input u, with the layers below summed out, has no density in closed form"),
+    "posterior": ("delta", "as a point has no density, of which each layer's KL is made"),
+    "objective": ("monte-carlo-em", "whose chains move latents that are one vector"),
+}
+
+
 def check_hierarchy(name: str, kinds: Mapping[str, Any], gradient: Any, terms: Sequence[Any]) -> None:
     """Refuse parts that no hierarchy can take: `name` is chain or ladder, `kinds` are the types of the other tables.
 
@@ -88,10 +95,9 @@ def check_hierarchy(name: str, kinds: Mapping[str, Any], gradient: Any, terms: S
             "ladder: not with the objective wake-sleep, as q(z|x) and p(z) walk down the same networks, and what is learnt "
             "of q in dreams would move p. Take another objective, or a [[chain]]."
         )
-    if kinds["prior"] == "vamp" or kinds["posterior"] == "delta" or kinds["objective"] == "monte-carlo-em":
-        raise RecipeError(
-            f"{name}: not with the prior vamp, the posterior delta or the objective monte-carlo-em. Take another."
-        )
+    for part, (kind, reason) in UNLAYERED.items():
+        if kinds[part] == kind:
+            raise RecipeError(f"{name}: not with the {part} {kind}, {reason}. Take another.")
     if gradient == "dreg":
         raise RecipeError(
             f"objective (importance-weighted): 'dreg' is biased where z is a hierarchy. Take 'plain', or no {name}."

@@ -19,6 +19,7 @@ from aevb.data.labels import Pairs, hide_labels, one_hot
 from aevb.errors import DataError, RecipeError, suggest
 from aevb.models.conditional import Conditional
 from aevb.models.ladder import Ladder
+from aevb.models.networks import Planes
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import Objective
 from aevb.objectives.schedules import Schedule, arrival
@@ -46,6 +47,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+CONVOLUTIONS = ("conv", "residual")  # encoders that read images
 MANY = 5  # layers of latents, which no longer are told one by one
 
 
@@ -317,7 +319,7 @@ class Recipe:
         with seeded(derive(self.training().seed, "initialization")):
             posterior = build("posterior", s["posterior"], shape=latent)
             likelihood = build("likelihood", s["likelihood"], shape=event, **pixel)
-            encoder: nn.Module = Conditional(build("encoder", s["encoder"], inputs=seen, outputs=posterior.size), posterior)
+            encoder: nn.Module = Conditional(_encoding(s["encoder"], event, classes, posterior.size), posterior)
             decoder = build("decoder", s["decoder"], inputs=code, outputs=likelihood.size, image=event)
             shared = isinstance(posterior, nn.Module) or top != latent
             alike = Normal(top) if shared else posterior  # no prior shares a family's weights
@@ -333,6 +335,15 @@ class Recipe:
 def _beside(shape: torch.Size, classes: int) -> torch.Size:
     """The event shape of a network's input, with a one-hot label beside it where there are classes."""
     return torch.Size((shape.numel() + classes,)) if classes else shape
+
+
+def _encoding(table: Mapping[str, Any], event: torch.Size, classes: int, outputs: int) -> nn.Module:
+    """The encoder's network; one of convolutions reads a label as planes beside those of the image."""
+    if classes and _type(table) in CONVOLUTIONS and len(event) == 3:
+        stacked = torch.Size((event[0] + classes, *event[1:]))
+        return nn.Sequential(Planes(event), build("encoder", table, inputs=stacked, outputs=outputs))
+    network: nn.Module = build("encoder", table, inputs=_beside(event, classes), outputs=outputs)
+    return network
 
 
 def _type(table: Any, key: str = "type") -> Any:
