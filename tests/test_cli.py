@@ -23,6 +23,7 @@ from aevb.apps import actions
 from aevb.apps.cli import main
 from aevb.data.dataset import Dataset
 from aevb.evaluation.annealing import Annealing, bidirectional, log_marginal_ais
+from aevb.evaluation.ex_post import fit_prior
 from aevb.evaluation.generation import generate, posterior_draws
 from aevb.evaluation.quality import authenticity, fidelity, median_distance, mmd, principal_components
 from aevb.evaluation.surgery import surgery
@@ -328,6 +329,13 @@ def test_sample_is_generate(model: VAE, tmp_path: Path) -> None:
     assert np.array_equal(mean, generate(model, 7, seed=5).numpy())
     assert np.array_equal(draw, generate(model, 7, seed=5, draw=True).numpy())
     assert np.allclose(draw * 16, np.round(draw * 16))  # on the grid of 17 grey levels
+
+
+def test_sample_from_a_prior_that_is_fitted_to_the_codes(model: VAE, data: Dataset, tmp_path: Path) -> None:
+    good("sample", "-n", 7, "--seed", 5, "--ex-post", "--out", tmp_path / "fitted.npy")
+    fitted = fit_prior(model, data.train.frozen())
+    assert np.array_equal(np.load(tmp_path / "fitted.npy"), generate(fitted.model, 7, seed=5).numpy())
+    assert not np.array_equal(np.load(tmp_path / "fitted.npy"), generate(model, 7, seed=5).numpy())
 
 
 @pytest.mark.parametrize(

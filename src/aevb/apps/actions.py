@@ -277,6 +277,19 @@ def within(indices: list[int], rows: Split, part: str) -> None:
         raise DataError(f"There is no row {beyond[0]} in the {part} split: it has rows 0 to {len(rows) - 1}.")
 
 
+def ex_post(run: Run, data_dir: Path | None) -> Model:
+    """The run's model under a mixture of normals fitted to the codes of its train split; it says by which scores."""
+    from aevb.evaluation.ex_post import fit_prior
+
+    rows = rows_of(run, "train", data_dir)
+    model: Any = run.model()
+    found = fit_prior(model, run.recipe.context().rows(rows, "cpu"))
+    rows_told = [(f"{name}", show.pm(found.scores[name], found.errors[name])) for name in found.scores]
+    title = f"log density of held-out codes, nats; {found.chosen} normals are taken"
+    show.err.print(show.table(title, ("normals", ""), rows_told))
+    return found.model
+
+
 def clusters(run: Run, model: Model, rows: Indexable) -> Tensor:
     """p(m | z) of each row under each component of the prior, (N, M)."""
     from aevb.evaluation.latent import component_shares

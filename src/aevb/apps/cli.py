@@ -192,7 +192,9 @@ def evaluate(
             actions.show_disentanglement(result["disentanglement"])
 
 
-@app.command(epilog=examples("aevb sample", "aevb sample -n 1000 --out new.npy", "aevb sample --given 3"))
+@app.command(
+    epilog=examples("aevb sample", "aevb sample -n 1000 --out new.npy", "aevb sample --given 3", "aevb sample --ex-post")
+)
 def sample(
     run: RunArg = None,
     n: Count = 100,
@@ -200,20 +202,20 @@ def sample(
     seed: Seed = 0,
     draw: bool = False,
     given: GivenOption = None,
+    ex_post: Annotated[
+        bool, typer.Option("--ex-post", help="From a mixture of normals fitted to the codes of the train split instead.")
+    ] = False,
+    data_dir: DataDir = None,
 ) -> None:
     """Generate: z ~ p(z), then the mean of p(x|z) (or a draw from it, with --draw). A .npy for --out keeps the numbers."""
     from aevb.apps import plots
     from aevb.evaluation.generation import generate
 
     opened = actions.open_run(run)
-    x = generate(opened.model(), n, seed=seed, draw=draw, given=actions.contexts(opened, given, n))
-    actions.deliver(
-        opened,
-        out,
-        "samples",
-        x,
-        lambda: plots.decoded(x, columns=max(1, round(n**0.5)), title=f"{n} samples from the prior"),
-    )
+    model = actions.ex_post(opened, data_dir) if ex_post else opened.model()
+    x = generate(model, n, seed=seed, draw=draw, given=actions.contexts(opened, given, n))
+    title = f"{n} samples from the {'prior fitted to the codes' if ex_post else 'prior'}"
+    actions.deliver(opened, out, "samples", x, lambda: plots.decoded(x, columns=max(1, round(n**0.5)), title=title))
 
 
 @app.command(epilog=examples("aevb reconstruct", "aevb reconstruct --split train -n 20"))
