@@ -149,6 +149,9 @@ def _panel(axes: Axes, panel: str, pair: Mapping[str, Followed]) -> None:
     axes.set_xlim(1e4 if panel.startswith("Frey") else 3e4, 2e8)
     low, high = (-170, -90) if panel.startswith("MNIST") else (0, 1600)
     axes.set_ylim(low, max([high, *(1.02 * y for y in seen)]) if high > 0 else high)
+    ends = {a: f.rows[-1]["test"] for a, f in pair.items() if f.rows[-1]["test"] < low}
+    below = [f"{NAMES[a]} ends below, at {end:.0f}" for a, end in ends.items()]
+    axes.text(0.98, 0.03, "\n".join(below), transform=axes.transAxes, fontsize=7, ha="right", color=GREY)
 
 
 FIGURE2 = Experiment(
