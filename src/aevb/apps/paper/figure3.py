@@ -228,7 +228,8 @@ def draw(known: Known) -> Figure:
         axes = figure.add_subplot(1, len(known), i + 1)
         _panel(axes, panel, known[panel])
         axes.set_ylabel("" if i else "nats per data point")
-    figure.axes[0].legend(loc="upper left", fontsize=7.5)
+    lines = {label: line for axes in figure.axes for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=len(lines) // 2, fontsize=7.5)
     return settle(figure)
 
 
