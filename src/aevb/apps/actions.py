@@ -237,7 +237,7 @@ def show_surgery(result: dict[str, Any]) -> None:
 
 
 def show_fidelity(result: dict[str, Any]) -> None:
-    title = f"\n{result['n']:,} samples against as many data, in principal components of train data"
+    title = f"\n{result['n']:,} decoded means against as many data, in principal components of train data"
     show.out.print(show.table(title, ("", "value", ""), show.fidelity_rows(result)))
 
 
@@ -311,7 +311,7 @@ def read_codes(path: Path, run: Run) -> Tensor:
     except FileNotFoundError as error:
         raise DataError(f"There is no file {path}.") from error
     except (OSError, ValueError, TypeError, EOFError) as error:
-        raise DataError(f"{path} could not be read as a .npy file of codes: {error}") from error
+        raise DataError(f"{path} is no .npy file of numbers, such as `aevb encode` writes.") from error
     latent = run.recipe.code_shape(run.meta["shape"])
     if tuple(codes.shape[1:]) != latent or not len(codes):
         wanted = ", ".join(map(str, ("N", *latent)))

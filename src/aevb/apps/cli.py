@@ -200,7 +200,7 @@ def sample(
     n: Count = 100,
     out: Out = None,
     seed: Seed = 0,
-    draw: bool = False,
+    draw: Annotated[bool, typer.Option("--draw", help="A draw from p(x|z) instead of its mean.")] = False,
     given: GivenOption = None,
     ex_post: Annotated[
         bool, typer.Option("--ex-post", help="From a mixture of normals fitted to the codes of the train split instead.")
@@ -215,6 +215,7 @@ def sample(
     model = actions.ex_post(opened, data_dir) if ex_post else opened.model()
     x = generate(model, n, seed=seed, draw=draw, given=actions.contexts(opened, given, n))
     title = f"{n} samples from the {'prior fitted to the codes' if ex_post else 'prior'}"
+    title += f", given {given}" if given is not None else ""
     actions.deliver(opened, out, "samples", x, lambda: plots.decoded(x, columns=max(1, round(n**0.5)), title=title))
 
 
@@ -293,7 +294,8 @@ def decode(
         one = model.sample_latent(1, None if y is None else y[:1])
         x = model.decode(apart(z.flatten(1), one), y).mean
     shown = x[:100]
-    actions.deliver(opened, out, "decoded", x, lambda: plots.decoded(shown, columns=10, title=f"decoded from {codes.name}"))
+    title = f"decoded from {codes.name}" + (f": the first {len(shown)} of {len(x):,}" if len(shown) < len(x) else "")
+    actions.deliver(opened, out, "decoded", x, lambda: plots.decoded(shown, columns=10, title=title))
 
 
 @app.command(epilog=examples("aevb interpolate", "aevb interpolate --pair 3 14 --steps 15"))

@@ -65,7 +65,7 @@ ALL = {
 ACTIVE = 0.01  # nats; a latent with less on average carries nothing
 FLAT = ("the real line", "positive numbers", "numbers between 0 and 1")  # what a latent covers of which a plane is a picture
 CODES = ("one-hot vectors", CODEBOOK, GRID)  # between which there are no others
-TIED = (*CODES, "the unit sphere")  # of which no single number can be moved
+TIED = (*CODES, "the unit sphere", "the simplex")  # of which no single number can be moved
 DRAWS = 100_000  # of a prior whose quantiles have no formula
 POINTS = 2000  # at most so many points go into t-SNE
 
@@ -274,6 +274,9 @@ def traversals(
 ) -> Figure:
     """One row per latent, those of the largest KL first: the means of p(x|z) while it moves from -span to span.
 
+    Latents that are never negative move between the percentiles 1 and 99 of the prior's draws. Of a hierarchy
+    it is a number of z_1, which alone is decoded.
+
     Args:
         x: the data point (*X) at whose posterior mean the other latents stay; None for the prior mean 0.
         kl_per_dimension: (D,), nats of KL(q(z|x) ‖ p(z)) for each latent, as `evaluation` measures it. Where q does not
@@ -287,21 +290,35 @@ def traversals(
         if x is not None:
             t = model.trace(x.unsqueeze(0).to(device), given=context)
             _refuse(t.p, TIED, "one number of a latent cannot be moved without the others")
-        prior = torch.zeros_like(side_by_side(model.sample_latent(1, context)).flatten(1))
+        one = model.sample_latent(1, context)
+        prior = torch.zeros_like(side_by_side(one).flatten(1))
         centre = prior if x is None else _encode(model, x.unsqueeze(0).to(device), context)
         known = len(kl) == centre.shape[1] and bool(kl.isfinite().all())
-        order = (kl.argsort(descending=True, stable=True) if known else torch.arange(centre.shape[1]))[:dims]
+        decoded = (one if isinstance(one, Tensor) else one[0])[0].numel()
+        order = (kl.argsort(descending=True, stable=True) if known else torch.arange(decoded))[:dims]
+        ticks = _ticks(model, context, span, steps).to(device)
         z = centre.repeat(len(order), steps, 1)
         for row, dim in enumerate(order.tolist()):
-            z[row, :, dim] = torch.linspace(-span, span, steps, device=device)
+            z[row, :, dim] = ticks
         y = _decode(model, z.flatten(0, 1), context)
     limits = common_limits(y)
     picture = image_grid(as_tiles(y, limits, len(order), steps), steps, GAP)
     high, wide = (picture.shape[0] + GAP) / len(order), (picture.shape[1] + GAP) / steps
-    left = [((row + 0.5) * high, f"z[{d}]  {kl[d]:.2f}" if known else f"z[{d}]") for row, d in enumerate(order.tolist())]
-    below = [((i + 0.5) * wide, _number(torch.linspace(-span, span, steps)[i])) for i in (0, steps // 2, steps - 1)]
+    name = "z" if isinstance(one, Tensor) else "z₁"
+    left = [
+        ((row + 0.5) * high, f"{name}[{d}]" + (f"  {kl[d]:.2f}" if known else "")) for row, d in enumerate(order.tolist())
+    ]
+    below = [((i + 0.5) * wide, _number(ticks[i].cpu())) for i in (0, steps // 2, steps - 1)]
     caption = "One latent moves, the others stay" + ("; beside each its KL in nats" if known else "") + _legend(y, limits)
     return sheet(picture, title, caption, left, below, margin=100)
+
+
+def _ticks(model: Model, context: Tensor | None, span: float, steps: int) -> Tensor:
+    """Where a latent goes, (steps,)."""
+    draws = model.sample_latent(1000, context)
+    if isinstance(draws, tuple) or bool((draws < 0).any()):
+        return torch.linspace(-span, span, steps)
+    return torch.quantile(draws.flatten(), torch.linspace(0.01, 0.99, steps, device=draws.device))
 
 
 @styled

@@ -175,7 +175,7 @@ def pm(mean: float | None, error: float | None = None, digits: int = 2) -> str:
 
 def evaluation_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """(what, value ± standard error over data points, unit) of `Evaluation.to_dict()`."""
-    likelihood = "log p(x)" if e["is_likelihood"] else "log p(x), relaxed: no true likelihood"
+    likelihood = _likelihood(e)
     rows = [
         ("ELBO", pm(e["elbo"], e["elbo_se"]), "nats"),
         ("  reconstruction", pm(e["reconstruction"], e["reconstruction_se"]), "nats"),
@@ -211,6 +211,12 @@ def evaluation_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [row for row in rows if row[1] != "–"]
 
 
+def _likelihood(e: Mapping[str, Any]) -> str:
+    """What the number is: log p(x|y) of a model that is conditioned on labels y."""
+    name = "log p(x|y)" if e.get("given_labels") else "log p(x)"
+    return name if e.get("is_likelihood", True) else f"{name}, relaxed: no true likelihood"
+
+
 def _effective(e: Mapping[str, Any]) -> str:
     return pm(e["effective_sample_size"], e["effective_sample_size_se"], 1)
 
@@ -221,11 +227,11 @@ def likelihood_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     annealed = f"{e['samples']} chains × {e['temperatures']} temperatures" if "temperatures" in e else "HMC"
     if e["estimator"] == "bdmc":
         return [
-            ("log p(x), upper bound", pm(e["upper"], e["upper_se"]), f"nats, {annealed}, down to {start}"),
-            ("log p(x), lower bound", pm(e["lower"], e["lower_se"]), f"nats, {annealed}, up from {start}"),
+            (f"{_likelihood(e)}, upper bound", pm(e["upper"], e["upper_se"]), f"nats, {annealed}, down to {start}"),
+            (f"{_likelihood(e)}, lower bound", pm(e["lower"], e["lower_se"]), f"nats, {annealed}, up from {start}"),
             ("  gap", pm(e["gap"], e["gap_se"]), "nats, between the two in expectation"),
         ]
-    likelihood = "log p(x)" if e["is_likelihood"] else "log p(x), relaxed: no true likelihood"
+    likelihood = _likelihood(e)
     rows = [
         (likelihood, pm(e["log_likelihood"], e["log_likelihood_se"]), f"nats, {annealed}"),
         ("  Monte-Carlo error", pm(e["log_likelihood_monte_carlo_se"], digits=3), "nats"),
@@ -257,7 +263,7 @@ def fidelity_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         "density": ("density", "1 where samples lie as data do"),
         "coverage": ("coverage", "of data have a sample near"),
         "mmd": ("kernel discrepancy, MMD²", "0 for equal distributions"),
-        "authentic": ("no copies of train data", "of samples"),
+        "authentic": ("authentic", "of samples are no nearer to a train point than its own neighbour is"),
         "authentic_data": ("  the same of data", "for comparison"),
     }
     digits = dict.fromkeys(names, 3) | {"mmd": 4}

@@ -17,6 +17,7 @@ from aevb.errors import DataError, ShapeError
 from aevb.evaluation.batches import BATCH, conditioned_batches, inference, kept
 from aevb.models.latents import only
 from aevb.models.priors import Mixture
+from aevb.models.trace import covered
 from aevb.models.vae import VAE
 from aevb.probability.families import FullNormal
 from aevb.training.randomness import derive, seeded
@@ -146,6 +147,10 @@ def draw_codes(model: VAE, data: Indexable, seed: int) -> Codes:
     """z_n ~ q(z|x_n), one for each data point, (N, D) in float64."""
     with inference(model, derive(seed, "codes")) as device:
         walk = conditioned_batches(model, data, BATCH, device)
+        given, x = next(conditioned_batches(model, data, 1, device))
+        support = covered(given.trace(x).p)
+        if support not in ("the real line", None):
+            raise ShapeError(f"fit_prior is for latents over the real line; these are on {support}.")
         z = torch.cat([kept(only(given.posterior(x).sample(), "fit_prior")) for given, x in walk])
     if z.ndim != 2:
         raise ShapeError(f"fit_prior is for latents that are vectors; these have the shape {tuple(z.shape[1:])}.")

@@ -11,7 +11,7 @@ from torch.distributions import Distribution, MultivariateNormal, TransformedDis
 from torch.distributions.transforms import ComposeTransform, ReshapeTransform, Transform
 
 from aevb.evaluation.batches import Model, conditioned_batches, inference, kept
-from aevb.evaluation.marginal import CPU_MEMORY, Marginal, Proposal, estimated, joined, unconstraining
+from aevb.evaluation.marginal import CPU_MEMORY, Marginal, Proposal, estimated, joined, refuse_point, unconstraining
 from aevb.models.flat import flat
 from aevb.models.given import Given, repeated
 from aevb.models.latents import only
@@ -63,6 +63,7 @@ def log_marginal_hmc(
     parts = []
     with inference(model, derive(seed, "reciprocal")) as device:
         first, one = next(conditioned_batches(model, data, 1, device))
+        refuse_point(first.posterior(one))
         for given, x in conditioned_batches(flat(model, first.encode(one)), data, POINTS, device):
             u, log_joint = posterior_chain(given, x, 3 * samples, leapfrogs, thin, burn_in)
             fit, tune, u_l = kept(u).split(samples)

@@ -69,6 +69,12 @@ class Surgery:
     def verdict(self) -> str:
         """In words, whether the posterior has collapsed to the prior."""
         silent, size = int(self.collapsed.sum()), len(self.collapsed)
+        error = float(self.mutual_information.std()) / math.sqrt(len(self.mutual_information))
+        if silent < size and float(self.mutual_information.mean()) < 2 * error:
+            return (
+                "The posterior has collapsed: its KL is the same for all data, so that the code says nothing about them; "
+                "I(x; z) is 0 within its error."
+            )
         if size == 1:  # one latent, or one KL for all of them together
             return (
                 "The posterior has collapsed: the code says nothing about the data."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from aevb.data.dataset import Dataset, Split, placed
 from aevb.data.sprites import CATEGORIES, FACTORS, factors_of
-from aevb.errors import DataError
+from aevb.errors import DataError, RecipeError
 from aevb.evaluation.annealing import Annealing, bidirectional, log_marginal_ais
 from aevb.evaluation.batches import BATCH
 from aevb.evaluation.disentanglement import VOTES, disentanglement
@@ -25,6 +26,7 @@ from aevb.runs.files import write_json
 from aevb.runs.store import Run
 
 Estimator = Literal["ais", "bdmc", "hmc"]
+MOST_LATENTS = 10  # for the estimator of App. D
 MOST = 2000  # samples, and data points, that are held against each other
 REFERENCE = 10_000  # labelled training points that neighbours and probes learn from, at most
 
@@ -59,6 +61,7 @@ def judge(
         labels=None if context.classes else rows.labels,  # codes that were given the label know it
         reference=None if known.labels is None or context.classes else (placed(known, device), known.labels),
     ).to_dict()
+    result["given_labels"] = bool(context.classes)
     if run.recipe.settings["objective"]["type"] == "full-bayes":
         result["weights"] = "posterior mean"
     objective = run.objective(model) if run.recipe.settings["objective"]["type"] == "m2" else None
@@ -68,6 +71,15 @@ def judge(
     if limit is importance_samples is samples is None:  # the verdict on record is the recipe's own
         write_json(run.path / f"evaluation-{part}.json", result)
     return result
+
+
+def _refuse_many(latents: int) -> None:
+    """Raise where the density of App. D, fitted to a few draws, would be no estimate: it then gives absurd values."""
+    if latents > MOST_LATENTS:
+        raise RecipeError(
+            f"--estimator hmc fits a density to a few draws, which is for up to about five latents; here are {latents}. "
+            "Take --estimator ais."
+        )
 
 
 def judge_likelihood(
@@ -92,13 +104,15 @@ def judge_likelihood(
     """
     model, context = run.model(device), run.recipe.context()
     annealing = Annealing(temperatures, start=model.posterior if start == "posterior" else None)
-    path = {"estimator": estimator, "temperatures": temperatures, "start": start}
+    about = {"estimator": estimator, "given_labels": bool(context.classes)}
+    path = {**about, "temperatures": temperatures, "start": start}
     if estimator == "bdmc":
         given = context.each(limit) if context.classes else None
         return path | evaluate_bracket(bidirectional(model, limit, chains, annealing, given=given, progress=progress))
     rows = context.rows(_rows(run, data, part, limit), device)
     if estimator == "hmc":
-        return {"estimator": estimator} | evaluate_likelihood(model, rows, log_marginal_hmc(model, rows), split=part)
+        _refuse_many(math.prod(run.recipe.code_shape(run.meta["shape"])))
+        return about | evaluate_likelihood(model, rows, log_marginal_hmc(model, rows), split=part)
     found = log_marginal_ais(model, rows, chains, annealing, progress=progress)
     return path | evaluate_likelihood(model, rows, found, split=part)
 

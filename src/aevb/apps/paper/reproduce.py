@@ -40,6 +40,8 @@ def chosen(names: Sequence[str]) -> list[Experiment]:
 def curves_of(experiments: Iterable[Experiment], panels: Sequence[str] = ()) -> list[Curve]:
     """All curves that experiments need, each once; of Figure 2 those of `panels` alone, where any are named."""
     known = {key(panel): list(pair.values()) for panel, pair in PANELS.items()}
+    if panels and FIGURE2 not in experiments:
+        raise AevbError("--panel is one of Figure 2, which is not asked for. Name figure-2 too, or leave --panel out.")
     for panel in panels:
         if panel not in known:
             raise AevbError(f"Figure 2 has no panel {panel!r}.{suggest(panel, known)}")
