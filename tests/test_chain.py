@@ -478,6 +478,10 @@ def test_every_verb_takes_a_hierarchy_or_says_why_not(tmp_path: Path, monkeypatc
     for estimator in ("bdmc", "ais"):
         assert aevb_("evaluate", "run", "--estimator", estimator, "--limit", "2", "--temperatures", "3", "--chains", "2")
     assert aevb_("evaluate", "run", "--estimator", "hmc", "--limit", "2")
+    wide = [word.replace("latent=4", "latent=8") for word in small]
+    aevb_("train", "digits", "--recipe", "iwae-2", "--samples", "100", "--out", "wide", "--no-figures", *wide)
+    refused = CliRunner().invoke(app, ["evaluate", "wide", "--estimator", "hmc", "--limit", "2"])
+    assert "up to about five latents; here are 11" in str(refused.exception)
     assert aevb_("evaluate", "run", "--importance-samples", "3")
     aevb_("train", "--resume", "run", "--samples", "300", "--no-figures")
     model, x = aevb.load("run"), load_data("digits", values="dynamic").test[:4]

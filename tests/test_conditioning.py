@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import aevb
 from aevb.apps.cli import app
+from aevb.apps.show import evaluation_rows
 from aevb.data.arrays import array_dataset
 from aevb.data.labels import UNKNOWN, Pairs, hide_labels, one_hot
 from aevb.data.sources import load_data
@@ -476,6 +477,7 @@ def test_a_conditional_run_is_judged_given_the_labels(folder: Path) -> None:
     given = Pairs(digits.test, one_hot(digits.test.labels, 10))  # type: ignore[arg-type]
     assert result["elbo"] == evaluate(run.model(), given, importance_samples=10).elbo
     assert result["latent"] is None  # codes of a model that reads the label know it
+    assert [row[0] for row in evaluation_rows(result)][3] == "log p(x|y)"
     assert 0.5 < result["classifier_accuracy"] <= 1  # from ten labels of each class; 0.1 by chance
 
 

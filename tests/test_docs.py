@@ -162,7 +162,7 @@ def test_the_readme_lists_every_source() -> None:
 
 def test_the_readme_lists_every_recipe() -> None:
     settings = {name: Recipe.load(name).settings for name in recipe_names()}
-    cells = {name: (s[key].replace("|", r"\|") for key in ("title", "paper")) for name, s in settings.items()}
+    cells = {name: [s[key].replace("|", r"\|") for key in ("title", "paper")] for name, s in settings.items()}
     assert table_rows("Recipes") == [f"| `{name}` | {title} | {paper} |" for name, (title, paper) in cells.items()]
 
 

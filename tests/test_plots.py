@@ -15,6 +15,7 @@ from scipy.stats import norm
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
+import aevb
 from aevb.apps import plots
 from aevb.apps.style import DPI, GAP, PALETTE, as_tiles, common_limits
 from aevb.errors import AevbError, DataError, ShapeError
@@ -265,6 +266,21 @@ def test_traversals_move_one_latent_per_row_the_largest_kl_first():
         assert_allclose(z[row][:, others], centre[others].expand(5, 3), atol=1e-6)
     labels = [w for w in words(figure) if w.startswith("z[")]
     assert labels == ["z[1]  3.25", "z[3]  1.50", "z[0]  0.50"]
+
+
+def test_positive_latents_move_where_the_prior_is():
+    """Between the percentiles of p(z) = Exponential(1), where the decoder x = z shows them; never below 0."""
+    prior, posterior = aevb.Known(torch.distributions.Exponential, (1.0,), 1), aevb.Gamma(1)
+    decoder = nn.Linear(1, 1)
+    with torch.no_grad():
+        decoder.weight.fill_(1.0)
+        decoder.bias.zero_()
+    encoder = aevb.Conditional(nn.Linear(1, 2), posterior)
+    model = aevb.VAE(prior, encoder, aevb.Conditional(decoder, aevb.Normal(1, scale=1.0)))
+    ticks = plots._ticks(model, None, 2.5, 5)
+    expected = -torch.log1p(-torch.linspace(0.01, 0.99, 5))
+    assert bool((ticks > 0).all())
+    assert bool(((ticks - expected).abs() < 0.35 * expected + 0.05).all())  # quantiles of 1,000 draws
 
 
 def test_traversals_around_the_prior_mean_and_without_a_kl_per_latent():

@@ -436,3 +436,11 @@ def test_too_few_codes_and_codes_that_are_no_vectors_are_refused() -> None:
     square = VAE(StandardNormal((2, 2)), Conditional(nn.Linear(4, q.size), q), Conditional(nn.Linear(4, 4), aevb.Normal(2)))
     with pytest.raises(ShapeError, match=r"vectors; these have the shape \(2, 2\)"):
         fit_prior(square, x)
+
+
+def test_a_prior_is_fitted_to_codes_over_the_real_line_alone() -> None:
+    posterior = aevb.Gamma(2)
+    encoder, decoder = Conditional(nn.Linear(3, 4), posterior), Conditional(nn.Linear(2, 3), aevb.Normal(3, scale=1.0))
+    model = VAE(aevb.Known(torch.distributions.Exponential, (1.0,), 2), encoder, decoder)
+    with pytest.raises(ShapeError, match="over the real line; these are on positive numbers"):
+        fit_prior(model, torch.randn(100, 3))

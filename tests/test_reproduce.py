@@ -236,6 +236,8 @@ def test_experiments_share_their_curves() -> None:
     assert [c.name for c in curves_of(chosen(["figure-2"]), ["mnist-3"])] == ["mnist-z3-aevb", "mnist-z3-ws"]
     with pytest.raises(AevbError, match="Did you mean 'figure-2'"):
         chosen(["figur-2"])
+    with pytest.raises(AevbError, match="--panel is one of Figure 2, which is not asked for"):
+        curves_of(chosen(["estimators"]), ["mnist-3"])
     with pytest.raises(AevbError, match="no panel 'mnist-7'"):
         curves_of(chosen(["figure-2"]), ["mnist-7"])
 

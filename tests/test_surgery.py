@@ -173,6 +173,19 @@ def test_collapse_is_named() -> None:
     assert float(dead.aggregate_kl.abs().max()) < 1e-9
 
 
+def test_a_kl_that_all_data_share_is_a_collapse() -> None:
+    """q(z|x) = N(0.5, 1) for every x: KL 0.125 nats in each latent, of which none tells data apart."""
+    o = oracle(d=2)
+    model = o.vae()
+    with torch.no_grad():
+        model.encoder.net.weight.zero_()
+        model.encoder.net.bias.copy_(torch.tensor([0.5, 0.5, 0.0, 0.0]))
+    s = surgery(model, o.data(200))
+    assert float(s.bound.kl.mean()) == pytest.approx(0.125)
+    assert not bool(s.collapsed.any())
+    assert s.verdict.startswith("The posterior has collapsed: its KL is the same for all data")
+
+
 def test_a_posterior_without_marginals_has_information_still() -> None:
     torch.manual_seed(0)
     posterior = aevb.Dirichlet(3)

@@ -61,7 +61,8 @@ def judge(
         labels=None if context.classes else rows.labels,  # codes that were given the label know it
         reference=None if known.labels is None or context.classes else (placed(known, device), known.labels),
     ).to_dict()
-    result["given_labels"] = bool(context.classes)
+    if context.classes:
+        result["given_labels"] = True
     if run.recipe.settings["objective"]["type"] == "full-bayes":
         result["weights"] = "posterior mean"
     objective = run.objective(model) if run.recipe.settings["objective"]["type"] == "m2" else None
@@ -104,7 +105,7 @@ def judge_likelihood(
     """
     model, context = run.model(device), run.recipe.context()
     annealing = Annealing(temperatures, start=model.posterior if start == "posterior" else None)
-    about = {"estimator": estimator, "given_labels": bool(context.classes)}
+    about: dict[str, Any] = {"estimator": estimator} | ({"given_labels": True} if context.classes else {})
     path = {**about, "temperatures": temperatures, "start": start}
     if estimator == "bdmc":
         given = context.each(limit) if context.classes else None
