@@ -99,7 +99,8 @@ def command(contender: Contender, task: Task, settings: Settings) -> list[str]:
 
 
 def thread_variables(threads: int) -> dict[str, str]:
-    """As many OpenMP threads as asked for. Their wait policy stays at its default: idle threads soon sleep by themselves."""
+    """As many OpenMP threads as asked for. Their wait policy stays at its default: idle threads soon sleep by
+    themselves."""
     return {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
 
 

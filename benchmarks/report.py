@@ -116,7 +116,8 @@ def page(sections: list[str]) -> str:
     introduction = (
         "# Benchmarks\n\n"
         "Made by `python -m benchmarks`; benchmarks/README.md says what is measured and how. Seconds and ratios are "
-        "medians over rounds, with the smallest and the largest in parentheses. A ratio is a contender's time divided by "
+        "medians over rounds, with the smallest and the largest in parentheses. A ratio is a "
+        "contender's time divided by "
         "that of the column's subject in the same round: above 1, the subject is faster. Nats per image are the mean "
         "loss of the warm-up, to see that all did the same work.\n"
     )

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Exponential, Independent, MixtureSameFamily, Normal
 
 import aevb
+from aevb.data.batch import Batch
 from aevb.errors import AevbError
-from aevb.evaluation.annealing import Annealing, Bracket, Bridge, bidirectional, log_marginal_ais, temperatures
-from aevb.evaluation.marginal import NoLikelihood, log_marginal
+from aevb.evidence.annealed import Annealing, Bracket, Bridge, bidirectional, log_marginal_ais, temperatures
+from aevb.evidence.importance import log_marginal
+from aevb.evidence.support import NoLikelihood
 from aevb.probability.hmc import HMC
 
 SHORT = Annealing(temperatures=15, leapfrogs=3)
@@ -75,7 +77,7 @@ def test_the_path_leads_from_the_start_to_the_joint_density() -> None:
     o = oracle()
     x, model = o.data(5), o.vae(shift=0.3)
     for start in (None, model.posterior):
-        bridge = Bridge(model, x, Annealing(start=start))
+        bridge = Bridge(model, Batch(x), Annealing(start=start), 0)
         u = torch.randn(4, 5, 3, dtype=DTYPE)
         r = (start(x) if start else model.prior()).log_prob(u)
         torch.testing.assert_close(bridge.density(0.0)(u), r)
@@ -87,7 +89,7 @@ def test_step_sizes_shrink_as_the_posterior_does_and_give_the_acceptance_asked_f
     o = oracle(s=0.1)
     x = o.data(40)
     torch.manual_seed(0)
-    bridge = Bridge(o.vae(), x, Annealing(100, 5))
+    bridge = Bridge(o.vae(), Batch(x), Annealing(100, 5), 0)
     rungs = bridge.rungs()
     assert [beta for beta, _ in rungs] == temperatures(100)
     assert float(rungs[-1][1].mean()) < 0.3 * float(rungs[0][1].mean())
@@ -99,6 +101,7 @@ def test_step_sizes_shrink_as_the_posterior_does_and_give_the_acceptance_asked_f
 # Against what is exact
 
 
+@pytest.mark.trap(1)
 @pytest.mark.parametrize("start", ["prior", "posterior"])
 def test_both_sides_are_unbiased_and_bracket_the_exact_evidence(start: str) -> None:
     """E[p̂] = p(x) upwards and E[1/p̂] = 1/p(x) downwards, hence the order of the logarithms."""
@@ -124,6 +127,7 @@ def test_the_data_of_the_bracket_are_drawn_from_the_model() -> None:
     assert abs(mean + float(o.evidence.entropy())) < 4 * se
 
 
+@pytest.mark.trap(6)
 def test_more_temperatures_close_the_gap() -> None:
     o = oracle()
     gaps = [mean_se(bidirectional(o.vae(), 150, 2, Annealing(t, 3)).gap) for t in (3, 12, 48)]
@@ -134,7 +138,7 @@ def test_more_temperatures_close_the_gap() -> None:
 
 def test_the_error_that_is_reported_is_the_error_that_is_made() -> None:
     o = oracle(d=2, s=0.8)
-    x = o.data(1).expand(200, -1)
+    x = o.data(1) + 1e-9 * torch.arange(200)[:, None]  # as good as equal, with noise of their own
     found = log_marginal_ais(o.vae(), x, 16, Annealing(20, 3))
     error = found.log_px - o.evidence.log_prob(x)
     assert float(error.std()) == pytest.approx(float(found.se.mean()), rel=0.25)
@@ -241,7 +245,7 @@ def test_a_start_whose_ends_move_is_refused() -> None:
     model = network(2, 4, aevb.StandardNormal(2), aevb.Uniform(2))
     x = torch.zeros(3, 4, dtype=DTYPE)
     assert bool(log_marginal_ais(model, x, 2, SHORT).log_px.isfinite().all())
-    with pytest.raises(AevbError, match=r"ends that move with x.*--start prior"):
+    with pytest.raises(AevbError, match=r"no density outside of an interval that moves with x.*--start prior"):
         log_marginal_ais(model, x, 2, Annealing(5, 2, model.posterior))
 
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from aevb.apps.paper import autoencoder as experiment
-from aevb.apps.paper.autoencoder import CLAIMS, Judge, Line, Models, compared, draw, findings
-from aevb.apps.paper.curves import Curve, dataset, follow, trained
-from aevb.apps.paper.manifolds import digits, nearest, on_plane, side_by_side
 from aevb.data.dataset import Split
 from aevb.models.vae import VAE
+from aevb.reproduce import autoencoder as experiment
+from aevb.reproduce.autoencoder import CLAIMS, Judge, Line, Models, compared, draw, findings
+from aevb.reproduce.curves import Curve, dataset, follow, trained
+from aevb.reproduce.manifolds import digits, nearest, on_plane, side_by_side
 
 SMALL: dict[str, Any] = {"encoder__hidden": [64], "decoder__hidden": [64], "training__optimizer__lr": 0.1}
 RECIPES = {"autoencoder": "autoencoder", "VAE": "aevb"}

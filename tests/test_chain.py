@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -18,18 +19,23 @@ from typer.testing import CliRunner
 
 import aevb
 from aevb.apps.cli import app
+from aevb.data.batch import Batch, take
 from aevb.data.sources import load_data
 from aevb.errors import RecipeError, ShapeError
-from aevb.evaluation.elbo import elbo
-from aevb.evaluation.latent import encode
-from aevb.evaluation.marginal import unconstraining
-from aevb.evaluation.reciprocal import from_chain
-from aevb.models.flat import flat, flattened
-from aevb.models.latents import apart, side_by_side
-from aevb.models.trace import covered
+from aevb.evaluation.bound import elbo
+from aevb.evaluation.surgery import aggregate
+from aevb.evidence.harmonic import from_chain
+from aevb.evidence.support import unconstraining
+from aevb.models.compat import check_model
 from aevb.objectives.monte_carlo_em import MonteCarloEM
+from aevb.objectives.terms import Term, members_of
+from aevb.parts import Support
+from aevb.probability.joint import join_layers, split_layers
+from aevb.probability.offers import support_of
+from aevb.runs.build import build_model, code_shape, latents_text
 from aevb.runs.parts import AXES, build
 from aevb.runs.recipe import Recipe
+from aevb.use.encode import encode
 
 DTYPE = torch.float64
 CODES = ("one-hot", "concrete", "vq", "fsq")
@@ -155,18 +161,16 @@ def fixed_noise() -> None:
     torch.manual_seed(0)
 
 
+def parts(z: Tensor) -> tuple[Tensor, ...]:
+    """z_1 and z_2."""
+    return split_layers(z, (torch.Size((3,)), torch.Size((2,))))
+
+
 def gradient(model: nn.Module, loss: Tensor) -> Tensor:
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
 
 
 # Values
-
-
-def test_log_weights_are_the_evidence_at_the_exact_posterior() -> None:
-    model = EXACT.vae()
-    torch.testing.assert_close(model.trace(X, 20).log_w, LOG_PX.expand(20, -1), atol=1e-5, rtol=0)
-    for memory in (1, 30, 10**6):  # batches and chunks of any size
-        torch.testing.assert_close(aevb.log_marginal(model, X, 7, memory=memory).log_px, LOG_PX, atol=1e-5, rtol=0)
 
 
 def test_importance_sampling_finds_the_evidence() -> None:
@@ -191,17 +195,11 @@ def test_the_kl_of_each_layer(truth: TwoLayers) -> None:
     close(draws.mean(0), truth.kl(X), draws.std(0) / math.sqrt(40))
 
 
-def test_more_samples_give_tighter_bounds() -> None:
-    log_w = INEXACT.vae().trace(X, 10_000).log_w.detach()
-    bounds = [aevb.ImportanceWeighted(k).bound(log_w.unflatten(0, (k, -1)), 1).mean() for k in (1, 5, 50)]
-    assert bounds[0] < bounds[1] < bounds[2] < LOG_PX.mean()
-
-
 def test_log_weights_are_the_densities_of_their_parts() -> None:
     """log p(x, z) and log q(z|x) by the formulas of single normals, and again by log_joint and log_posterior."""
     model = INEXACT.vae()
     t = model.trace(X, 4)
-    z_1, z_2 = t.z
+    z_1, z_2 = parts(t.z)
     log_p = Normal(0, 1).log_prob(z_2).sum(-1) + Normal(z_2 @ INEXACT.V.T, INEXACT.r).log_prob(z_1).sum(-1)
     log_px = Normal(z_1 @ INEXACT.W.T, INEXACT.s).log_prob(X).sum(-1)
     q_1 = MultivariateNormal(X @ INEXACT.gain_1.T + INEXACT.shift_1, INEXACT.widen * INEXACT.covariance)
@@ -214,22 +212,20 @@ def test_log_weights_are_the_densities_of_their_parts() -> None:
 
 def test_the_prior_and_the_codes() -> None:
     model = INEXACT.vae()
-    z_1, z_2 = model.sample_latent(20_000)
-    found = torch.cat([z_1, z_2], -1).T.cov()
+    found = model.sample_latent(20_000).T.cov()
     expected = torch.cat(
         [torch.cat([INEXACT.marginal, INEXACT.V], 1), torch.cat([INEXACT.V.T, torch.eye(2, dtype=DTYPE)], 1)]
     )
     d = expected.diagonal()
     se = ((d[:, None] * d + expected.square()) / 20_000).sqrt()
     close(found, expected, se)
-    first, second = model.encode(X)
+    means = model.encode(X)
+    first, second = parts(means)
     torch.testing.assert_close(first, X @ INEXACT.gain_1.T + INEXACT.shift_1)
     torch.testing.assert_close(second, first @ INEXACT.gain_2.T + INEXACT.shift_2)
-    codes = encode(model, X)
-    assert torch.equal(codes, torch.cat([first, second], -1))
-    again = apart(codes, (z_1, z_2))
-    assert all(torch.equal(a, b) for a, b in zip(again, (first, second), strict=True))
-    assert torch.equal(model.decode(again).mean, model.decode((first, second)).mean)
+    assert torch.equal(encode(model, X), means)
+    torch.testing.assert_close(model.decode(means).mean, first @ INEXACT.W.T)
+    assert model.latent_shape == means.shape[1:] == (5,)
     assert torch.equal(aevb.generate(model, 7, seed=3), aevb.generate(model, 7, seed=3))
 
 
@@ -254,9 +250,10 @@ OBJECTIVES = {
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_estimators_share_their_expected_gradient(name: str) -> None:
-    model, n = INEXACT.vae(), 200
+    """Each data point stands in the minibatch ten times, with ten draws of its own."""
+    model, n, x = INEXACT.vae(), 40, X[:5].repeat(10, 1)
     of = model.encoder if name == "piwae" else model
-    a, b = (torch.stack([gradient(of, o(model, X[:5], 0)[0]) for _ in range(n)]) for o in OBJECTIVES[name])
+    a, b = (torch.stack([gradient(of, o(model, x, 0)[0]) for _ in range(n)]) for o in OBJECTIVES[name])
     close(a.mean(0), b.mean(0), ((a.var(0) + b.var(0)) / n).sqrt().clamp(min=1e-9))
 
 
@@ -284,7 +281,7 @@ def test_at_the_exact_posterior_the_sleep_gradient_has_mean_zero() -> None:
     for truth, still in ((EXACT, True), (INEXACT, False)):
         model = truth.vae()
         objective = aevb.WakeSleep(dreams=10)
-        draws = torch.stack([gradient(model.encoder, objective.sleep(model, 40)) for _ in range(60)])
+        draws = torch.stack([gradient(model.encoder, objective.sleep(model, Batch(X))) for _ in range(60)])
         z = draws.mean(0).abs() / (draws.std(0) / math.sqrt(60)).clamp(min=1e-12)
         assert bool((z < 5).all()) == still
 
@@ -296,14 +293,13 @@ def test_a_compiled_chain_is_the_eager_one(monkeypatch: pytest.MonkeyPatch) -> N
     for compiled in (False, True):
         settings = aevb.Training(batch=20, samples=160, compile=compiled)
         learners.append(aevb.Learner(INEXACT.vae(), aevb.ImportanceWeighted(5), settings, len(X)))
-        for _ in aevb.train(learners[-1].model, learners[-1].objective, X, learner=learners[-1]):
+        for _ in aevb.continue_training(learners[-1], X):
             pass
-    assert learners[1].fused not in (None, learners[1].plain_update)
     for a, b in zip(learners[0].parameters(), learners[1].parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-8)
 
 
-# The layers side by side, for chains that move them
+# Methods that move z, or compare z with each other, take the vector of all layers
 
 
 @pytest.mark.parametrize("start", ["prior", "posterior"])
@@ -341,32 +337,119 @@ def test_the_papers_estimator_in_two_layers() -> None:
     assert abs(float(error.mean())) < 4 * float(error.std()) / math.sqrt(len(x)) + 0.02  # its logarithm is biased
 
 
-def test_side_by_side_moves_no_mass() -> None:
-    """Densities, draws and means of the flat model are those of its layers; the support is what the layers cover."""
+def test_the_density_of_a_vector_is_the_product_over_its_layers() -> None:
+    """To have the layers in one vector moves no mass: q and p are the joint normals of all five numbers."""
     model = INEXACT.vae()
     t = model.trace(X, 3)
-    one = flat(model, model.encode(X))
-    z = side_by_side(t.z, 2)
-    assert flat(model, z) is model
-    torch.testing.assert_close(one.log_joint(X, z), model.log_joint(X, t.z))
-    torch.testing.assert_close(one.log_posterior(X, z), model.log_posterior(X, t.z))
-    torch.testing.assert_close(one.encode(X), side_by_side(model.encode(X)))
-    torch.testing.assert_close(one.decode(z).mean, model.decode(t.z).mean)
-    torch.manual_seed(3)
-    whole = one.trace(X, 3)
-    torch.manual_seed(3)
-    layered = model.trace(X, 3)
-    torch.testing.assert_close(whole.log_w, layered.log_w)
-    torch.testing.assert_close(whole.log_w, whole.log_px + whole.p.log_prob(whole.z) - whole.q.log_prob(whole.z))
-    assert whole.p.support.event_dim == 1
-    assert one.posterior(X).event_shape == one.sample_latent(2).shape[1:] == z.shape[2:]
+    for p, exact in ((t.q, joint_posterior(INEXACT, X)), (t.p, joint_prior(INEXACT))):
+        torch.testing.assert_close(p.log_prob(t.z), exact.log_prob(t.z), atol=1e-5, rtol=0)
+        torch.testing.assert_close(p.log_prob(t.z), sum(p.log_probs(t.z)))
+        by_layer = [q.log_prob(z) for q, z in zip(p.conditionals(t.z), parts(t.z), strict=True)]
+        torch.testing.assert_close(p.log_prob(t.z), sum(by_layer))
+        torch.testing.assert_close(p.mean, exact.mean, atol=1e-6, rtol=0)
+        assert p.event_shape == t.z.shape[2:] == (5,)
+        assert p.support.event_dim == 1
+        assert support_of(p) is Support.REAL
+    pairs = t.q.log_prob(t.z[0].unsqueeze(1))  # (M, B), each draw under each posterior
+    torch.testing.assert_close(pairs, joint_posterior(INEXACT, X).log_prob(t.z[0].unsqueeze(1)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(t.kl.sum(-1), (t.q.log_prob(t.z) - t.p.log_prob(t.z)).mean(0))
+
+
+def joint_posterior(truth: TwoLayers, x: Tensor) -> MultivariateNormal:
+    """q(z_1, z_2|x), over the vector of both."""
+    mean, c, g = x @ truth.gain_1.T + truth.shift_1, truth.widen * truth.covariance, truth.gain_2
+    above = g @ c @ g.T + torch.diag(truth.widen * truth.v)
+    covariance = torch.cat([torch.cat([c, c @ g.T], 1), torch.cat([g @ c, above], 1)])
+    return MultivariateNormal(torch.cat([mean, mean @ g.T + truth.shift_2], -1), covariance)
+
+
+def joint_prior(truth: TwoLayers) -> MultivariateNormal:
+    """p(z_1, z_2), over the vector of both."""
+    top = torch.eye(truth.V.shape[1], dtype=DTYPE)
+    covariance = torch.cat([torch.cat([truth.marginal, truth.V], 1), torch.cat([truth.V.T, top], 1)])
+    return MultivariateNormal(torch.zeros(len(covariance), dtype=DTYPE), covariance)
+
+
+def test_layers_are_views_of_the_vector() -> None:
+    shapes = [torch.Size((2, 3)), torch.Size(()), torch.Size((4,))]
+    z = torch.randn(5, 7, 11)
+    found = split_layers(z, shapes)
+    assert [tuple(z_l.shape) for z_l in found] == [(5, 7, 2, 3), (5, 7), (5, 7, 4)]
+    assert all(z_l.untyped_storage().data_ptr() == z.untyped_storage().data_ptr() for z_l in found)
+    assert torch.equal(join_layers(found, shapes), z)
+    torch.testing.assert_close(found[1], z[..., 6])
+    torch.testing.assert_close(found[0][..., 1, 0], z[..., 3])
+
+
+def test_surgery_in_two_layers() -> None:
+    """q(z) is the mixture of the joint normals; and draw by draw I + KL(q(z) ‖ p(z)) is log q(z|x) - log p(z)."""
+    model, z = INEXACT.vae(), joint_posterior(INEXACT, X).sample()
+    joint, single = aggregate(model, X, z, memory=700)
+    exact = joint_posterior(INEXACT, X).log_prob(z.unsqueeze(1)).logsumexp(1) - math.log(len(X))
+    torch.testing.assert_close(joint, exact, atol=1e-5, rtol=0)
+    assert single is None
+    found = aevb.surgery(model, X)
+    total = found.mutual_information + found.aggregate_kl
+    close(total.mean(), INEXACT.kl(X).sum(1).mean(), total.std() / math.sqrt(len(X)))
+
+
+def test_chains_of_monte_carlo_em_move_both_layers() -> None:
+    x, model, em = EXACT.data(600), EXACT.vae(), MonteCarloEM(leapfrogs=5)
+    whole = take(x, torch.arange(len(x)))
+    em.start(model, len(x))
+    for _ in range(200):
+        em.transit(model, whole)
+    exact = joint_posterior(EXACT, x)
+    standard = (em.z - exact.mean) / exact.variance.sqrt()
+    for moments, expected in ((standard, 0.0), (standard.square(), 1.0)):
+        close(moments.mean(0), torch.full((5,), expected, dtype=DTYPE), moments.std(0) / math.sqrt(len(x)))
+
+
+def test_a_proposal_from_a_chain_in_two_layers() -> None:
+    model = INEXACT.vae()
+    found = aevb.log_marginal(model, X, 2000, proposal=from_chain(model, 100))
+    close(found.log_px, LOG_PX, found.se)
+    assert float(found.ess.min()) > 200
+
+
+def test_mmd_is_zero_where_the_codes_of_both_layers_are_draws_of_the_prior() -> None:
+    """x ~ p(x) with the exact posterior: z ~ p(z); with another one it is not."""
+    for truth, zero in ((EXACT, True), (layers(shift_2=1.0), False)):
+        model, term = truth.vae(), aevb.MMD()
+        found = torch.stack([term(model.trace(EXACT.evidence.sample((40,)))) for _ in range(60)]).detach()
+        z = float(found.mean() / (found.std() / math.sqrt(60)))
+        assert (abs(z) < 4) is zero
+
+
+def test_a_density_ratio_reads_both_layers() -> None:
+    """The penalty is the mean of T over all five numbers; the shuffled ones keep their columns."""
+    model = EXACT.vae()
+    term = aevb.DensityRatio(model, hidden=(8,)).double()
+    t = model.trace(X, 2)
+    torch.testing.assert_close(term(t), term.net(t.z.flatten(0, 1)).mean())
+    loss, info = aevb.Regularized(aevb.ELBO(), [term])(model, X, 0)
+    assert set(info) >= {"total_correlation", "total_correlation_loss"}
+    assert (
+        max(float(g.abs().max()) for g in torch.autograd.grad(loss, list(model.encoder.links[1].parameters()))) > 1e-3
+    )
+
+
+def test_a_prior_fitted_to_both_layers() -> None:
+    """To codes z ~ q(z|x) of the exact model, whose density is p(z)."""
+    x, n = EXACT.data(4000), 4000
+    found = aevb.fit_prior(EXACT.vae(), x, (1,)).model
+    covariance, expected = found.sample_latent(100_000).T.cov(), joint_prior(EXACT).covariance_matrix
+    d = expected.diagonal()
+    close(covariance, expected, ((d[:, None] * d + expected.square()) * (1 / n + 1e-5)).sqrt())
+    m = aevb.log_marginal(found, X, 500)
+    assert float((m.log_px - LOG_PX).abs().mean()) < 0.05
 
 
 def test_positive_layers_are_moved_without_constraints() -> None:
     """z_2 ~ Exponential(1), z_1 ~ N(z_2, 1): the part of the transform that z_2 needs, and no other, has a Jacobian."""
     top = aevb.Known(torch.distributions.Exponential, (1.0,), 1)
     below = aevb.Conditional(nn.Identity(), aevb.Normal(1, scale=1.0))
-    p = flattened(aevb.Chain.prior(below, top)())
+    p = aevb.Chain.prior(below, top)()
     transform = unconstraining(p)
     u = torch.tensor([[0.3, -0.7]])
     z = transform(u)
@@ -375,31 +458,45 @@ def test_positive_layers_are_moved_without_constraints() -> None:
     torch.testing.assert_close(p.log_prob(z), Normal(z[:, 1], 1).log_prob(z[:, 0]) - z[:, 1])
 
 
-# What needs one tensor says so
+# What is not possible in a hierarchy
 
 
-REFUSED = {
-    "MMD": lambda model: aevb.Regularized(aevb.ELBO(), [aevb.MMD()])(model, X, 0),
-    "DIP": lambda model: aevb.Regularized(aevb.ELBO(), [aevb.DIP()])(model, X, 0),
-    "TotalCorrelation": lambda model: aevb.Regularized(aevb.ELBO(), [aevb.TotalCorrelation(40)])(model, X, 0),
-    "DensityRatio": lambda model: aevb.DensityRatio(model),
-    "MonteCarloEM": lambda model: MonteCarloEM(model, 40),
-    "A proposal from a chain": lambda model: aevb.log_marginal(model, X, 5, proposal=from_chain(model)),
-    "surgery": lambda model: aevb.surgery(model, X),
-    "disentanglement": lambda model: aevb.disentanglement(model, X, torch.zeros(40, 2)),
-    "fit_prior": lambda model: aevb.fit_prior(model, X),
+def regularized(term: Term) -> aevb.Regularized:
+    return aevb.Regularized(aevb.ELBO(), [term])
+
+
+REFUSED: dict[str, tuple[Callable[[], aevb.Objective], str]] = {
+    "DIP": (lambda: regularized(aevb.DIP()), "the term dip requires"),
+    "TC": (lambda: regularized(aevb.TotalCorrelation()), "the term total-correlation requires"),
+    "dreg": (
+        lambda: aevb.ImportanceWeighted(3, gradient="dreg"),
+        "importance-weighted requires.*or the gradient plain",
+    ),
 }
 
 
 @pytest.mark.parametrize("who", REFUSED)
-def test_what_needs_one_tensor_says_so(who: str) -> None:
-    with pytest.raises(ShapeError, match=rf"^{who} needs latents that are one tensor; .* a hierarchy of 2 layers"):
-        REFUSED[who](EXACT.vae())
+def test_what_needs_a_single_layer_of_latents_says_so(who: str) -> None:
+    """Before training, and where the objective is called by hand."""
+    make, words = REFUSED[who]
+    objective, model = make(), EXACT.vae()
+    with pytest.raises(RecipeError, match=f"hierarchy chain gives no single layer of latents, which .*{words}"):
+        check_model(model, *members_of(objective))
+    with pytest.raises(RecipeError, match=f"hierarchy gives no single layer of latents, which .*{words}"):
+        objective(model, Batch(X, of=40), 0)
 
 
-def test_dreg_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"'dreg' is biased where z is a hierarchy.*Take 'plain'"):
-        aevb.ImportanceWeighted(3, gradient="dreg")(EXACT.vae(), X, 0)
+def test_what_reads_all_layers_as_one_vector_needs_no_single_layer() -> None:
+    model = EXACT.vae()
+    for term in (aevb.MMD(), aevb.DensityRatio(model, hidden=(3,))):
+        check_model(model, *members_of(regularized(term)))
+    check_model(model, *members_of(aevb.ImportanceWeighted(3)), *members_of(aevb.ELBO()))
+    assert bool(aevb.ImportanceWeighted(3)(model, X, 0)[0].isfinite())
+
+
+def test_disentanglement_needs_the_density_of_single_latents() -> None:
+    with pytest.raises(ShapeError, match="no density of single latents"):
+        aevb.disentanglement(EXACT.vae(), X, torch.arange(40)[:, None] % 2)
 
 
 def test_links_and_orders_that_do_not_fit() -> None:
@@ -418,10 +515,11 @@ MISTAKES = {
     "chain=[{latent=0}]": r"chain\.latent: expected a whole number of at least 1; got 0",
     "chain=[{latent=3, hiden=[3]}]": r"chain \(mlp\): there is no 'hiden'\. Did you mean 'hidden'",
     "chain=[{latent=3, type='conv'}]": r"chain: there is no 'conv'\.",
-    "prior=vamp": r"chain: not with the prior vamp",
-    "objective.gradient=dreg": r"'dreg' is biased where z is a hierarchy",
-    "terms=[{type='mmd'}]": r"terms: they compare codes that are one tensor",
-    "posterior=gamma": r"chain: not with the posterior gamma, .* Take a posterior over the real line",
+    "prior=vamp": r"The prior vamp gives no density in a hierarchy, .* Choose one of: standard-normal,",
+    "prior=uniform-codes": r"The posterior normal gives no finite set of codes, which the prior uniform-codes requires",
+    "objective.gradient=dreg": r"chain gives no single layer .* importance-weighted requires.* or the gradient plain\.",
+    "terms=[{type='mmd'}]": r"importance-weighted gives no loss to which terms can be added, .* Choose one of: elbo\.",
+    "posterior=gamma": r"normal of p\(z_1\|z_2\) gives no density on positive numbers, .* Choose the posterior normal,",
 }
 
 
@@ -435,22 +533,26 @@ def test_a_mistake_is_told_where_it_is(assignment: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", AXES["posterior"])
 def test_posteriors_over_the_real_line_alone_are_chained(name: str) -> None:
-    """As the links of the prior are normal; whichever prior stands at the top."""
-    family = build("posterior", {"type": name}, shape=torch.Size((3, 4) if name in CODES else (3,)))
-    real = covered(family(torch.zeros(2, family.size))) == "the real line"
-    for prior in ("standard-normal", "unit-exponential", "uniform-sphere", "uniform-codes"):
-        recipe = Recipe.load("iwae-2").override([f"posterior={name}", f"prior={prior}"])
-        words = "" if real and name != "delta" else f"chain: not with the (posterior {name}|posterior delta)"
+    """As the links of the prior are normal; whichever prior stands at the top: that of codes is refused with the
+    family."""
+    shape = [3, 4] if name in CODES else [3]
+    family = build("posterior", {"type": name}, shape=torch.Size(shape))
+    chained = support_of(family(torch.zeros(2, family.size))) is Support.REAL and name not in ("delta", "cauchy")
+    changes = [f"posterior={name}", f"latent={shape}", f"chain=[{{latent={shape}, hidden=[5]}}]"]
+    for prior in ("standard-normal", "unit-exponential", "uniform-sphere", "standard-cauchy"):
+        fits = chained and prior in ("standard-normal", "standard-cauchy")
+        words = "" if fits else f"The prior {prior} gives no" if chained else f"posterior {name}"
         with pytest.raises(RecipeError, match=words) if words else nullcontext():
-            recipe.check_hierarchy()
+            check_model(build_model(Recipe.load("iwae-2").override([*changes, f"prior={prior}"]), (1, 4, 4)))
 
 
 def test_the_layers_of_a_recipe() -> None:
     recipe = Recipe.load("iwae-2").override(["latent=4", "chain=[{latent=3, hidden=[7]}, {latent=2, type='gated'}]"])
-    model = recipe.model((1, 8, 8))
-    assert (recipe.latents((1, 8, 8)), recipe.code_shape((1, 8, 8))) == ("4 + 3 + 2", (9,))
-    assert [tuple(z.shape) for z in model.encode(torch.zeros(5, 1, 8, 8))] == [(5, 4), (5, 3), (5, 2)]
-    assert [tuple(z.shape) for z in model.sample_latent(6)] == [(6, 4), (6, 3), (6, 2)]
+    model = build_model(recipe, (1, 8, 8))
+    assert (latents_text(recipe, (1, 8, 8)), code_shape(recipe, (1, 8, 8))) == ("4 + 3 + 2", (9,))
+    assert model.encode(torch.zeros(5, 1, 8, 8)).shape == (5, 9)
+    assert model.sample_latent(6).shape == (6, 9)
+    assert model.encoder.shapes == model.prior.shapes == ((4,), (3,), (2,))
     assert isinstance(model.prior.links[2], aevb.StandardNormal)
 
 
@@ -476,13 +578,32 @@ def test_every_verb_takes_a_hierarchy_or_says_why_not(tmp_path: Path, monkeypatc
         aevb_(verb, "run", "--out", f"{verb}.png")
         assert (tmp_path / f"{verb}.png").is_file()
     for estimator in ("bdmc", "ais"):
-        assert aevb_("evaluate", "run", "--estimator", estimator, "--limit", "2", "--temperatures", "3", "--chains", "2")
+        assert aevb_(
+            "evaluate", "run", "--estimator", estimator, "--limit", "2", "--temperatures", "3", "--chains", "2"
+        )
     assert aevb_("evaluate", "run", "--estimator", "hmc", "--limit", "2")
     wide = [word.replace("latent=4", "latent=8") for word in small]
     aevb_("train", "digits", "--recipe", "iwae-2", "--samples", "100", "--out", "wide", "--no-figures", *wide)
     refused = CliRunner().invoke(app, ["evaluate", "wide", "--estimator", "hmc", "--limit", "2"])
-    assert "up to about five latents; here are 11" in str(refused.exception)
+    assert "up to about five latents; this model has 11" in str(refused.exception)
     assert aevb_("evaluate", "run", "--importance-samples", "3")
     aevb_("train", "--resume", "run", "--samples", "300", "--no-figures")
     model, x = aevb.load("run"), load_data("digits", values="dynamic").test[:4]
-    assert side_by_side(model.encode(x)).shape == (4, 7)
+    assert model.encode(x).shape == (4, 7)
+
+
+def test_the_kl_of_each_layer_is_the_mean_over_its_draws() -> None:
+    """1/K Σ_k [log q(z_l|·) - log p(z_l|·)], at the very draws of the trace."""
+    t = INEXACT.vae().trace(X, 4)
+    each = [(a - b).mean(0) for a, b in zip(t.q.log_probs(t.z), t.p.log_probs(t.z), strict=True)]
+    torch.testing.assert_close(t.kl, torch.stack(each, -1))
+    torch.testing.assert_close(t.kl.sum(-1), (t.log_px - t.log_w).mean(0))
+
+
+def test_a_draw_without_gradients_is_scored_with_them() -> None:
+    model = INEXACT.vae()
+    q = model.posterior(X)
+    z = q.sample(torch.Size((3,)))
+    found = gradient(model.encoder, q.log_prob(z).sum())
+    torch.testing.assert_close(found, gradient(model.encoder, model.log_posterior(X, z).sum()))
+    assert found.abs().max() > 1e-2

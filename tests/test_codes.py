@@ -16,10 +16,22 @@ from torch.distributions import Independent
 import aevb
 from aevb.data.sources import load_data
 from aevb.errors import AevbError, RecipeError, ShapeError
-from aevb.evaluation.marginal import NoLikelihood
-from aevb.models.trace import check_pair
+from aevb.evidence.support import NoLikelihood
+from aevb.models.compat import check_model
 from aevb.objectives import schedules
-from aevb.probability.codes import FSQ, VQ, Concrete, OneHot, Quantized, Relaxed, UniformCodes, perplexity, usage
+from aevb.probability.codes import (
+    FSQ,
+    VQ,
+    Concrete,
+    OneHot,
+    Quantized,
+    Relaxed,
+    UniformCodes,
+    likeliest,
+    perplexity,
+    usage,
+)
+from aevb.runs.build import build_model, build_objective
 from aevb.runs.fit import fit, resume
 from aevb.runs.recipe import Recipe
 from aevb.runs.store import Run
@@ -89,7 +101,9 @@ def test_vimco_is_unbiased_for_the_gradient_by_enumeration() -> None:
 def test_objectives_that_follow_the_draws_are_refused_with_the_reason() -> None:
     model, x = coded(OneHot((G, C))), binary(3)
     for objective in (aevb.ELBO(), aevb.ImportanceWeighted(5)):
-        with pytest.raises(RecipeError, match=r"have none\. Take .*'vimco', or wake-sleep.*the posterior concrete"):
+        with pytest.raises(
+            RecipeError, match=r"one-hot gives no derivative of its draws, .*wake-sleep.*gradient vimco"
+        ):
             objective(model, x, 0)
     loss, _ = aevb.WakeSleep(samples=3)(model, x, 0)
     assert bool(loss.isfinite())
@@ -165,12 +179,14 @@ def test_both_priors_of_concrete() -> None:
     torch.testing.assert_close(relaxed.trace(x).kl, torch.zeros(3, 1, dtype=torch.float64))
     for model in (relaxed, usual):  # and afterwards the same
         model.eval()
-        check_pair(model.posterior(x), model.prior())
+        with torch.no_grad():
+            check_model(model, seen=model.trace(x))
         assert isinstance(model.prior().sample(), Tensor)
 
 
 def test_the_relaxed_bound_is_below_the_relaxed_evidence() -> None:
-    """One choice of two: p(x) = ∫ p(z) p(x|z) dz by quadrature over logit z; more samples of the bound come near to it."""
+    """One choice of two: p(x) = ∫ p(z) p(x|z) dz by quadrature over logit z; more samples of the bound come near to
+    it."""
     torch.manual_seed(0)
     model, x = coded(Concrete((1, 2), 0.8), aevb.UniformConcrete), binary(3)
     u = torch.linspace(-50, 50, 4001, dtype=torch.float64)
@@ -213,7 +229,7 @@ def test_a_temperature_that_will_not_stay_positive_is_refused_at_once() -> None:
         schedules.Cyclical(1.0, 0.0, 1000),
         schedules.Piecewise([1.0, 0.0], [10**6]),
     ):
-        with pytest.raises(ShapeError, match=r"must be positive at every step; got -?0\.\d+ at step \d+"):
+        with pytest.raises(ValueError, match=r"must be positive at every step; got -?0\.\d+ at step \d+"):
             Concrete((2, 2), ends)
     for rate in (0.5, 2.0):  # positive for ever, though a float holds it for a while only
         assert float(Concrete((2, 2), schedules.Exponential(1.0, rate, 1000)).temperature) == 1
@@ -225,7 +241,7 @@ def test_a_temperature_follows_its_schedule_and_is_saved(tmp_path: Path) -> None
     recipe, data = Recipe.load("concrete").override(changes), load_data("digits", values="dynamic")
     run = fit(recipe, data, tmp_path / "run")
     assert float(run.model().encoder.family.temperature) == pytest.approx(1 - 0.8 * 7 / 16)  # of step 8, counted from 0
-    with pytest.raises(ShapeError, match=r"must be positive at every step; got 0\.0"):
+    with pytest.raises(ValueError, match=r"must be positive at every step; got 0\.0"):
         Concrete((2, 2), 0.0)
 
 
@@ -245,6 +261,8 @@ def test_without_memory_the_codebook_takes_the_step_of_k_means() -> None:
     q = quantized(family(h))
     nearest = torch.cdist(rows, before).argmin(-1)
     assert torch.equal(q.index.flatten(), nearest)
+    assert torch.equal(family.codebook, before)  # a call changes nothing
+    family.follow(h)
     for k in range(5):
         own = rows[nearest == k]
         torch.testing.assert_close(family.codebook[k], own.mean(0) if len(own) else before[k])
@@ -253,18 +271,18 @@ def test_without_memory_the_codebook_takes_the_step_of_k_means() -> None:
 def test_running_means_by_hand_whatever_the_size_of_the_minibatch() -> None:
     family = VQ((1, 1), codes=2, decay=0.9, restart=0.0).double()
     family.codebook.copy_(torch.tensor([[-1.0], [1.0]]))
-    family(torch.tensor([[-2.0], [-4.0], [3.0], [-3.0]], dtype=torch.float64))
+    family.follow(torch.tensor([[-2.0], [-4.0], [3.0], [-3.0]], dtype=torch.float64))
     torch.testing.assert_close(family.share, torch.tensor([0.075, 0.025], dtype=torch.float64))
     torch.testing.assert_close(family.codebook, torch.tensor([[-3.0], [3.0]], dtype=torch.float64))
-    family(torch.tensor([[5.0], [5.0]], dtype=torch.float64))
+    family.follow(torch.tensor([[5.0], [5.0]], dtype=torch.float64))
     torch.testing.assert_close(family.share, torch.tensor([0.0675, 0.1225], dtype=torch.float64))
     expected = (0.9 * 0.025 * 3 + 0.1 * 5) / 0.1225
     torch.testing.assert_close(family.codebook[1], torch.tensor([expected], dtype=torch.float64))
     twice, once = VQ((1, 1), 2, restart=0.0), VQ((1, 1), 2, restart=0.0)
     twice.load_state_dict(once.state_dict())
     rows = torch.randn(8, 1)
-    once(rows)
-    twice(rows.repeat(3, 1))
+    once.follow(rows)
+    twice.follow(rows.repeat(3, 1))
     for a, b in zip(once.state_dict().values(), twice.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b)
 
@@ -272,36 +290,52 @@ def test_running_means_by_hand_whatever_the_size_of_the_minibatch() -> None:
 def test_codes_begin_at_data_and_dead_ones_begin_again() -> None:
     torch.manual_seed(0)
     family, h = VQ((1, 2), codes=4, decay=0.5, restart=0.5), torch.randn(64, 2)
-    family(h)
+    family.follow(h)
     family.codebook[2], family.share[2], family.total[2] = 1e6, 1e-9, 0.0  # far from all, and not used
     state = {k: v.clone() for k, v in family.state_dict().items()}
     torch.manual_seed(7)
-    quantized(family(h))
+    family.follow(h)
     assert float(family.codebook.abs().max()) < 5
     first = family.codebook.clone()
     for seed, same in ((7, True), (8, False)):
         family.load_state_dict(state)
         torch.manual_seed(seed)
-        family(h)
+        family.follow(h)
         assert torch.equal(family.codebook, first) == same
     few = VQ((1, 2), codes=4)
-    few(h[:3])  # fewer rows than codes
+    few.follow(h[:3])  # fewer rows than codes
     assert bool(few.codebook.isfinite().all())
 
 
-def test_evaluation_is_deterministic_and_does_not_move_the_codebook() -> None:
-    model, x = coded(VQ((3, 2), codes=8)), binary(40)
-    model.train()
-    model.trace(x)
+@pytest.mark.parametrize("training", [True, False])
+def test_only_training_moves_the_codebook(training: bool) -> None:
+    """Neither a call, a density nor an evaluation does, in whichever mode; and two passes find the same codes."""
+    model, x = coded(VQ((3, 2), codes=8)).train(training), binary(40)
     before = {k: v.clone() for k, v in model.state_dict().items()}
+    model.trace(x)
+    assert torch.equal(model.encode(x), model.encode(x))
+    loss, _ = aevb.WakeSleep(samples=2, wake=1.0)(model, x, 0)  # passes x through the encoder twice
+    assert bool(loss.isfinite())
     a, b = (aevb.evaluate(model, x, seed=seed) for seed in (0, 1))
-    assert a == b
+    assert a.to_dict() == b.to_dict()
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_training_lets_the_codebook_learn_once_a_step_from_the_updated_encoder() -> None:
+    family, x = VQ((3, 2), codes=4, decay=0.0, restart=0.0), binary(40)
+    model, twin = coded(family), VQ((3, 2), codes=4, decay=0.0, restart=0.0).double()
+    twin.load_state_dict(family.state_dict())
+    for _ in aevb.train(model, aevb.ELBO(), x, aevb.Training(samples=40, batch=40)):
+        pass
+    assert not torch.equal(family.codebook, twin.codebook)
+    twin.follow(model.encoder.net(x).view(-1, 2))
+    torch.testing.assert_close(family.codebook, twin.codebook)
 
 
 @pytest.mark.parametrize("family", [VQ((3, 2), codes=8), FSQ((3, 2), levels=(3, 4))], ids=["vq", "fsq"])
 def test_the_gradient_goes_straight_through(family: VQ | FSQ) -> None:
-    """∂f(z)/∂h is f's own slope at the code (times tanh's, for a grid), and the value is the code's to the last digit."""
+    """∂f(z)/∂h is f's own slope at the code (times tanh's, for a grid), and the value is the code's to the last
+    digit."""
     h = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     q = family.double()(h) if isinstance(family, VQ) else family(h)
     z = q.rsample()
@@ -336,12 +370,15 @@ def test_the_bound_of_a_codebook_is_below_the_evidence_by_enumeration() -> None:
         t = model.trace(x)
         assert bool((t.log_w[0] < evidence).all())
         torch.testing.assert_close(t.log_w[0], t.log_px[0] - 2 * math.log(6))
-    with pytest.raises(NoLikelihood, match=r"is a single code.*-ELBO nats code x"):
+    with pytest.raises(
+        NoLikelihood, match=r"posterior fsq gives no density q\(z\|x\), which importance sampling requires"
+    ):
         aevb.log_marginal(model, x, 10)
     found = aevb.evaluate(model, x)
-    assert found.log_likelihood is None
+    assert math.isnan(found.log_likelihood)
+    assert found.elbo.known
     assert found.is_likelihood
-    with pytest.raises(AevbError, match="moves z through ℝᴰ, but these latents are on the points of a grid"):
+    with pytest.raises(AevbError, match="no coordinates that move through ℝᴰ, which Hamiltonian Monte Carlo requires"):
         aevb.log_marginal_ais(model, x)
 
 
@@ -353,8 +390,8 @@ def test_commitment_is_of_one_data_point_whatever_the_size_of_the_minibatch() ->
     assert float(aevb.Commitment()(model.trace(x.repeat(5, 1))).detach()) == pytest.approx(float(whole))
     h = model.encoder.net(x).view(6, 3, 2)
     torch.testing.assert_close(whole, (h - model.posterior(x).mean).square().sum((1, 2)).mean())
-    with pytest.raises(ValueError, match="vq or fsq"):
-        aevb.Commitment()(coded(Concrete((G, C))).trace(x))
+    with pytest.raises(RecipeError, match=r"no quantised codes, which the term commitment requires.*one of: vq, fsq;"):
+        aevb.Regularized(aevb.ELBO(), [aevb.Commitment()])(coded(Concrete((G, C))), x, 0)
 
 
 def test_the_perplexity_of_equal_use_is_the_number_of_codes() -> None:
@@ -366,6 +403,19 @@ def test_the_perplexity_of_equal_use_is_the_number_of_codes() -> None:
     assert used is not None
     assert torch.equal(used, torch.full((1, 8), 1 / 8))
     assert usage(aevb.Normal(2)(torch.zeros(1, 4))) is None
+
+
+def test_the_codes_in_use_are_those_that_are_the_likeliest_of_some_x() -> None:
+    """Of one-hot codes in two groups, by hand; of a codebook, those that some h is nearest to; a union over batches."""
+    logits = torch.tensor([[[0.0, 3.0, 1.0], [2.0, 0.0, 0.0]], [[0.0, 1.0, 0.9], [0.0, 0.0, 1.0]]])
+    for family in (OneHot((2, 3)), Concrete((2, 3)), Concrete((2, 3)).eval()):
+        found = likeliest(family(logits.flatten(1)))
+        assert found is not None
+        assert found.tolist() == [[False, True, False], [True, False, True]]
+    family, h = FSQ((1, 2), levels=(2, 4)), torch.tensor([[-1.0, -2.0], [1.0, 0.3], [1.0, 0.3]])
+    parts = [likeliest(family(rows)) for rows in (h[:1], h[1:])]
+    assert (parts[0] | parts[1]).sum(-1).tolist() == [2]  # type: ignore[operator]
+    assert likeliest(aevb.Normal(2)(torch.zeros(1, 4))) is None
 
 
 # FSQ
@@ -404,17 +454,23 @@ def test_draws_of_the_uniform_codes_are_uniform() -> None:
 
 def test_a_prior_of_codes_asks_for_codes() -> None:
     encoder = aevb.Conditional(nn.Linear(X, 4), aevb.Normal(2))
-    with pytest.raises(ShapeError, match="uniform-codes is a prior for codes, of the posterior OneHot, Concrete, VQ, FSQ"):
-        aevb.UniformOverCodes(encoder)
-    with pytest.raises(ShapeError, match="uniform-concrete is a prior for codes, of the posterior Concrete"):
-        aevb.UniformConcrete(aevb.Conditional(nn.Linear(X, 6), OneHot((2, 3))))
+    decoder = aevb.Conditional(nn.Linear(6, X), aevb.Bernoulli(X))
+    words = "posterior normal gives no finite set of codes, which the prior uniform-codes requires"
+    with pytest.raises(RecipeError, match=rf"{words}\. Choose one of: one-hot, concrete, vq, fsq;"):
+        check_model(aevb.VAE(aevb.UniformOverCodes(encoder), encoder, decoder))
+    hard = aevb.Conditional(nn.Linear(X, 6), OneHot((2, 3)))
+    words = "posterior one-hot gives no relaxed codes, which the prior uniform-concrete requires"
+    with pytest.raises(RecipeError, match=rf"{words}\. Choose one of: concrete;"):
+        check_model(aevb.VAE(aevb.UniformConcrete(hard), hard, decoder))
     for family in (OneHot((2, 3)), VQ((2, 3)), FSQ((2, 3))):
-        q = aevb.Conditional(nn.Linear(X, family.size), family)(torch.zeros(1, X))
-        with pytest.raises(RecipeError, match=r"but the prior Normal covers the real line.*\(uniform-codes\)"):
-            check_pair(q, aevb.StandardNormal((2, 3))())
+        coding = aevb.Conditional(nn.Linear(X, family.size), family)
+        words = f"prior standard-normal gives no density on .*, which the posterior {family.word} requires"
+        with pytest.raises(RecipeError, match=rf"{words}\. Choose one of: .*uniform-codes"):
+            check_model(aevb.VAE(aevb.StandardNormal((2, 3)), coding, decoder))
+        check_model(aevb.VAE(aevb.UniformOverCodes(coding), coding, decoder))
     with pytest.raises(ShapeError, match="two sizes, such as latent"):
         VQ(16)
-    with pytest.raises(ShapeError, match=r"needs as many levels, each at least 2; got \[5, 5\]"):
+    with pytest.raises(ValueError, match=r"needs as many levels, each at least 2; got \[5, 5\]"):
         FSQ((4, 3), levels=(5, 5))
 
 
@@ -448,8 +504,8 @@ def _state(run: Run) -> dict[str, Tensor]:
 
 
 def test_verbs_that_move_a_code_are_refused_and_the_others_draw(tmp_path: Path) -> None:
-    from aevb.apps import plots
-    from aevb.apps.gallery import draw_all
+    from aevb.figures import plots
+    from aevb.figures.gallery import draw_all
 
     for name, moved in (("vq-vae", False), ("hyperspherical", True)):
         latent = "[2, 3]" if name == "vq-vae" else "3"
@@ -462,26 +518,34 @@ def test_verbs_that_move_a_code_are_refused_and_the_others_draw(tmp_path: Path) 
         x = data.test[:4]
         with pytest.raises(AevbError, match="cannot be moved without the others"):
             plots.traversals(run.model(), x[0], torch.zeros(3))
-        with pytest.raises(AevbError, match="'traversals' does not fit this run: its latents are codes, or on a sphere"):
+        with pytest.raises(
+            AevbError, match="'traversals' does not fit this run: its latents are codes, or on a sphere"
+        ):
             draw_all(run, run.model(), data, ["traversals"])
         if moved:
             plots.interpolations(run.model(), x[:2], x[2:])
         else:
-            with pytest.raises(AevbError, match="on the vectors of a codebook: between two of them there are no others"):
+            with pytest.raises(
+                AevbError, match="on the vectors of a codebook: between two of them there are no others"
+            ):
                 plots.interpolations(run.model(), x[:2], x[2:])
 
 
 def test_fit_refuses_the_wrong_objective_before_it_makes_a_folder(tmp_path: Path) -> None:
     recipe = Recipe.load("vimco").override(["objective=elbo", "latent=[2, 3]"])
-    with pytest.raises(RecipeError, match=r"have none\. Take an objective that asks for none"):
+    with pytest.raises(RecipeError, match=r"no derivative of its draws, .*: concrete, vq, fsq; .*gradient vimco\."):
         fit(recipe, load_data("digits", values="dynamic"), tmp_path / "run")
     relaxed = Recipe.load("concrete").override(["objective.estimator=A", "latent=[2, 3]"])
-    with pytest.raises(RecipeError, match=r"no density to relaxed codes.*estimator = 'B', or the prior uniform-concrete"):
+    with pytest.raises(
+        RecipeError, match=r"no density of relaxed codes, .* one of: uniform-concrete, .*estimator = 'B'"
+    ):
         fit(relaxed, load_data("digits", values="dynamic"), tmp_path / "run")
     for name, samples, gradient in (("vq-vae", 5, "dreg"), ("fsq", 1, "stl")):
         objective = f'objective={{type="importance-weighted",samples={samples},gradient="{gradient}"}}'
         stuck = Recipe.load(name).override([objective, "terms=[]", "latent=[2, 3]"])
-        with pytest.raises(RecipeError, match=r"\(vq, fsq\) is a single code.* has no density\. Take the objective elbo"):
+        with pytest.raises(
+            RecipeError, match=r"no density q\(z\|x\), .*importance-weighted requires\. Choose the objective elbo"
+        ):
             fit(stuck, load_data("digits", values="levels"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -497,10 +561,10 @@ def test_a_compiled_step_is_the_eager_one(name: str, monkeypatch: pytest.MonkeyP
     data = load_data("digits", values=recipe.source().values)
     states = []
     for compiled in (False, True):
-        model = recipe.model(data.shape, data.train.values.levels)
+        model = build_model(recipe, data.shape, data.train.values.levels)
         training = recipe.replace(training__compile=compiled).training()
-        learner = aevb.Learner(model, recipe.objective(model, len(data.train)), training, len(data.train))
-        for _ in aevb.train(model, learner.objective, data.train, learner=learner):
+        learner = aevb.Learner(model, build_objective(recipe, model, len(data.train)), training, len(data.train))
+        for _ in aevb.continue_training(learner, data.train):
             pass
         states.append(model.state_dict())
     for key, value in states[0].items():

@@ -12,12 +12,13 @@ from PIL import Image
 from torch import Tensor
 from typer.testing import CliRunner
 
-from aevb.apps import plots
 from aevb.apps.cli import app
-from aevb.apps.style import as_tiles
 from aevb.data.sources import load_data
 from aevb.evaluation.evaluate import evaluate
-from aevb.evaluation.marginal import log_marginal
+from aevb.evidence.importance import log_marginal
+from aevb.figures import plots
+from aevb.figures.style import as_tiles
+from aevb.runs.build import build_model
 from aevb.runs.fit import fit
 from aevb.runs.recipe import Recipe
 from aevb.runs.store import Run
@@ -84,8 +85,8 @@ def test_colours_come_through_train_evaluate_reconstruct_sample(name: str, folde
     for verb in ("reconstruct", "sample"):
         call(verb, run.path, "-n", 4, "--out", tmp_path / "x.npy")
         x = torch.from_numpy(np.load(tmp_path / "x.npy"))
-        assert x.shape == (4, *data.shape)
-        has_its_colours(x)
+        assert (x.shape, x.dtype) == ((4, *data.shape), torch.uint8)  # as the pictures came
+        has_its_colours(x / 255)
 
 
 def call(*arguments: object) -> None:
@@ -94,10 +95,11 @@ def call(*arguments: object) -> None:
 
 
 def test_a_uniform_likelihood_has_eight_bits_per_channel(folder: Path) -> None:
-    """Equal logits for 256 levels of each of 3 H W numbers: exactly 8 bits per dimension, so all channels are counted."""
+    """Equal logits for 256 levels of each of 3 H W numbers: exactly 8 bits per dimension, so all channels are
+    counted."""
     data = load_data(folder)
     recipe = Recipe.load("conv").override([*SMALL["conv"], "likelihood=categorical"])
-    model = recipe.model(data.shape, 256)
+    model = build_model(recipe, data.shape, 256)
     with torch.no_grad():
         for p in model.decoder.parameters():
             p.zero_()
@@ -118,7 +120,13 @@ def test_tiles_keep_the_order_of_channels() -> None:
 
 def test_figures_of_a_colour_run_show_its_colours(folder: Path, tmp_path: Path) -> None:
     data = load_data(folder)
-    more = ["training.samples=3_000", "training.batch=20", "training.optimizer.lr=1e-2", f"data.source={folder}", "latent=2"]
+    more = [
+        "training.samples=3_000",
+        "training.batch=20",
+        "training.optimizer.lr=1e-2",
+        f"data.source={folder}",
+        "latent=2",
+    ]
     run = fit(Recipe.load("conv").override([*SMALL["conv"], *more]), data, tmp_path / "run")
     only = [word for name in FIGURES for word in ("--only", name)]
     call("plot", run.path, "--out", tmp_path / "figures", *only)

@@ -15,18 +15,18 @@ from typer.testing import CliRunner
 
 import aevb
 from aevb.apps.cli import app
-from aevb.apps.show import evaluation_rows
 from aevb.data.arrays import array_dataset
+from aevb.data.batch import Batch
 from aevb.data.labels import UNKNOWN, Pairs, hide_labels, one_hot
+from aevb.data.randomness import derive, seeded
 from aevb.data.sources import load_data
 from aevb.errors import DataError, RecipeError, ShapeError
-from aevb.evaluation.elbo import elbo
-from aevb.evaluation.evaluate import evaluate
-from aevb.evaluation.generation import generate
-from aevb.evaluation.latent import encode
-from aevb.evaluation.marginal import log_marginal
+from aevb.evaluation.bound import elbo
+from aevb.evaluation.evaluate import evaluate, table
+from aevb.evidence.importance import log_marginal
+from aevb.models import rows
+from aevb.models.compat import check_model
 from aevb.models.conditional import Conditional
-from aevb.models.given import Given, Pair
 from aevb.models.networks import Planes
 from aevb.models.priors import StandardNormal
 from aevb.models.vae import VAE
@@ -34,15 +34,20 @@ from aevb.objectives.bounds import ELBO, Objective
 from aevb.objectives.importance import ImportanceWeighted
 from aevb.objectives.monte_carlo_em import MonteCarloEM
 from aevb.objectives.semi_supervised import M2
+from aevb.objectives.terms import members_of
 from aevb.objectives.wake_sleep import WakeSleep
 from aevb.probability import families
+from aevb.runs.build import build_model
+from aevb.runs.evaluate import evaluate_run
 from aevb.runs.files import read_tensors
-from aevb.runs.fit import fit, resume, some_rows
-from aevb.runs.judge import judge
+from aevb.runs.fit import fit, resume
 from aevb.runs.recipe import Recipe
+from aevb.training.learner import Loss
 from aevb.training.optimizers import SGD
-from aevb.training.randomness import derive, seeded
-from aevb.training.train import Learner, Training, train
+from aevb.training.start import some_rows
+from aevb.training.train import Training, train
+from aevb.use.encode import encode
+from aevb.use.generate import generate
 
 SMALL = ["latent=2", "encoder.hidden=[16]", "decoder.hidden=[16]", "validation.every=300", "training.batch=50"]
 
@@ -113,7 +118,7 @@ def test_a_prior_may_read_the_context() -> None:
     model = VAE(Conditional(prior, q), Conditional(encoder, q), Conditional(decoder, p)).double()
     expected = O.evidence.log_prob(pairs.x[torch.arange(12)] - pairs.y @ (O.W @ v).T)
     torch.testing.assert_close(log_marginal(model, pairs, 2).log_px, expected, rtol=0, atol=1e-9)
-    many = generate(model, 4000, given=pairs.y[:1])
+    many = generate(model, 4000, y=pairs.y[:1])
     torch.testing.assert_close(many.mean(0), O.b + O.W @ v @ pairs.y[0], rtol=0, atol=0.15)
 
 
@@ -134,17 +139,18 @@ def test_a_constant_context_is_an_unconditional_model(name: str) -> None:
     moved = type(O)(O.W, O.b + U @ y, O.s)
     ours, plain = shifted(wrong=0.3), moved.vae(shift=0.3)
     x, found = moved.data(20), []
-    for model, batch in ((ours, Pair(x, y.expand(20, 2))), (plain, x)):
-        learner = Learner(model, OBJECTIVES[name], Training(SGD()), 20)
+    for model, batch in ((ours, Batch(x, y.expand(20, 2))), (plain, x)):
         torch.manual_seed(5)
-        loss, _ = learner(batch, torch.tensor(0))
+        loss, _ = Loss(model, OBJECTIVES[name])(batch, torch.tensor(0))
         loss.backward()
         found.append((loss.detach(), model.decoder.net.bias.grad, model.encoder.net.bias.grad))
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b)
 
 
-def test_a_constant_context_is_evaluated_as_an_unconditional_model() -> None:
+def test_a_constant_context_is_evaluated_as_an_unconditional_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same noise, whose seed else is of x and y."""
+    monkeypatch.setattr(rows, "row_seeds", lambda batch, seed: [int(1e6 * x) for x in batch.x[:, 0].abs()])
     y = torch.tensor([0.7, -1.3], dtype=DTYPE)
     moved = type(O)(O.W, O.b + U @ y, O.s)
     x = moved.data(20)
@@ -156,7 +162,7 @@ def test_a_constant_context_is_evaluated_as_an_unconditional_model() -> None:
     for name in ("kl_per_dimension", "kl_per_dimension_se"):
         assert one.pop(name) == pytest.approx(other.pop(name))
     assert one == pytest.approx(other)
-    new = generate(ours, 7, given=y[None], draw=True), generate(plain, 7, draw=True)
+    new = generate(ours, 7, y=y[None], draw=True), generate(plain, 7, draw=True)
     torch.testing.assert_close(*new)
 
 
@@ -181,7 +187,7 @@ def test_training_learns_what_the_context_does() -> None:
         model.decoder.net.weight[:, 3:] = 0
     for _ in train(model, ELBO(), pairs, Training(aevb.Adam(3e-2), batch=100, samples=100_000)):
         pass
-    x, y = pairs[torch.arange(400)]
+    x, y = pairs.x, pairs.y
     best = torch.linalg.lstsq(torch.cat([y, torch.ones(400, 1, dtype=DTYPE)], 1), x).solution[:2].T
     assert float((model.decoder.net.weight[:, 3:].detach() - best).abs().max()) < 0.1
 
@@ -189,13 +195,12 @@ def test_training_learns_what_the_context_does() -> None:
 def test_monte_carlo_em_takes_contexts() -> None:
     """Its chains are of p(z|x, y): their draws have the exact posterior's mean."""
     pairs, model = data(6), shifted()
-    objective = MonteCarloEM(model, 6)
+    objective = MonteCarloEM()
     still = Training(SGD(1e-12), batch=6, samples=6 * 60 * objective.updates)
     draws = []
     for _ in train(model, objective, pairs, still):
         draws.append(objective.z.clone())
-    x, y = pairs[torch.arange(6)]
-    exact = O.posterior(x - y @ U.T)
+    exact = O.posterior(pairs.x - pairs.y @ U.T)
     error = (torch.stack(draws[len(draws) // 4 :]).mean(0) - exact.mean) / O.variances.sqrt()
     assert float(error.abs().max()) < 1
 
@@ -213,10 +218,10 @@ def test_pairs_are_compiled(objective: Objective) -> None:
 
 def test_generation_takes_a_context_for_each() -> None:
     model, y = shifted(), torch.randn(1100, 2, dtype=DTYPE)  # more than one batch
-    new, plain = generate(model, 1100, given=y), generate(model, 1100, given=torch.zeros(1, 2, dtype=DTYPE))
+    new, plain = generate(model, 1100, y=y), generate(model, 1100, y=torch.zeros(1, 2, dtype=DTYPE))
     torch.testing.assert_close(new - plain, y @ U.T)
-    with pytest.raises(ShapeError, match="3 data points need 3 contexts, or one for all; got 2"):
-        generate(model, 3, given=y[:2])
+    with pytest.raises(ShapeError, match="3 data points need 3 conditions y, or one for all; got 2"):
+        generate(model, 3, y=y[:2])
 
 
 # M2: a model of which everything can be enumerated, x in {0, 1}³ and y in {0, 1, 2}, whose decoder does not read z
@@ -239,7 +244,9 @@ def classifier(exactly: bool = False) -> nn.Linear:
     """q(y|x), some, or p(y|x), which is linear in x."""
     if exactly:
         return linear(torch.logit(P), bias=(1 - P).log().sum(1))
-    return linear(torch.tensor([[1.0, -1, 0.5], [0, 2, 0], [-1, 0.3, 0]], dtype=DTYPE), bias=torch.zeros(3, dtype=DTYPE))
+    return linear(
+        torch.tensor([[1.0, -1, 0.5], [0, 2, 0], [-1, 0.3, 0]], dtype=DTYPE), bias=torch.zeros(3, dtype=DTYPE)
+    )
 
 
 def test_the_unlabelled_bound_is_the_sum_over_labels_by_hand() -> None:
@@ -279,7 +286,7 @@ def test_a_classifier_that_is_sure_makes_both_bounds_one() -> None:
         found.append(objective.bound(model, X, y))
     torch.testing.assert_close(*found)
     torch.manual_seed(1)
-    loss, _ = objective(Given(model, NOTHING), X, 0)
+    loss, _ = objective(model, Batch(X, NOTHING), 0)
     assert all(bool(torch.isfinite(g).all()) for g in torch.autograd.grad(loss, list(model.parameters())))
 
 
@@ -294,17 +301,19 @@ def test_the_labelled_bound_is_the_elbo_under_that_label() -> None:
 
 def test_the_loss_of_m2_is_the_papers() -> None:
     """J^α / N over all data in one batch, by hand; and on the average over batches of two, some without a label."""
-    objective, model = M2(classifier(), share=3 / 8, alpha=0.7), enumerable()
-    labels = torch.tensor([0, -1, -1, 2, -1, 1, -1, -1])
+    objective, model = M2(classifier(), labeled_fraction=3 / 8, alpha=0.7), enumerable()
+    labels = torch.tensor([0, UNKNOWN, UNKNOWN, 2, UNKNOWN, 1, UNKNOWN, UNKNOWN])
     y, known = one_hot(labels, 3).double(), labels != UNKNOWN
     log_q = objective.classifier(X).log_softmax(1)
-    bounds = torch.where(known, LOG_PXY.gather(1, labels.clamp(min=0)[:, None])[:, 0], objective.bound(model, X, NOTHING))
+    bounds = torch.where(
+        known, LOG_PXY.gather(1, labels.clamp(min=0)[:, None])[:, 0], objective.bound(model, X, NOTHING)
+    )
     expected = -bounds.mean() - 0.7 * log_q[known].gather(1, labels[known][:, None]).mean()
-    loss, info = objective(Given(model, y), X, 0)
+    loss, info = objective(model, Batch(X, y), 0)
     torch.testing.assert_close(loss, expected)
     assert float(info["elbo"]) == pytest.approx(float(bounds.mean()))
     pairs = list(itertools.combinations(range(8), 2))
-    batches = [objective(Given(model, y[list(i)]), X[list(i)], 0)[0] for i in pairs]
+    batches = [objective(model, Batch(X[list(i)], y[list(i)]), 0)[0] for i in pairs]
     torch.testing.assert_close(torch.stack(batches).mean(), expected)
 
 
@@ -313,7 +322,7 @@ def test_without_alpha_a_label_says_nothing_to_the_classifier() -> None:
     labels, model = one_hot(torch.arange(8) % 3, 3).double(), enumerable()
     for alpha, learns in ((0.0, False), (0.1, True)):
         objective = M2(classifier(), 1.0, alpha)
-        (gradient,) = torch.autograd.grad(objective(Given(model, labels), X, 0)[0], [objective.classifier.weight])
+        (gradient,) = torch.autograd.grad(objective(model, Batch(X, labels), 0)[0], [objective.classifier.weight])
         assert bool((gradient != 0).any()) is learns
 
 
@@ -338,7 +347,7 @@ def test_m2_predicts_from_three_labels_and_the_shape_of_the_data() -> None:
 
 def test_labels_become_contexts() -> None:
     assert one_hot(torch.tensor([2, UNKNOWN, 0]), 3).tolist() == [[0, 0, 1], [0, 0, 0], [1, 0, 0]]
-    for wrong in (3, -2):
+    for wrong in (3, -1, -2):
         with pytest.raises(DataError, match=f"a label {wrong}, but 3 classes have the labels 0 to 2"):
             one_hot(torch.tensor([0, wrong]), 3)
     with pytest.raises(ShapeError, match="3 data points need as many contexts; got 2"):
@@ -363,25 +372,27 @@ def test_a_few_labels_of_each_class_are_kept() -> None:
 def test_m2_says_what_it_needs() -> None:
     with pytest.raises(DataError, match="M2 trains on pairs of data and one-hot labels"):
         M2(classifier(), 0.5)(enumerable(), X, 0)
-    with pytest.raises(ValueError, match="0 < share ≤ 1"):
+    with pytest.raises(ValueError, match="0 < labeled_fraction ≤ 1"):
         M2(classifier(), 0.0)
     model = enumerable()
     fitted = Conditional(nn.Linear(4, 12), aevb.OptimalNormal(12))
-    with pytest.raises(ValueError, match=r"fitted to all labels alike.*homoscedastic-normal"):
-        M2.of(VAE(model.prior, model.encoder, fitted), 3, 0.5)
+    alike = VAE(model.prior, model.encoder, fitted)
+    refused = r"likelihood optimal-normal gives no likelihood of single data points, .* one of: normal, "
+    with pytest.raises(RecipeError, match=refused):
+        check_model(alike, *members_of(M2.of(alike, 3, 0.5)))
 
 
 def test_pseudo_inputs_of_m2_begin_at_the_labels_that_it_is_told() -> None:
     """Among 500 there are all digits that are labelled, under their own label; the others' labels are drawn."""
     digits = load_data("digits", values="dynamic")
-    recipe = Recipe.load("m2").override(["prior={type='vamp', components=1197}", *SMALL])
+    recipe = Recipe.load("m2").override(["prior={type='vamp', components=1197}", *SMALL]).of(digits)
     told = hide_labels(digits.train.labels, recipe.context().labels, recipe.source().seed)  # type: ignore[arg-type]
-    rows = recipe.context().rows(digits.train, "cpu", told)
-    u = some_rows(rows, len(told), seed=0)
+    batch = some_rows(recipe.context().rows(digits.train, "cpu", told), len(told), seed=0)
+    assert batch.y is not None
     with seeded(derive(0, "pseudo-inputs")):
         order = torch.randperm(len(told))
-    assert bool((u[:, 64:].sum(1) == 1).all())
-    given, told = u[:, 64:].argmax(1), told[order]
+    assert bool((batch.y.sum(1) == 1).all())
+    given, told = batch.y.argmax(1), told[order]
     assert bool((given == told)[told >= 0].all())
     hidden = digits.train.labels[order]  # type: ignore[index]
     agree = float((given == hidden)[told < 0].float().mean())
@@ -401,10 +412,10 @@ def test_convolutions_read_a_label_as_planes(network: str) -> None:
         "context.classes=3",
         "prior={type='vamp', components=4}",
     ]
-    model = Recipe.load("conditional").override(changes).model((1, 8, 8))
+    model = build_model(Recipe.load("conditional").override(changes), (1, 8, 8))
     image, label = torch.rand(5, 1, 8, 8), one_hot(torch.arange(5) % 3, 3)
-    assert not torch.equal(model.encode(image, label), model.encode(image, label.roll(1, 0)))
-    loss, _ = ELBO()(Given(model, label), image, 0)
+    assert not torch.equal(model.encode(Batch(image, label)), model.encode(Batch(image, label.roll(1, 0))))
+    loss, _ = ELBO()(model, Batch(image, label), 0)
     loss.backward()
     assert all(p.grad is not None for p in model.parameters())
 
@@ -413,16 +424,16 @@ def test_convolutions_read_a_label_as_planes(network: str) -> None:
 def test_contexts_are_checked_before_training(wrong: float) -> None:
     pairs = data()
     pairs.y[3, 0] = wrong
-    with pytest.raises(DataError, match=r"1 NaN or infinite values, in 1 of 12 rows \(rows 3\)"):
+    with pytest.raises(DataError, match=r"1 NaN or infinite values in row 3\."):
         next(iter(train(shifted(), ELBO(), pairs)))
     with pytest.raises(DataError, match=r"The data are torch\.float32"):
         next(iter(train(shifted(), ELBO(), Pairs(pairs.x, pairs.y.float()))))
 
 
 MISTAKES = {
-    "objective=m2": r"objective \(m2\): needs labels: give context.classes",
-    "context.labels=3": "context.labels: only m2 learns with few labels",
-    "context={classes=3, labels=1}": "context.labels: only m2 learns with few labels",
+    "objective=m2": r"The context gives no labels, which the objective m2 requires\. Choose .* or context\.classes",
+    "context.labels=3": r"objective elbo gives no use of data without labels, .* Choose one of: m2\.",
+    "context={classes=10, labels=1}": r"objective elbo gives no use of data without labels, .* Choose one of: m2\.",
     'context={classes=10, kind="x"}': "context: there is no 'kind'",
     "context.classes=-1": "classes must be at least 0",
 }
@@ -458,14 +469,20 @@ def test_a_conditional_run_resumes_and_loads_bit_for_bit(name: str, tmp_path: Pa
         assert a.keys() == b.keys()
         assert all(torch.equal(a[k], b[k]) for k in a)
     x, y = digits.test[:10], one_hot(digits.test.labels[:10], 10)  # type: ignore[index]
-    assert torch.equal(whole.model().encode(x, y), aevb.load(again.path).encode(x, y))
-    assert not torch.equal(whole.model().encode(x, y), whole.model().encode(x, y.roll(1, 0)))
+    assert torch.equal(whole.model().encode(Batch(x, y)), aevb.load(again.path).encode(Batch(x, y)))
+    assert not torch.equal(whole.model().encode(Batch(x, y)), whole.model().encode(Batch(x, y.roll(1, 0))))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "run"
-    small = ["objective.hidden=[64]", "encoder.hidden=[32]", "decoder.hidden=[32]", "latent=2", "training.samples=20_000"]
+    small = [
+        "objective.hidden=[64]",
+        "encoder.hidden=[32]",
+        "decoder.hidden=[32]",
+        "latent=2",
+        "training.samples=20_000",
+    ]
     fit(Recipe.load("m2").override([*small, "training.optimizer.lr=3e-3"]), load_data("digits", values="dynamic"), path)
     return path
 
@@ -473,11 +490,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_conditional_run_is_judged_given_the_labels(folder: Path) -> None:
     run = aevb.Run.open(folder)
     digits = run.dataset()
-    result = judge(run, digits, importance_samples=10)
+    result = evaluate_run(run, digits, importance_samples=10)
     given = Pairs(digits.test, one_hot(digits.test.labels, 10))  # type: ignore[arg-type]
     assert result["elbo"] == evaluate(run.model(), given, importance_samples=10).elbo
     assert result["latent"] is None  # codes of a model that reads the label know it
-    assert [row[0] for row in evaluation_rows(result)][3] == "log p(x|y)"
+    assert [row[0] for row in table(result)][3] == "log p(x|y)"
     assert 0.5 < result["classifier_accuracy"] <= 1  # from ten labels of each class; 0.1 by chance
 
 
@@ -487,16 +504,29 @@ def test_a_class_is_asked_for_by_name(folder: Path, tmp_path: Path) -> None:
 
     model, three = aevb.load(folder), one_hot(torch.tensor([3]), 10)
     assert call("sample", folder, "-n", 5, "--given", "3", "--out", tmp_path / "x.npy") is None
-    assert torch.equal(array(tmp_path / "x.npy"), generate(model, 5, given=three))
+    assert torch.equal(array(tmp_path / "x.npy"), sixteenths(generate(model, 5, y=three)))
     assert call("sample", folder, "-n", 20, "--out", tmp_path / "all.npy") is None
-    assert torch.equal(array(tmp_path / "all.npy"), generate(model, 20, given=one_hot(torch.arange(20) % 10, 10)))
+    every = one_hot(torch.arange(20) % 10, 10)
+    assert torch.equal(array(tmp_path / "all.npy"), sixteenths(generate(model, 20, y=every)))
     assert "there is no such class" in str(call("sample", folder, "--given", "three"))
-    assert "classes have the labels 0 to 9" in str(call("sample", folder, "--given", "10"))
+    assert "Possible: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9." in str(call("sample", folder, "--given", "10"))
     assert call("encode", folder, "--out", tmp_path / "codes.npy") is None
     assert array(tmp_path / "codes.npy").shape == (300, 2)
+
+
+def sixteenths(p: Tensor) -> Tensor:
+    """Probabilities as grey levels of the digits, 0 to 16."""
+    return (16 * p.double()).round().to(torch.uint8)
 
 
 def array(path: Path) -> Tensor:
     import numpy as np
 
     return torch.from_numpy(np.load(path))
+
+
+def test_the_default_weight_of_the_classifier_is_the_papers() -> None:
+    """0.1 N over N (arXiv 1406.5298, §4), however M2 is made."""
+    classifier = nn.Linear(6, 3)
+    assert M2(classifier, 0.5).alpha == M2.of(O.vae(), 3, 0.5).alpha == 0.1
+    assert M2.of(O.vae(), 3, 0.5).samples == M2(classifier, 0.5).samples == 1

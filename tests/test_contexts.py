@@ -16,30 +16,33 @@ from torch.distributions import Normal, kl_divergence
 from typer.testing import CliRunner
 
 from aevb.apps.cli import app
+from aevb.data.batch import Batch, take
 from aevb.data.labels import Pairs
 from aevb.data.sources import load_data
-from aevb.errors import DataError, RecipeError
-from aevb.evaluation.annealing import Annealing, bidirectional, log_marginal_ais
+from aevb.errors import RecipeError
+from aevb.evaluation import likelihood
 from aevb.evaluation.disentanglement import disentanglement
-from aevb.evaluation.ex_post import draw_codes
-from aevb.evaluation.generation import generate
 from aevb.evaluation.gradient_noise import gradient_noise
-from aevb.evaluation.marginal import log_marginal
-from aevb.evaluation.predictive import log_predictive
-from aevb.evaluation.reciprocal import from_chain, log_marginal_hmc
 from aevb.evaluation.surgery import surgery
+from aevb.evidence.annealed import Annealing, bidirectional, log_marginal_ais
+from aevb.evidence.harmonic import from_chain, log_marginal_hmc
+from aevb.evidence.importance import log_marginal
+from aevb.evidence.predictive import log_predictive
 from aevb.models.conditional import Conditional
-from aevb.models.given import Given, Pair
-from aevb.models.priors import PRIORS, VampPrior
+from aevb.models.priors import VampPrior
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import ELBO
 from aevb.objectives.full_bayes import FullBayes
 from aevb.objectives.wake_sleep import WakeSleep
 from aevb.probability import families
+from aevb.runs.build import build_model
+from aevb.runs.evaluate import estimate_likelihood, measure
 from aevb.runs.fit import fit
-from aevb.runs.judge import judge_likelihood, judge_surgery
+from aevb.runs.parts import AXES
 from aevb.runs.recipe import Recipe
 from aevb.runs.store import Run
+from aevb.use.fit_prior import draw_codes
+from aevb.use.generate import generate
 
 Y0 = torch.tensor([0.7, -1.3], dtype=DTYPE)
 
@@ -107,11 +110,11 @@ def test_every_estimator_reads_the_prior_of_the_context(estimator: str) -> None:
 
 def test_the_bracket_holds_the_evidence_of_each_context() -> None:
     y = torch.randn(120, 2, generator=torch.Generator().manual_seed(4), dtype=DTYPE)
-    b = bidirectional(with_prior(), 120, 4, Annealing(20, 3), given=y, memory=4 * 6 * 50)
+    b = bidirectional(with_prior(), 120, 4, Annealing(20, 3), y=y, memory=4 * 6 * 50)
     expected = O.evidence.log_prob(b.x - y @ (O.W @ V).T)
     for ratio in (b.lower.log_px - expected, expected - b.upper.log_px):  # E[p̂] = p(x|y) and E[1/p̂] = 1/p(x|y)
         is_one(ratio.exp())
-    everywhere = bidirectional(with_prior(), 50, 2, Annealing(5, 3), given=y[:1])
+    everywhere = bidirectional(with_prior(), 50, 2, Annealing(5, 3), y=y[:1])
     assert abs(float((everywhere.x - O.b - O.W @ V @ y[0]).mean())) < 5 * 1.5 / math.sqrt(50 * 6)
 
 
@@ -128,8 +131,8 @@ def test_a_constant_context_is_measured_as_an_unconditional_model() -> None:
         disentanglement(ours, pairs, factors).information, disentanglement(plain, pairs.x, factors).information
     )
     np.testing.assert_allclose(draw_codes(ours, pairs, 0), draw_codes(plain, pairs.x, 0))
-    x, y = pairs[torch.arange(20)]
-    noise, same = gradient_noise(ours, ELBO(), Pair(x, y), 5), gradient_noise(plain, ELBO(), x, 5)
+    batch = pairs[torch.arange(20)]
+    noise, same = gradient_noise(ours, ELBO(), batch, 5), gradient_noise(plain, ELBO(), batch.x, 5)
     assert noise.value == pytest.approx(same.value)
 
 
@@ -137,8 +140,8 @@ def test_the_aggregate_posterior_is_the_mixture_over_pairs() -> None:
     """log q(z_m) = log 1/N Σ_n N(z_m; μ(x_n, y_n), v), by hand; and another one for contexts in another order."""
     pairs, model = data(30), shifted(wrong=0.2)
     found = surgery(model, pairs)
-    x, y = pairs[torch.arange(30)]
-    q = model.posterior(x, y)
+    batch = pairs[torch.arange(30)]
+    q = model.posterior(batch)
     information = float(found.mutual_information.mean())
     z = q.sample(torch.Size((4000,)))
     mixture = q.log_prob(z.unsqueeze(2)).logsumexp(2) - math.log(30)
@@ -146,11 +149,13 @@ def test_the_aggregate_posterior_is_the_mixture_over_pairs() -> None:
     se = float(found.mutual_information.std()) / math.sqrt(30)
     assert abs(information - float(gains.mean())) < 5 * se
     torch.testing.assert_close(found.bound.kl.mean(0).sum() > found.aggregate_kl.mean(), torch.tensor(True))
-    assert float(surgery(model, Pairs(x, y.flip(0))).bound.kl.sum()) != pytest.approx(float(found.bound.kl.sum()))
+    assert float(surgery(model, Pairs(pairs.x, pairs.y.flip(0))).bound.kl.sum()) != pytest.approx(
+        float(found.bound.kl.sum())
+    )
 
 
 def test_surgery_refuses_a_prior_for_each_context() -> None:
-    with pytest.raises(DataError, match="the prior p\\(z\\|y\\) is another for each context"):
+    with pytest.raises(RecipeError, match=r"conditional gives no single p\(z\) for all y, which surgery requires"):
         surgery(with_prior(), drawn(5)[0])
 
 
@@ -160,15 +165,14 @@ def test_surgery_refuses_a_prior_for_each_context() -> None:
 def test_wake_sleep_dreams_of_every_context_several_times() -> None:
     ours, plain, pairs = constant()
     found = []
-    for model, x in ((Given(ours, pairs.y), pairs.x), (plain, pairs.x)):
+    for model, x in ((ours, Batch(pairs.x, pairs.y)), (plain, pairs.x)):
         torch.manual_seed(0)
         found.append(WakeSleep(dreams=3)(model, x, 0)[1]["sleep"])
     torch.testing.assert_close(*found)
-    torch.manual_seed(
-        0
-    )  # mean log q(z|x̃, y) over dreams of the exact posterior is -H(q): it is an entropy if y belongs to x̃
+    torch.manual_seed(0)
+    # mean log q(z|x̃, y) over dreams of the exact posterior is -H(q): it is an entropy if y belongs to x̃
     y = torch.randn(4000, 2, dtype=DTYPE)
-    sleep = WakeSleep(dreams=3).sleep(Given(shifted(), y), 4000)
+    sleep = WakeSleep(dreams=3).sleep(shifted(), Batch(torch.zeros(4000, 6, dtype=DTYPE), y))
     entropy = Normal(torch.zeros(3, dtype=DTYPE), O.variances.sqrt()).entropy().sum()
     assert abs(float(sleep + entropy)) < 5 * math.sqrt(1.5 / 12_000)  # log q has variance D/2
 
@@ -176,16 +180,16 @@ def test_wake_sleep_dreams_of_every_context_several_times() -> None:
 def test_full_bayes_draws_weights_for_a_conditional_model() -> None:
     """The loss is KL / N and the ELBO of log p(x|y) at the very weights that were drawn."""
     pairs, model = data(), shifted(0.3)
-    x, y = pairs[torch.arange(12)]
-    objective = FullBayes(model, 12, deviation=0.3)
+    batch = take(pairs, torch.arange(12))
+    objective = FullBayes(model, deviation=0.3)
     torch.manual_seed(0)
-    loss, info = objective(Given(model, y), x, 0)
+    loss, info = objective(model, batch, 0)
     torch.manual_seed(0)
     weights, lent = {k: d.rsample() for k, d in objective.posterior(model).items()}, copy.deepcopy(model)
     lent.load_state_dict(weights, strict=False)
-    expected, _ = ELBO()(Given(lent, y), x, 0)
+    expected, _ = ELBO()(lent, batch, 0)
     torch.testing.assert_close(loss - info["kl_weights"], expected)
-    still = FullBayes(model, 12, deviation=1e-9)
+    still = FullBayes(model, deviation=1e-9)
     found = log_predictive(shifted(), still, pairs, 2, samples=5).log_px
     torch.testing.assert_close(found, exact(pairs), rtol=0, atol=1e-6)
 
@@ -193,8 +197,7 @@ def test_full_bayes_draws_weights_for_a_conditional_model() -> None:
 def test_pseudo_pairs_that_are_the_data_make_the_prior_the_aggregate_posterior() -> None:
     """Then KL(q(z) ‖ p(z)) = 0, draw by draw."""
     pairs, model = data(15), shifted(0.2)
-    x, y = pairs[torch.arange(15)]
-    vamp = VAE(VampPrior(model.encoder, torch.cat([x, y], 1)), model.encoder, model.decoder).double()
+    vamp = VAE(VampPrior(model.encoder, torch.cat([pairs.x, pairs.y], 1)), model.encoder, model.decoder).double()
     torch.testing.assert_close(surgery(vamp, pairs).aggregate_kl, torch.zeros(15, dtype=DTYPE), rtol=0, atol=1e-9)
 
 
@@ -216,7 +219,7 @@ def test_objectives_train_a_conditional_run(objective: str, tmp_path: Path) -> N
     recipe = recipe.replace(training__optimizer__lr=5e-3)
     run = fit(recipe, load_data("digits", values="dynamic"), tmp_path / "run")
     test = run.dataset().test
-    x, y = test[:], recipe.context().given(test)
+    x, y = test[:], run.recipe.context().given(test)
     assert y is not None
     right, wrong = (log_marginal(run.model(), Pairs(x, c), 20).log_px.mean() for c in (y, y.roll(1, 1)))
     assert float(right - wrong) > 0.3
@@ -238,7 +241,7 @@ def test_the_kl_from_the_prior_of_the_label_is_the_closed_form(learned: Run) -> 
     y = learned.recipe.context().given(test)
     assert y is not None
     with torch.no_grad():
-        t = model.trace(test[:], 4000, given=y)
+        t = model.trace(Batch(test[:], y), 4000)
         mean, log_variance = model.prior.net(torch.eye(10))[test.labels].chunk(2, 1)
         mu, variance = t.q.mean, t.q.variance
         expected = 0.5 * (log_variance - variance.log() + (variance + (mu - mean) ** 2) / log_variance.exp() - 1)
@@ -262,11 +265,12 @@ def test_draws_given_a_label_have_the_moments_of_its_prior(learned: Run) -> None
 
 
 def test_the_best_prior_of_a_label_has_the_moments_of_its_codes() -> None:
-    """μ_c = mean μ_q and σ_c² = mean (σ_q² + (μ_q - μ_c)²) over the data of class c: there the KL's gradient is zero."""
+    """μ_c = mean μ_q and σ_c² = mean (σ_q² + (μ_q - μ_c)²) over the data of class c: there the KL's gradient is
+    zero."""
     torch.manual_seed(0)
     family, labels = families.Normal(2), torch.arange(60) % 3
     y, q = torch.eye(3, dtype=DTYPE)[labels], family(torch.randn(60, 4, dtype=DTYPE))
-    prior = PRIORS["conditional"](family, 3).double()
+    prior = AXES["prior"]["conditional"](family, 3).double()
     best = []
     for c in range(3):
         mean = q.mean[labels == c].mean(0)
@@ -282,14 +286,17 @@ def test_the_best_prior_of_a_label_has_the_moments_of_its_codes() -> None:
 
 def test_a_prior_for_each_label_is_asked_for_one(learned: Run, tmp_path: Path) -> None:
     call("sample", learned.path, "-n", 6, "--given", 3, "--out", tmp_path / "x.npy")
-    expected = generate(learned.model(), 6, given=torch.eye(10)[[3]])
-    torch.testing.assert_close(array(tmp_path / "x.npy"), expected)
-    result = CliRunner().invoke(app, ["evaluate", str(learned.path), "--surgery"])
-    assert "p(z|y) is another for each context" in str(result.exception)
-    with pytest.raises(RecipeError, match=r"prior \(conditional\): the prior p\(z\|y\) needs contexts y"):
-        Recipe.load("bernoulli").override(["prior=conditional"]).model((1, 8, 8))
-    with pytest.raises(RecipeError, match="its chains begin at draws of one p"):
-        Recipe.load("conditional-prior").override(["objective=monte-carlo-em"]).model((1, 8, 8))
+    expected = generate(learned.model(), 6, y=torch.eye(10)[[3]])
+    assert torch.equal(array(tmp_path / "x.npy"), in_units(learned, expected))
+    result = CliRunner().invoke(app, ["evaluate", str(learned.path), "--report", "surgery"])
+    assert "gives no single p(z) for all y, which surgery requires" in str(result.exception)
+    refused = r"context gives no labels, which the prior conditional requires\. .* or context\.classes"
+    with pytest.raises(RecipeError, match=refused):
+        build_model(Recipe.load("bernoulli").override(["prior=conditional"]), (1, 8, 8))
+    recipe = Recipe.load("conditional-prior").override(["objective=monte-carlo-em"])
+    refused = r"prior conditional gives no single p\(z\) for all y, which .* monte-carlo-em requires"
+    with pytest.raises(RecipeError, match=refused):
+        fit(recipe, load_data("digits", values="dynamic"), tmp_path / "refused")
 
 
 @pytest.mark.parametrize("objective", ["m2", "importance-weighted", "full-bayes", "wake-sleep"])
@@ -298,7 +305,7 @@ def test_a_prior_for_each_label_goes_with_every_objective(objective: str, tmp_pa
     few = [*SMALL, f"objective={objective}", "training.samples=50"]
     recipe = Recipe.load("conditional-prior").override(few)
     run = fit(recipe, load_data("digits", values="dynamic"), tmp_path / "run")
-    fresh = recipe.model((1, 8, 8))
+    fresh = build_model(run.recipe, (1, 8, 8))
     assert bool((run.model().prior.net[-1].weight != fresh.prior.net[-1].weight).any(0).sum() >= 9)
 
 
@@ -308,7 +315,11 @@ def test_a_prior_for_each_label_goes_with_every_objective(objective: str, tmp_pa
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "run"
-    fit(Recipe.load("conditional").override([*SMALL, "training.samples=5_000"]), load_data("digits", values="dynamic"), path)
+    fit(
+        Recipe.load("conditional").override([*SMALL, "training.samples=5_000"]),
+        load_data("digits", values="dynamic"),
+        path,
+    )
     return path
 
 
@@ -316,6 +327,11 @@ def call(*arguments: object) -> str:
     result = CliRunner().invoke(app, [str(a) for a in arguments])
     assert result.exception is None, result.exception
     return result.output
+
+
+def in_units(run: Run, x: Tensor) -> Tensor:
+    """As the file of a run keeps x: grey levels of 0 to 16."""
+    return torch.from_numpy(run.values().inverse(x))
 
 
 def array(path: Path) -> Tensor:
@@ -327,16 +343,16 @@ def test_a_conditional_run_is_judged_by_every_estimator(folder: Path) -> None:
     digits, model, context = run.dataset(), run.model(), run.recipe.context()
     rows = context.rows(digits.test.take(6), "cpu")
     path = Annealing(5, start=model.posterior)
-    options = {"chains": 3, "temperatures": 5, "limit": 6}
-    found = judge_likelihood(run, digits, estimator="ais", **options)["log_likelihood"]
+    options = {"path": likelihood.Path(chains=3, temperatures=5), "limit": 6}
+    found = estimate_likelihood(run, digits, estimator="ais", **options)["log_likelihood"]
     assert found == pytest.approx(float(log_marginal_ais(model, rows, 3, path).log_px.mean()))
-    bracket = bidirectional(model, 6, 3, path, given=context.each(6))
-    assert judge_likelihood(run, digits, estimator="bdmc", **options)["lower"] == pytest.approx(
+    bracket = bidirectional(model, 6, 3, path, y=context.each(6))
+    assert estimate_likelihood(run, digits, estimator="bdmc", **options)["lower"] == pytest.approx(
         float(bracket.lower.log_px.mean())
     )
-    found = judge_likelihood(run, digits, estimator="hmc", limit=6)["log_likelihood"]
+    found = estimate_likelihood(run, digits, estimator="hmc", limit=6)["log_likelihood"]
     assert found == pytest.approx(float(log_marginal(model, rows, 5000).log_px.mean()), abs=0.5)
-    rate = judge_surgery(run, digits)["rate"]
+    rate = measure(run, digits, "surgery")["rate"]
     assert rate == pytest.approx(float(surgery(model, context.rows(digits.test, "cpu")).bound.kl.sum(1).mean()))
 
 
@@ -346,12 +362,14 @@ def test_every_verb_takes_a_conditional_run(folder: Path, tmp_path: Path) -> Non
     y = run.recipe.context().given(test)
     assert y is not None
     with torch.no_grad():
-        codes = model.encode(test[:4], y[:4])
+        codes = model.encode(Batch(test[:4], y[:4]))
         call("reconstruct", folder, "-n", 4, "--out", tmp_path / "x.npy")
-        torch.testing.assert_close(array(tmp_path / "x.npy"), model.decode(codes, y[:4]).mean)
+        assert torch.equal(array(tmp_path / "x.npy"), in_units(run, model.decode(codes, y[:4]).mean))
         np.save(tmp_path / "z.npy", codes.numpy())
         call("decode", tmp_path / "z.npy", "--run", folder, "--given", 3, "--out", tmp_path / "x.npy")
-        torch.testing.assert_close(array(tmp_path / "x.npy"), model.decode(codes, torch.eye(10)[3].expand(4, 10)).mean)
+        assert torch.equal(
+            array(tmp_path / "x.npy"), in_units(run, model.decode(codes, torch.eye(10)[3].expand(4, 10)).mean)
+        )
     for verb in ("interpolate", "traverse"):
         assert f"{verb[:5]}" in call(verb, folder, "--out", tmp_path / f"{verb}.png")
     call("plot", folder, "--out", tmp_path)
@@ -365,3 +383,18 @@ def test_one_context_may_be_for_all_codes() -> None:
     many = torch.randn(4, 2, dtype=DTYPE)
     expected = torch.stack([model.decode(z, c.expand(5, 2)).mean for c in many], 1)
     torch.testing.assert_close(model.decode(z.unsqueeze(1), many).mean, expected)
+
+
+def test_a_posterior_chain_begins_at_draws_of_its_own_contexts_prior() -> None:
+    """Priors N(±200, 1) that do not meet, and x that says nothing of z: from another prior no short chain would
+    arrive."""
+    y = torch.tensor([[1.0], [-1.0], [-1.0], [1.0], [1.0]], dtype=DTYPE)
+    q, p = families.Normal(1), families.Normal(1, scale=1.0)
+    prior = linear(torch.tensor([[200.0], [0.0]], dtype=DTYPE), bias=torch.zeros(2, dtype=DTYPE))
+    encoder = linear(torch.zeros(2, 2, dtype=DTYPE), bias=torch.zeros(2, dtype=DTYPE))
+    decoder = linear(torch.zeros(1, 2, dtype=DTYPE), bias=torch.zeros(1, dtype=DTYPE))
+    model = VAE(Conditional(prior, q), Conditional(encoder, q), Conditional(decoder, p)).double()
+    x = torch.tensor([[0.5], [-1.0], [0.2], [1.0], [-0.3]], dtype=DTYPE)
+    found = log_marginal_hmc(model, Pairs(x, y), 20, thin=1, burn_in=2)
+    exact_ = Normal(0, 1).log_prob(x)[:, 0]
+    torch.testing.assert_close(found.log_px, exact_, atol=1.0, rtol=0)

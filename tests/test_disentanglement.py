@@ -111,13 +111,15 @@ def test_a_model_is_measured_by_its_posterior() -> None:
 def test_a_run_on_sprites_is_measured_from_the_command_line(tmp_path: Path) -> None:
     small = ["--set", "encoder.hidden=[8]", "--set", "decoder.hidden=[8]", "--latent", "3", "--samples", "500"]
     command("train", "sprites", "--out", str(tmp_path / "r"), "--no-figures", "--json", *small)
-    content = json.loads(command("evaluate", str(tmp_path / "r"), "--disentanglement", "--json"))["disentanglement"]
+    content = json.loads(command("evaluate", str(tmp_path / "r"), "--report", "disentanglement", "--json"))[
+        "disentanglement"
+    ]
     data, model = load_data("sprites").test, load(tmp_path / "r")
     expected = disentanglement(model, data, factors_of(data[:]), CATEGORIES)
     assert content["mig"] == pytest.approx(expected.mig, abs=1e-6)
     assert content["factor_vae"] == expected.factor_vae
     assert content["n"] == 500
-    assert "mutual information gap" in command("evaluate", str(tmp_path / "r"), "--disentanglement")
+    assert "mutual information gap" in command("evaluate", str(tmp_path / "r"), "--report", "disentanglement")
 
 
 def command(*words: str) -> str:
@@ -211,7 +213,8 @@ def test_a_picture_gives_its_factors_back() -> None:
 
 
 def test_factors_move_the_picture_as_they_say() -> None:
-    """The centre of mass of squares and ellipses follows x and y, the area the scale, and nothing lies beyond the edge."""
+    """The centre of mass of squares and ellipses follows x and y, the area the scale, and nothing lies beyond the
+    edge."""
     factors = grid()
     factors = factors[factors[:, 0] < 2]
     x = render(factors)[:, 0].astype(float)
@@ -223,3 +226,35 @@ def test_factors_move_the_picture_as_they_say() -> None:
     full = np.where(factors[:, 0] == 0, 2, np.pi / 2) * size**2
     np.testing.assert_allclose(area, full, rtol=0.3)
     assert abs(float((area / full).mean()) - 1) < 0.01
+
+
+def test_a_latent_that_hardly_varies_has_no_vote() -> None:
+    """Noise of 1/50 of the widest spread, or none, changes nothing; a tenth takes votes from codes that are noisy
+    too."""
+    factors = some(600)
+    codes = factors.double() / factors.double().std(0) + 1.5 * noise(600, 5)
+    unrelated = torch.randn(600, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    alone, none, little, some_ = (
+        factor_vae_score(torch.cat([codes, size * unrelated], 1)[:, :d], factors)
+        for d, size in ((5, 0.0), (6, 0.0), (6, 0.02), (6, 0.2))
+    )
+    assert alone == none == little
+    assert some_ != alone
+    assert 0.5 < alone < 1
+
+
+def test_half_of_the_votes_are_scored() -> None:
+    """The score is a share of them: of three, so that thirds are found and no halves."""
+    factors = some(600)
+    scores = {factor_vae_score(noise(600), factors, votes=6, batch=8, seed=seed) for seed in range(40)}
+    assert scores <= {0.0, 1 / 3, 2 / 3, 1.0}
+    assert len(scores & {1 / 3, 2 / 3}) > 0
+
+
+def test_a_single_latent_is_held_against_none() -> None:
+    """SAP's and MIG's second best is 0: the gaps are R² and I / H themselves."""
+    factors = some(400)[:, :1]
+    codes = factors.double() + 0.3 * noise(400, 1)
+    assert sap(codes, factors) == pytest.approx(float(np.corrcoef(codes[:, 0], factors[:, 0])[0, 1]) ** 2)
+    information = mutual_information(around(codes), factors)
+    assert mig(information, factors) == pytest.approx(float(information[0, 0] / entropies(factors)[0]))

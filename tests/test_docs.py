@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import math
 import re
 import shlex
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from test_floors import FLOORS
 from typer.testing import CliRunner
 
 from aevb.apps.cli import app
+from aevb.data.batch import Batch
 from aevb.data.sources import SOURCES
-from aevb.errors import AevbError
-from aevb.models.trace import check_pair
+from aevb.errors import RecipeError
+from aevb.models.compat import check_model
+from aevb.parts import CONTEXT, POSTERIOR, PRIOR, Member, Offers, Part, conflicts, parts_in
+from aevb.runs.build import build_model
 from aevb.runs.parts import AXES
 from aevb.runs.recipe import Recipe, recipe_names
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TRUST = (ROOT / "docs" / "trust.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"(?ms)(?:^<!-- *(?P<note>[^>]*?) *-->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```$")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 
@@ -76,6 +83,7 @@ def run_all(chosen: list[Block]) -> None:
                 run_command(line)
 
 
+@cache
 def symbols(file: Path) -> set[str]:
     """What a Python file defines: 'f', 'C', 'C.method', and names assigned at either place."""
     found = set()
@@ -113,7 +121,9 @@ def test_symbols_are_found_by_class_and_method() -> None:
 
 
 def test_every_equation_of_the_paper_has_its_line() -> None:
-    lines = re.findall(r"^\| \*\*([^*]+)\*\*", (ROOT / "docs" / "equations.md").read_text(encoding="utf-8"), re.MULTILINE)
+    lines = re.findall(
+        r"^\| \*\*([^*]+)\*\*", (ROOT / "docs" / "equations.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     expected = [f"eq. {n}" for n in range(1, 25)] + ["Algorithm 1", "Algorithm 2"]
     assert [e for e in expected if e not in lines] == []
     assert len(lines) == len(set(lines))
@@ -171,46 +181,81 @@ def test_the_readme_lists_every_verb() -> None:
     assert [row.split("`")[1].removeprefix("aevb ").split()[0] for row in table_rows("Command line")] == verbs
 
 
-def test_the_design_lists_every_file() -> None:
+def test_the_design_lists_every_layer_and_names_files_that_exist() -> None:
+    """In the order that test_floors.py holds imports to."""
     text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
-    drawn = re.findall(r"\w+\.py\b", text.partition("```text\nsrc/aevb/\n")[2].partition("```")[0])
-    files = [p.name for p in (ROOT / "src" / "aevb").rglob("*.py") if p.name != "__init__.py"]
-    assert sorted(drawn) == sorted(files)
+    drawn = text.partition("```text\nsrc/aevb/\n")[2].partition("```")[0]
+    layers = re.findall(r"(?m)^  (\w+)(?:/|\.py) ", drawn)
+    assert layers == FLOORS
+    package = ROOT / "src" / "aevb"
+    there = {p.stem for p in package.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
+    assert set(layers) == there - {"__init__"}
+    files = {p.name for p in package.rglob("*.py")}
+    named = re.findall(r"\w+\.py\b", drawn)
+    assert len(named) > len(layers) / 2
+    assert [name for name in named if name not in files] == []
 
 
-def test_trust_names_tests_that_exist_and_every_trap() -> None:
-    text = (ROOT / "docs" / "trust.md").read_text(encoding="utf-8")
-    found = set(re.findall(r"`(test_\w+\.py)::(test_\w+)`", text))
+def test_trust_names_tests_that_exist() -> None:
+    found = set(re.findall(r"`(test_\w+\.py)::(test_\w+)`", TRUST))
     assert len(found) > 100
     assert [f"{file}::{test}" for file, test in sorted(found) if test not in symbols(ROOT / "tests" / file)] == []
-    traps = {(f.name, n) for f in ROOT.glob("tests/test_traps*.py") for n in symbols(f) if n.startswith("test_trap_")}
-    assert traps <= found
+
+
+def test_trust_names_the_tests_of_every_trap() -> None:
+    """Those that have its number in their name, and those that are marked with it."""
+    rows = re.findall(r"^\| (\d\d|[a-z]) \| [^|]+ \| (`test_.*) \|$", TRUST, re.MULTILINE)
+    told = {(number, test) for number, tests in rows for test in re.findall(r"`(test_\w+\.py::test_\w+)`", tests)}
+    assert told == {pair for file in ROOT.glob("tests/test_*.py") for pair in traps(file)}
+
+
+def traps(file: Path) -> set[tuple[str, str]]:
+    """(number, file::test), each by a name "test_trap_17_..." or a marker, `@pytest.mark.trap(17)`."""
+    found = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef):
+            named = re.findall(r"^test_trap_(\d\d|[a-z])_", node.name)
+            calls = [
+                c for c in node.decorator_list if isinstance(c, ast.Call) and ast.unparse(c.func) == "pytest.mark.trap"
+            ]
+            marked = [str(ast.literal_eval(number)).zfill(2) for call in calls for number in call.args]
+            found |= {(n.lstrip("0") if n[-1].isalpha() else n, f"{file.name}::{node.name}") for n in [*named, *marked]}
+    return found
 
 
 COUNTED = ("prior", "posterior", "likelihood", "encoder", "decoder", "objective")
 
 
-def admitted(posterior: str, prior: str) -> bool:
-    """Whether the library takes this pair, by its own refusals."""
-    coded = posterior in ("one-hot", "concrete", "vq", "fsq")
-    table = {"posterior": {"type": posterior}, "prior": {"type": prior}, "latent": [3, 4] if coded else 3}
-    table["context"] = {"classes": 10} if prior == "conditional" else {}
+def admitted(posterior: Part, prior: Part) -> bool:
+    """Whether the library takes this pair, by what they declare."""
+    pair = [Member(role, part.word, part.offers, part.needs) for role, part in ((POSTERIOR, posterior), (PRIOR, prior))]
+    return not any(conflicts(pair))
+
+
+def test_what_parts_declare_is_what_models_of_them_do() -> None:
+    """Of every pair of posterior and prior: it builds, and its KL has no NaN, if and only if the declarations admit
+    it."""
     small = {axis: {"type": "mlp", "hidden": [4]} for axis in ("encoder", "decoder")}
-    recipe = Recipe("pair", {**table, **small, "likelihood": {"type": "bernoulli"}})
-    try:
-        model = recipe.model((1, 4, 4))
-        given = recipe.context().each(2) if prior == "conditional" else None
-        t = model.trace(torch.zeros(2, 1, 4, 4), given=given)
-        check_pair(t.q, t.p)
-    except AevbError:
-        return False
-    return True
+    for q, p in itertools.product(parts_in(POSTERIOR).values(), parts_in(PRIOR).values()):
+        latent = [3, 4] if q.offers.uniform else 3
+        context = {"classes": 10} if p.needs.labels else {}
+        table = {"posterior": {"type": q.word}, "prior": {"type": p.word}, "latent": latent, "context": context}
+        recipe = Recipe("pair", {**table, **small, "likelihood": {"type": "bernoulli"}})
+        if not admitted(q, p):
+            with pytest.raises(RecipeError, match=r"gives no .*, which the .* requires\. Choose "):
+                check_model(build_model(recipe, (1, 4, 4)), Member(CONTEXT, "", Offers(labels=bool(context))))
+            continue
+        model = build_model(recipe, (1, 4, 4)).eval()
+        with torch.no_grad():
+            t = model.trace(Batch(torch.zeros(2, 1, 4, 4), recipe.context().each(2) if context else None))
+        assert not bool(t.kl.isnan().any()), (q.word, p.word)
+        assert bool(t.kl.isfinite().all()) == q.offers.kl, (q.word, p.word)
 
 
 def test_the_readme_counts_the_parts() -> None:
     """Members of each axis, and how many pairs of posterior and prior are admitted."""
     counts = {axis: len(AXES[axis]) for axis in COUNTED}
-    pairs = sum(admitted(q, p) for q in AXES["posterior"] for p in AXES["prior"])
+    pairs = sum(admitted(q, p) for q in parts_in(POSTERIOR).values() for p in parts_in(PRIOR).values())
     every = math.prod(counts.values())
     rows = [f"| `{axis}` | {n} | {', '.join(sorted(AXES[axis]))} |" for axis, n in counts.items()]
     assert table_rows("Parts") == rows

@@ -145,7 +145,9 @@ def test_a_wrong_local_file_is_an_error_and_is_not_deleted(server: Server, tmp_p
 
 def test_truncated_local_mnist_is_named(tmp_path: Path) -> None:
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"\x1f\x8b" + b"\0" * 42)
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz is not the published file: expected sha256 440fcabf"):
+    with pytest.raises(
+        DataError, match=r"train-images-idx3-ubyte.gz is not the published file: expected sha256 440fcabf"
+    ):
         load_data("mnist", data_dir=tmp_path)
 
 

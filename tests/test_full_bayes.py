@@ -13,20 +13,22 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal, Normal
 
 import aevb
-from aevb.apps.show import evaluation_rows
+from aevb.data.batch import Batch
 from aevb.data.sources import load_data
 from aevb.errors import RecipeError
-from aevb.evaluation.elbo import elbo
-from aevb.evaluation.marginal import log_marginal
-from aevb.evaluation.predictive import log_predictive
+from aevb.evaluation.bound import elbo
+from aevb.evaluation.evaluate import table
+from aevb.evidence.importance import log_marginal
+from aevb.evidence.predictive import log_predictive
 from aevb.models.conditional import Conditional
 from aevb.models.priors import StandardNormal
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import ELBO
 from aevb.objectives.full_bayes import FullBayes
 from aevb.probability import families
+from aevb.runs.build import build_model, build_objective
+from aevb.runs.evaluate import evaluate_run
 from aevb.runs.fit import fit, resume
-from aevb.runs.judge import judge
 from aevb.runs.recipe import Recipe
 from aevb.runs.store import Run
 from aevb.training.optimizers import Adam
@@ -51,7 +53,7 @@ def spread(objective: FullBayes, seed: int = 0) -> FullBayes:
 
 def test_the_kl_is_that_of_equation_24_and_of_monte_carlo() -> None:
     model = oracle().vae()
-    objective = spread(FullBayes(model, n=10))
+    objective = spread(FullBayes(model))
     q = objective.posterior(model)
     assert set(q) == {"decoder.net.weight", "decoder.net.bias"}
     mu, var = (torch.cat([f(d).flatten() for d in q.values()]) for f in (lambda d: d.mean, lambda d: d.variance))
@@ -68,11 +70,11 @@ def test_the_loss_is_the_mean_of_equation_21() -> None:
     """E[loss] = -E[f(x, z, θ)] / N, where f has every term by Monte Carlo, the weights' too."""
     o, n, draws = oracle(), 40, 600
     model, x = o.vae(shift=0.2, widen=1.3), o.data(8)
-    objective = spread(FullBayes(model, n=n))
+    objective = spread(FullBayes(model))
     q = objective.posterior(model)
     torch.manual_seed(0)
     with torch.no_grad():
-        losses = torch.stack([objective(model, x, 0)[0] for _ in range(draws)])
+        losses = torch.stack([objective(model, Batch(x, of=n), 0)[0] for _ in range(draws)])
         f = torch.stack([-equation_21(model, x, n, q) / n for _ in range(draws)])
     se = (losses.var() / draws + f.var() / draws).sqrt()
     assert abs(losses.mean() - f.mean()) < 4 * se
@@ -91,7 +93,7 @@ def equation_21(model: nn.Module, x: Tensor, n: int, q: dict[str, Normal]) -> Te
 
 def test_what_is_logged() -> None:
     model, x = oracle().vae(), oracle().data(8)
-    loss, info = FullBayes(model, n=100)(model, x, 0)
+    loss, info = FullBayes(model)(model, Batch(x, of=100), 0)
     assert {"elbo", "kl", "reconstruction", "kl_weights"} == set(info)
     torch.testing.assert_close(loss.detach(), info["kl_weights"] - info["elbo"])
     assert not any(v.requires_grad for v in info.values())
@@ -105,13 +107,13 @@ def test_gradients_are_those_of_finite_differences(over: tuple[str, ...]) -> Non
     """At fixed noise, for every mean, every log-variance and every point estimate."""
     o = oracle(x=3, d=2)
     model, x = o.vae(shift=0.3, widen=1.5), o.data(5)
-    learner = Learner(model, spread(FullBayes(model, n=7, over=over)), Training(), n=7)
+    function = aevb.Loss(model, spread(FullBayes(model, over=over)))
 
     def loss() -> Tensor:
         torch.manual_seed(5)
-        return learner(x, torch.tensor(0))[0]
+        return function(Batch(x, of=7), torch.tensor(0))[0]
 
-    parameters = dict(learner.named_parameters())
+    parameters = dict(function.named_parameters())
     gradients = dict(zip(parameters, torch.autograd.grad(loss(), list(parameters.values())), strict=True))
     assert {k.split(".")[2].split("/")[0] for k in gradients if k.startswith("objective")} == set(over)
     for name, p in parameters.items():
@@ -132,9 +134,9 @@ def test_without_spread_it_is_maximum_a_posteriori() -> None:
     """σ_θ → 0: the gradient in μ_θ is that of the ELBO plus θ/N, the decay 1/N of `weight_prior`, on biases too."""
     o, n = oracle(), 30
     model, x = o.vae(shift=0.4, widen=1.5), o.data(16)
-    objective = FullBayes(model, n=n, deviation=1e-9)
+    objective = FullBayes(model, deviation=1e-9)
     torch.manual_seed(2)
-    mine = torch.autograd.grad(objective(model, x, 0)[0], list(model.parameters()))
+    mine = torch.autograd.grad(objective(model, Batch(x, of=n), 0)[0], list(model.parameters()))
     torch.manual_seed(2)
     for d in objective.posterior(model).values():
         d.sample()  # ζ
@@ -189,7 +191,7 @@ class Conjugate:
 
     def exact(self) -> tuple[VAE, FullBayes]:
         model = self.vae(self.mean)
-        return model, FullBayes(model, self.n, deviation=math.sqrt(self.variance))
+        return model, FullBayes(model, deviation=math.sqrt(self.variance))
 
     def predictive(self) -> Distribution:
         return Normal(self.mean, math.sqrt(self.variance + self.s**2))
@@ -213,7 +215,7 @@ def test_at_the_exact_posterior_the_loss_is_the_log_evidence_and_its_gradient_ze
     model, objective = c.exact()
     parameters = [*model.decoder.parameters(), *objective.parameters()]
     torch.manual_seed(0)
-    losses = [objective(model, c.data, 0)[0] for _ in range(draws)]
+    losses = [objective(model, Batch(c.data, of=c.n), 0)[0] for _ in range(draws)]
     found = [torch.cat([v.flatten() for v in torch.autograd.grad(loss, parameters)]) for loss in losses]
     values, gradients = torch.stack(losses).detach(), torch.stack(found)
     assert abs(values.mean() + c.log_evidence / c.n) < 4 * values.std() / draws**0.5
@@ -224,14 +226,16 @@ def test_the_optimum_is_the_exact_posterior_and_its_value_the_evidence(monkeypat
     """To six digits: f is a quadratic of θ here, for which the mean over ζ = ±1 is the mean over ζ ~ N(0, 1)."""
     c = Conjugate()
     model = c.vae(torch.full((3,), -1.0, dtype=DTYPE))
-    objective = FullBayes(model, c.n, deviation=0.5)
-    optimizer = torch.optim.LBFGS([*model.decoder.parameters(), *objective.parameters()], max_iter=200, tolerance_grad=1e-9)
+    objective = FullBayes(model, deviation=0.5)
+    optimizer = torch.optim.LBFGS(
+        [*model.decoder.parameters(), *objective.parameters()], max_iter=200, tolerance_grad=1e-9
+    )
 
     def loss() -> Tensor:
         values = []
         for zeta in (1.0, -1.0):
             monkeypatch.setattr("torch.distributions.normal._standard_normal", noise(zeta))
-            values.append(objective(model, c.data, 0)[0])
+            values.append(objective(model, Batch(c.data, of=c.n), 0)[0])
         return torch.stack(values).mean()
 
     def closure() -> float:
@@ -255,7 +259,7 @@ def noise(value: float) -> Callable[..., Tensor]:
 def test_training_finds_the_exact_posterior() -> None:
     c, steps = Conjugate(), 1500
     model = c.vae(torch.full((3,), 0.0, dtype=DTYPE))
-    objective = FullBayes(model, c.n, deviation=0.5)
+    objective = FullBayes(model, deviation=0.5)
     settings = Training(Adam(0.02), batch=c.n, samples=c.n * steps, learning_rate=aevb.Cosine(1.0, 0.0, steps))
     for _ in aevb.train(model, objective, c.data, settings):
         pass
@@ -286,12 +290,14 @@ def test_the_predictive_density_is_that_of_the_conjugate_model() -> None:
     assert z.abs().max() < 4.5
     assert found.samples == 1000
     at_mean = log_marginal(model, x, 1).log_px
-    assert float((at_mean - exact).abs().max()) > 10 * float(found.se.max())  # which the mean's weights alone do not give
+    assert float((at_mean - exact).abs().max()) > 10 * float(
+        found.se.max()
+    )  # which the mean's weights alone do not give
 
 
 def test_draws_are_models_with_weights_from_the_posterior() -> None:
     model = oracle().vae()
-    objective = spread(FullBayes(model, n=10))
+    objective = spread(FullBayes(model))
     before = {k: v.clone() for k, v in model.state_dict().items()}
     torch.manual_seed(0)
     drawn = [objective.draw(model).state_dict() for _ in range(400)]
@@ -309,23 +315,26 @@ def test_draws_are_models_with_weights_from_the_posterior() -> None:
 def test_what_is_refused() -> None:
     model = oracle().vae()
     with pytest.raises(ValueError, match=r"no 'decodr' with parameters\. Did you mean 'decoder'"):
-        FullBayes(model, n=3, over=["decodr"])
+        FullBayes(model, over=["decodr"])
     with pytest.raises(ValueError, match="no 'prior' with parameters"):
-        FullBayes(model, n=3, over=["prior"])
+        FullBayes(model, over=["prior"])
     with pytest.raises(ValueError, match="names no part"):
-        FullBayes(model, n=3, over=[])
-    with pytest.raises(ValueError, match="n ≥ 1 and deviation > 0; got 0 and -1"):
-        FullBayes(model, n=0, deviation=-1)
-    with pytest.raises(ValueError, match="leave out weight_prior"):
-        Learner(model, FullBayes(model, n=3), Training(weight_prior=True), n=3)
+        FullBayes(model, over=[])
+    with pytest.raises(ValueError, match="deviation > 0; got -1"):
+        FullBayes(model, deviation=-1)
+    for data in (oracle().data(2), Batch(oracle().data(2))):
+        with pytest.raises(ValueError, match="needs N, the number of rows in the data"):
+            FullBayes(model)(model, data, 0)
+    with pytest.raises(ValueError, match="full-bayes gives no point estimates of the weights"):
+        Learner(model, FullBayes(model), Training(weight_prior=True), n=3)
     with pytest.raises(ValueError, match="draws must be at least 1"):
-        log_predictive(model, FullBayes(model, n=3), oracle().data(2), 0)
+        log_predictive(model, FullBayes(model), oracle().data(2), 0)
 
 
 def test_frozen_weights_have_no_posterior() -> None:
     model = oracle().vae()
     model.decoder.net.bias.requires_grad_(False)
-    assert set(FullBayes(model, n=3).posterior(model)) == {"decoder.net.weight"}
+    assert set(FullBayes(model).posterior(model)) == {"decoder.net.weight"}
 
 
 # Runs
@@ -342,12 +351,14 @@ def test_a_run_keeps_the_posterior_of_its_weights(tmp_path: Path) -> None:
     model = run.model()
     objective = Run.open(run.path).objective(model)
     assert isinstance(objective, FullBayes)
-    assert objective.n == len(data.train)
     assert all(bool((s - 0.01).abs().max() > 1e-4) for s in deviations(objective, model).values())  # as learnt
     found = log_predictive(model, objective, data.test.take(10), 3, samples=5)
     assert bool(torch.isfinite(found.log_px).all())
-    assert "kl_weights" in run.metrics()[-1]["train"]
-    rows = evaluation_rows(judge(run, data, limit=10))
+    kl = float(objective.kl(objective.posterior(model)).detach()) / len(
+        data.train
+    )  # at the last step; logged are means
+    assert run.metrics()[-1]["train"]["kl_weights"] == pytest.approx(kl, rel=0.02)
+    rows = table(evaluate_run(run, data, limit=10))
     assert [row[1] for row in rows if row[0] == "weights"] == ["posterior mean"]
 
 
@@ -363,15 +374,19 @@ def test_a_resumed_run_ends_bit_for_bit(tmp_path: Path) -> None:
 def test_mistakes_in_a_recipe(tmp_path: Path) -> None:
     data = load_data("digits", values="grey")
     for key, value, message in (
-        ("training__weight_prior", True, r"training: FullBayes has p\(θ\) .* leave out weight_prior"),
+        (
+            "training__weight_prior",
+            True,
+            r"full-bayes gives no point estimates of the weights, which training.weight_prior requires",
+        ),
         ("objective__over", ["decodr"], r"objective \(full-bayes\): the model has no 'decodr'.*Did you mean 'decoder'"),
         ("objective__over", "decoder", r"objective \(full-bayes\)\.over: expected a list of names; got 'decoder'"),
         ("objective__n", 5, r"objective \(full-bayes\): there is no 'n'\."),
     ):
         with pytest.raises(RecipeError, match=message):
             fit(small(**{key: value}), data, tmp_path / "run")
-    with pytest.raises(RecipeError, match=r"objective \(full-bayes\): model and n must be given"):
-        small().objective()
+    with pytest.raises(RecipeError, match=r"objective \(full-bayes\): model must be given"):
+        build_objective(small())
 
 
 # An experiment
@@ -389,8 +404,8 @@ def test_the_posterior_over_weights_fits_and_overfits_less(seed: int) -> None:
     bounds = {}
     for name in ("likelihood", "posterior mode", "full"):
         recipe = Recipe.load("bernoulli").replace(latent=10, encoder__hidden=[100], decoder__hidden=[100])
-        model = recipe.replace(training__seed=seed).model(data.shape)
-        objective = FullBayes(model, len(x), deviation=0.05) if name == "full" else ELBO()
+        model = build_model(recipe.replace(training__seed=seed), data.shape)
+        objective = FullBayes(model, deviation=0.05) if name == "full" else ELBO()
         settings = Training(Adam(2e-3), samples=250_000, seed=seed, weight_prior=name == "posterior mode")
         for _ in aevb.train(model, objective, x, settings):
             pass

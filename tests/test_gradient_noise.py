@@ -29,9 +29,9 @@ ESTIMATORS: Any = ("A", "B")
 def exact(o: Oracle, x: Tensor, estimator: str) -> float:
     """tr Cov of the encoder's gradient at the exact posterior N(m, v) of z, for one sample, in closed form.
 
-    log w is constant in z there, so all that is left of A's gradient is the score of q: -ε/√v in the means, -½(ε² - 1) in
-    the log-variances. B's is m - aε, with a = (1 - v)/√v, in the means, ½√v ε as often in the log-variances. Row d of the
-    encoder's weights gets either times x, its bias times one, and a minibatch the mean.
+    log w is constant in z there, so all that is left of A's gradient is the score of q: -ε/√v in the means, -½(ε² - 1)
+    in the log-variances. B's is m - aε, with a = (1 - v)/√v, in the means, ½√v ε as often in the log-variances. Row d
+    of the encoder's weights gets either times x, its bias times one, and a minibatch the mean.
     """
     m, v = o.posterior(x).mean, o.variances.expand(len(x), -1)
     a = (1 - v) / v.sqrt()
@@ -96,7 +96,9 @@ def test_the_variance_falls_as_one_over_the_samples() -> None:
     for seed in range(6):
         noises = [gradient_noise(model, ELBO("B", int(c)), x, 50, seed=seed) for c in counts]
         for name, found in slopes.items():
-            found.append(slope(counts.log(), torch.tensor([(n.variance | {"value": n.value})[name] for n in noises]).log()))
+            found.append(
+                slope(counts.log(), torch.tensor([(n.variance | {"value": n.value})[name] for n in noises]).log())
+            )
     for name, found in slopes.items():
         mean, error = mean_and_error(found)
         assert error < 0.1
@@ -169,3 +171,14 @@ def test_refusals() -> None:
         gradient_noise(oracle().vae(), ELBO(), oracle().data(2), 1)
     with pytest.raises(ValueError, match="at least 2 minibatches; got 1"):
         minibatch_noise([GradientNoise({}, {}, 0.0, 2)])
+
+
+def test_the_noise_within_a_minibatch_is_taken_off() -> None:
+    """By hand: n/(n - 1) |ḡ_b - mean ḡ|² - tr Cov_ε / S, of two minibatches and two parts."""
+    means = torch.tensor([[1.0, 2.0], [4.0, -2.0]], dtype=torch.float64)
+    noises = [
+        GradientNoise({"a": 60.0, "b": v}, {"a": m, "b": 0 * m}, 0.0, 10) for m, v in zip(means, (8, 5), strict=True)
+    ]
+    found = minibatch_noise(noises)
+    assert found["a"].tolist() == [2 * 6.25 - 6, 2 * 6.25 - 6]
+    assert found["b"].tolist() == [-0.8, -0.5]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -25,12 +26,14 @@ def energy_error(step: float, length: float = 1.2) -> float:
     return float(error.abs().mean())
 
 
+@pytest.mark.trap(6)
 def test_energy_error_falls_as_the_square_of_the_step() -> None:
     steps = np.array([0.1, 0.05, 0.025, 0.0125])
     slope = np.polyfit(np.log(steps), np.log([energy_error(s) for s in steps]), 1)[0]
     assert abs(slope - 2) < 0.05
 
 
+@pytest.mark.trap(6)
 def test_leapfrog_is_reversible() -> None:
     torch.manual_seed(2)
     z, r = torch.randn(8, 3, dtype=torch.float64), torch.randn(8, 3, dtype=torch.float64)
@@ -126,3 +129,21 @@ def test_divergent_path_is_rejected() -> None:
     assert isinstance(info, Info)
     assert not bool(info.accepted.any())
     assert float(info.acceptance.max()) == 0.0
+
+
+@pytest.mark.parametrize("slope", ["zero", "nan"])
+def test_a_chain_that_starts_where_there_is_no_density_moves_in(slope: str) -> None:
+    """Case G20: -∞ → finite is accepted whatever the gradient says there; then the chain stays inside."""
+    torch.manual_seed(7)
+
+    def log_density(z: Tensor) -> Tensor:
+        value = -0.5 * z.square().sum(-1)
+        if slope == "nan":
+            return value + torch.log((25 - z.square().sum(-1)).clamp(min=0)) * 0.1
+        return torch.where(z.abs().amax(-1) < 5, value, -torch.inf)
+
+    z = torch.tensor([[5.05], [0.0]], dtype=torch.float64)
+    for _ in range(200):
+        z, info = HMC(log_density, 0.3, 5)(z)
+        assert not bool(info.acceptance.isnan().any())
+    assert bool((z.abs() < 5).all())

@@ -1,4 +1,6 @@
-"""Training is really killed, by SIGKILL at random moments and by Ctrl-C, and resumed: it ends as if it had never stopped."""
+"""Training is really killed, by SIGKILL at random moments and by Ctrl-C, and resumed: it ends as if it had never
+stopped.
+"""
 
 from __future__ import annotations
 
@@ -145,8 +147,11 @@ def slowly(seconds: float) -> None:
     files.write_whole = write_whole  # in the child alone
 
 
-def kill_until_done(path: Path, data: Dataset, chosen: Recipe, seed: int, halt: float = 0.0) -> tuple[Run, list[int], int]:
-    """Train by as many processes as it takes, each killed at a random moment; the steps of the checkpoints that were met."""
+def kill_until_done(
+    path: Path, data: Dataset, chosen: Recipe, seed: int, halt: float = 0.0
+) -> tuple[Run, list[int], int]:
+    """Train by as many processes as it takes, each killed at a random moment; the steps of the checkpoints that were
+    met."""
     rng, kills, steps, torn = random.Random(seed), 0, [], 0
 
     def work() -> None:
@@ -162,7 +167,7 @@ def kill_until_done(path: Path, data: Dataset, chosen: Recipe, seed: int, halt: 
         before = checkpoint.stat().st_mtime_ns if checkpoint.is_file() else 0
         child = forked(work)
         if rng.random() < 0.8:  # from the first new checkpoint on; else from the very start
-            wait_for(lambda c=checkpoint, b=before: c.is_file() and c.stat().st_mtime_ns > b, child)  # type: ignore[misc]
+            wait_for(lambda c=checkpoint, b=before: c.is_file() and c.stat().st_mtime_ns > b, child)
         time.sleep(rng.uniform(0, 0.08 + 4 * halt))
         if not killed(child):
             return Run.open(path), steps, torn
@@ -174,7 +179,8 @@ def kill_until_done(path: Path, data: Dataset, chosen: Recipe, seed: int, halt: 
 
 
 def test_training_killed_at_any_moment_ends_in_the_same_bits(tmp_path: Path, data: Dataset) -> None:
-    """Rounds of one training each, till enough kills are together; each round ends as the training that was never killed."""
+    """Rounds of one training each, till enough kills are together; each round ends as the training that was never
+    killed."""
     with one_thread():
         whole = fit(recipe(), data, tmp_path / "whole", checkpoint_every=3600)
         kills, rounds, all_steps = 0, 0, set()
@@ -237,7 +243,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_nothing_is_lost(tmp_path: Path) -> N
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.strip().splitlines()[-1] == "Interrupted. Go on with: aevb train --resume here"
+    assert err.strip().splitlines()[-1] == "Interrupted. Resume with: aevb train --resume here"
     assert "Traceback" not in err
     stopped = Run.open(tmp_path / "here")
     assert stopped.meta["status"] == stopped.meta["stopped"] == "interrupted"
@@ -267,7 +273,7 @@ def test_interrupted_within_a_record_and_resumed_in_one_process(tmp_path: Path, 
                     os.kill(os.getpid(), signal.SIGINT)
 
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("aevb.runs.fit._Fitting.count", pressing(press))
+                patch.setattr("aevb.training.events.steps", pressing(press))
                 with pytest.raises(KeyboardInterrupt):
                     fit(whole.recipe, data, path)
             assert Run.open(path).meta["status"] == "interrupted"
@@ -275,13 +281,12 @@ def test_interrupted_within_a_record_and_resumed_in_one_process(tmp_path: Path, 
             assert_same_run(resume(Run.open(path), data), whole)
 
 
-def pressing(press: Callable[[int], None]) -> Callable[[Any, Any], None]:
-    from aevb.runs.fit import _Fitting
+def pressing(press: Callable[[int], None]) -> Callable[[Any, Any], Iterator[Any]]:
+    from aevb.training.train import steps
 
-    count = _Fitting.count
+    def walk(learner: Any, data: Any) -> Iterator[Any]:
+        for step in steps(learner, data):
+            press(step.number)
+            yield step
 
-    def counting(self: Any, step: Any) -> None:
-        count(self, step)
-        press(step.number)
-
-    return counting
+    return walk

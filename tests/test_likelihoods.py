@@ -1,4 +1,6 @@
-"""Likelihoods of counts, levels, angles, mixtures, and normals with a σ of their own: totals, scipy, moments, extremes."""
+"""Likelihoods of counts, levels, angles, mixtures, and normals with a σ of their own: totals, scipy, moments,
+extremes.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +9,14 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import scipy.special
-import scipy.stats
 import torch
 from torch import Tensor, nn
 
 import aevb
-from aevb.errors import DataError, ShapeError
+from aevb.errors import DataError
+from aevb.models.compat import check_support
 from aevb.models.conditional import Conditional
 from aevb.models.priors import StandardNormal
-from aevb.models.trace import check_support
 from aevb.models.vae import VAE
 from aevb.probability import families as f
 from aevb.probability.circular import VonMises
@@ -68,41 +68,6 @@ def weights(name: str, p: torch.distributions.Distribution) -> Tensor:
     return mass * (2 * math.pi / 2000) if name == "von-mises" else mass
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_the_total_is_one(name: str) -> None:
-    family = ALL[name](1)
-    wide = 3 if name in LEVELS else 1  # counts e³ˣ and angles of a thin peak would need a longer sum
-    phi = torch.cat([moderate(family.size), wide * moderate(family.size, seed=1)])
-    total = weights(name, family(phi)).sum(0)
-    torch.testing.assert_close(total, torch.ones_like(total), atol=1e-9, rtol=0)
-
-
-def scipy_log_prob(name: str, phi: np.ndarray, x: np.ndarray) -> np.ndarray:
-    a = phi[:, 0]
-    match name:
-        case "poisson":
-            return scipy.stats.poisson.logpmf(x, np.exp(a))
-        case "negative-binomial":
-            r = np.exp(phi[:, 1])
-            return scipy.stats.nbinom.logpmf(x, r, r / (r + np.exp(a)))
-        case "zero-inflated":
-            r, lost = np.exp(phi[:, 1]), scipy.special.expit(phi[:, 2])
-            counts = scipy.stats.nbinom.pmf(x, r, r / (r + np.exp(a)))
-            return np.log(lost * (x == 0) + (1 - lost) * counts)
-        case "von-mises":
-            return scipy.stats.vonmises.logpdf(x, np.hypot(a, phi[:, 1]), np.arctan2(phi[:, 1], a))
-        case "beta-binomial-256" | "beta-binomial-17":
-            n = levels(name) - 1
-            return scipy.stats.betabinom.logpmf(np.rint(x * n), n, np.exp(a), np.exp(phi[:, 1]))
-        case _:
-            n, m = levels(name) - 1, phi.shape[1] // 3
-            share = scipy.special.softmax(phi.reshape(-1, m, 3)[..., 0], -1)
-            loc, scale = phi.reshape(-1, m, 3)[..., 1], np.exp(phi.reshape(-1, m, 3)[..., 2])
-            bins, x = scipy.stats.logistic(loc, scale), x[:, None]
-            upper = np.where(x > 1 - 0.5 / n, 1.0, bins.cdf(x + 0.5 / n))
-            return np.log((share * (upper - np.where(x < 0.5 / n, 0.0, bins.cdf(x - 0.5 / n)))).sum(-1))
-
-
 def points(name: str, rows: int) -> Tensor:
     """A value for each of so many rows, (rows, 1); small counts and 0 among them."""
     g = torch.Generator().manual_seed(2)
@@ -110,15 +75,6 @@ def points(name: str, rows: int) -> Tensor:
         return torch.randint(6, (rows, 1), generator=g).double()
     grid = support(name)[:, 0]
     return grid[torch.randint(len(grid), (rows,), generator=g)]
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_log_prob_agrees_with_scipy(name: str) -> None:
-    family = ALL[name](1)
-    phi = moderate(family.size)
-    x = points(name, len(phi))
-    ours = family(phi).log_prob(x).numpy()
-    np.testing.assert_allclose(ours, scipy_log_prob(name, phi.numpy(), x[:, 0].numpy()), rtol=1e-8, atol=1e-9)
 
 
 def assert_mean(draws: Tensor, expected: Tensor) -> None:
@@ -162,31 +118,6 @@ def test_no_direction_is_the_uniform_and_has_a_slope() -> None:
     assert slope[0].tolist() == pytest.approx([math.cos(0.7), math.sin(0.7)], abs=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("name", ALL)
-def test_values_and_gradients_are_finite_at_extremes(name: str, dtype: torch.dtype) -> None:
-    family = ALL[name](2)
-    choice = torch.randint(3, (300, family.size), generator=torch.Generator().manual_seed(0)) - 1
-    phi = (1000.0 * choice).to(dtype).requires_grad_()
-    ends = {"von-mises": [-3.14, 0.0, 3.14]}.get(name, [0.0, 1.0, 1000.0] if name in COUNTS else [0.0, 1.0])
-    log_p = family(phi).log_prob(torch.tensor(ends, dtype=dtype)[:, None, None].expand(-1, 1, 2))
-    assert bool(log_p.isfinite().all())
-    (slope,) = torch.autograd.grad(log_p.sum(), phi)
-    assert bool(slope.isfinite().all())
-    assert bool(family(phi).mean.isfinite().all())
-    assert bool(family(phi).variance.isfinite().all())
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_float32_agrees_with_float64(name: str) -> None:
-    """Also where r, a and b are 20,000, and differences of log Γ would be off by hundredths."""
-    family = ALL[name](1)
-    phi = torch.cat([3 * moderate(family.size), 9.9 * torch.ones(1, family.size).double()]).clamp(-9.9, 9.9).float()
-    x = points(name, len(phi)).float()
-    ours, exact = family(phi).log_prob(x).double(), family(phi.double()).log_prob(x.double())
-    torch.testing.assert_close(ours, exact, rtol=2e-5, atol=2e-4)
-
-
 def test_the_error_of_stirling() -> None:
     x = torch.logspace(-4, 5, 400, dtype=torch.float64)
     exact = torch.lgamma(x) - (x - 0.5) * x.log() + x - 0.5 * math.log(2 * math.pi)
@@ -218,8 +149,8 @@ def test_support_accepts_and_refuses(family: f.Family, inside: list[float], outs
     p = family(torch.zeros(1, family.size))
     check_support(p, torch.tensor(inside)[:, None])
     for x in outside:
-        with pytest.raises(DataError, match=f"decoder's ({type(family).__name__}|Normal) covers"):
-            check_support(p, torch.tensor([[inside[0]], [x]]))
+        with pytest.raises(DataError, match=f"The likelihood {family.word} covers .* in row 1"):
+            check_support(p, torch.tensor([[inside[0]], [x]]), name=family.word)
 
 
 @pytest.mark.parametrize("name", [*COUNTS, "beta-binomial-256", "von-mises"])
@@ -286,7 +217,7 @@ def test_the_channels_of_a_pixel_share_their_component() -> None:
     ],
 )
 def test_refusals(make: Callable[[], object], message: str) -> None:
-    with pytest.raises(ShapeError, match=message):
+    with pytest.raises(ValueError, match=message):
         make()
 
 
@@ -347,7 +278,8 @@ def test_a_learned_scale_becomes_that_of_the_data() -> None:
 
 
 def test_the_optimal_scale_is_that_of_maximum_likelihood() -> None:
-    """σ*² = mean (x - μ)²: no other σ gives the minibatch a higher likelihood; and its gradient in μ is that at fixed σ*."""
+    """σ*² = mean (x - μ)²: no other σ gives the minibatch a higher likelihood; and its gradient in μ is that at fixed
+    σ*."""
     family, x = OptimalNormal(3), torch.randn(50, 3).double()
     family.double().train()
     phi = torch.zeros(50, 3).double().requires_grad_()
@@ -361,21 +293,25 @@ def test_the_optimal_scale_is_that_of_maximum_likelihood() -> None:
     torch.testing.assert_close(*slopes)
 
 
-def test_the_optimal_scale_is_kept_for_evaluation_and_learns_nothing_there() -> None:
+def test_the_optimal_scale_learns_when_training_says_so_and_at_no_call() -> None:
+    """σ² is a running mean of the minibatches' σ*², read off their densities; a density itself changes nothing."""
     family, x = OptimalNormal(3), torch.randn(50, 3)
-    family.train()
-    family(torch.zeros(50, 3)).log_prob(x)
+    model = linear_vae(family).train()
+    with torch.no_grad():
+        model.decoder.net.weight.zero_()
+        model.decoder.net.bias.zero_()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    model.trace(x, 2).log_px.sum()
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    family.learn(model.trace(x, 2))
     first = family.mean_square.clone()
     torch.testing.assert_close(first, x.square().mean())
-    family(torch.zeros(50, 3)).log_prob(2 * x)
+    family.learn(model.trace(2 * x))
     torch.testing.assert_close(family.mean_square, 0.9 * first + 0.1 * 4 * first)
-    family.eval()
-    before = family.mean_square.clone()
-    p = family(torch.zeros(2, 3))
-    log_p = p.log_prob(x[:2])
-    assert torch.equal(family.mean_square, before)
-    torch.testing.assert_close(log_p, aevb.Normal(3, scale=float(before.sqrt()))(torch.zeros(2, 3)).log_prob(x[:2]))
-    torch.testing.assert_close(p.stddev, before.sqrt().expand(2, 3))
+    model.eval()
+    p, scale = family(torch.zeros(2, 3)), family.mean_square.sqrt()
+    torch.testing.assert_close(p.log_prob(x[:2]), aevb.Normal(3, scale=float(scale))(torch.zeros(2, 3)).log_prob(x[:2]))
+    torch.testing.assert_close(p.stddev, scale.expand(2, 3))
 
 
 def test_data_that_are_met_exactly_have_the_least_scale() -> None:
@@ -394,3 +330,15 @@ def test_a_model_with_an_optimal_scale_survives_saving() -> None:
     z = torch.zeros(5, 1)
     assert float(model.decoder.family.mean_square) != 1.0
     assert torch.equal(model.eval().decode(z).log_prob(x[:5]), again.eval().decode(z).log_prob(x[:5]))
+
+
+def test_the_optimal_scale_is_a_constant_for_the_gradient() -> None:
+    """Of one row of a minibatch alone, whose bound is not flat in σ*: as of a normal with that number for σ."""
+    family = OptimalNormal(4).double().train()
+    mean = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(6, 4, dtype=torch.float64)
+    sigma = float((x - mean.detach()).square().mean().sqrt())
+    ours, fixed = family(mean).log_prob(x)[0], torch.distributions.Normal(mean, sigma).log_prob(x).sum(-1)[0]
+    torch.testing.assert_close(ours, fixed)
+    torch.testing.assert_close(torch.autograd.grad(ours, mean), torch.autograd.grad(fixed, mean))
+    assert not family.mean_square.requires_grad

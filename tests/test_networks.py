@@ -15,6 +15,7 @@ from aevb.models.networks import GatedMLP
 from aevb.models.priors import StandardNormal
 from aevb.models.residual import Block, ResidualDecoder, ResidualEncoder
 from aevb.models.vae import VAE
+from aevb.runs.build import build_model
 from aevb.runs.recipe import Recipe
 
 
@@ -86,10 +87,10 @@ def test_refusals(make: Callable[[], nn.Module], message: str) -> None:
 
 @pytest.mark.parametrize("net", ["mlp", "gated", "conv", "residual"])
 def test_every_network_can_be_named(net: str) -> None:
-    model = Recipe.load("bernoulli").override([f"encoder={net}", f"decoder={net}", "latent=2"]).model((1, 8, 8))
+    model = build_model(Recipe.load("bernoulli").override([f"encoder={net}", f"decoder={net}", "latent=2"]), (1, 8, 8))
     assert model.decode(model.encode(torch.zeros(3, 1, 8, 8))).mean.shape == (3, 1, 8, 8)
 
 
 def test_a_residual_network_of_a_table_is_refused_by_name() -> None:
     with pytest.raises((RecipeError, ShapeError), match=r"encoder \(residual\): A convolutional network needs images"):
-        Recipe.load("bernoulli").override(["encoder=residual"]).model((5,))
+        build_model(Recipe.load("bernoulli").override(["encoder=residual"]), (5,))

@@ -113,16 +113,16 @@ def test_dip_reads_their_covariances() -> None:
     family = Householder(3, 2)
     phi = moderate(family.size, rows=7)
     q, z = family(phi), torch.zeros(1, 7, 3, dtype=torch.float64)
-    t = Trace(z[0], z, (q, q), lambda: z, lambda: z)
+    t = Trace(aevb.Batch(z[0]), z, (q, q), lambda: z, lambda: z)
     assert isinstance(q, Reflected)
     expected = q.covariance_matrix.mean(0) + q.mean.T.cov(correction=0)
     torch.testing.assert_close(aevb.DIP(kind="II").covariance(t), expected)
 
 
 def test_what_they_refuse() -> None:
-    with pytest.raises(ShapeError, match="rank must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="rank must be at least 1; got 0"):
         LowRankNormal(3, rank=0)
-    with pytest.raises(ShapeError, match="reflections must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="reflections must be at least 1; got 0"):
         Householder(3, reflections=0)
     for make in (LowRankNormal, Householder):
         with pytest.raises(ShapeError, match="over vectors"):

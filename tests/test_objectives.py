@@ -19,7 +19,12 @@ from aevb.models.vae import VAE
 from aevb.objectives.bounds import ELBO
 from aevb.objectives.schedules import Cosine, Exponential, Linear, Piecewise, value
 
-SCHEDULES = [Linear(0.0, 4.0, 100), Cosine(1.0, 0.1, 100), Exponential(2.0, 0.5, 10), Piecewise((1.0, 0.5, 0.1), (37, 99))]
+SCHEDULES = [
+    Linear(0.0, 4.0, 100),
+    Cosine(1.0, 0.1, 100),
+    Exponential(2.0, 0.5, 10),
+    Piecewise((1.0, 0.5, 0.1), (37, 99)),
+]
 
 
 def small(latent: int = 3, family: aevb.Family | None = None) -> VAE:
@@ -125,7 +130,10 @@ def test_the_bound_is_log_px_at_the_true_posterior_and_below_it_elsewhere() -> N
     """Linear-Gaussian in one dimension: z ~ N(0, 1), x|z ~ N(w z, s²), log p(x) in closed form."""
     w, s = 1.5, 0.5
     variance = w**2 + s**2
-    encoder, decoder = Conditional(nn.Linear(1, 2), aevb.Normal(1)), Conditional(nn.Linear(1, 1), aevb.Normal(1, scale=s))
+    encoder, decoder = (
+        Conditional(nn.Linear(1, 2), aevb.Normal(1)),
+        Conditional(nn.Linear(1, 1), aevb.Normal(1, scale=s)),
+    )
     model, x = VAE(StandardNormal(1), encoder, decoder), torch.tensor([[0.3], [-2.0], [1.0]])
     with torch.no_grad():
         decoder.net.weight.fill_(w)
@@ -193,7 +201,8 @@ def test_what_is_free_has_no_gradient() -> None:
 
 @pytest.mark.parametrize("objective", [ELBO("A"), ELBO("B"), ELBO("B", samples=2, beta=3.0)], ids=["A", "B", "beta"])
 def test_the_loss_is_a_mean_over_data_points(objective: ELBO) -> None:
-    """A batch twice over, or cut in halves: the same loss and gradient, exactly, without noise (z is the posterior mean)."""
+    """A batch twice over, or cut in halves: the same loss and gradient, exactly, without noise (z is the posterior
+    mean)."""
 
     class Mean(nn.Module):
         """A posterior whose draws are its mean."""
@@ -282,9 +291,9 @@ def test_a_warm_up_weighs_the_kl_by_the_step() -> None:
     ("make", "message"),
     [
         (lambda: ELBO("C"), r"'A' \(eq. 6\) or 'B' \(eq. 7\); got 'C'"),  # type: ignore[arg-type]
-        (lambda: ELBO(samples=0), "samples ≥ 1"),
-        (lambda: ELBO(free_bits=-0.1), "free_bits ≥ 0"),
-        (lambda: ELBO(beta=-1.0), "beta ≥ 0"),
+        (lambda: ELBO(samples=0), "samples must be at least 1; got 0"),
+        (lambda: ELBO(free_bits=-0.1), "free_bits must be at least 0; got -0.1"),
+        (lambda: ELBO(beta=-1.0), "beta must be at least 0; got -1"),
         (lambda: ELBO("A", free_bits=0.5), "only estimator 'B'"),
         (lambda: Linear(0.0, 1.0, 0), "steps ≥ 1; got 0"),
         (lambda: Cosine(0.0, 1.0, -5), "steps ≥ 1"),

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from aevb.apps.paper import estimators, full_bayes
-from aevb.apps.paper.curves import Curve, follow, trained
-from aevb.evaluation.elbo import elbo
+from aevb.data.randomness import Order, derive, seeded
+from aevb.evaluation.bound import elbo
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import ELBO
 from aevb.objectives.full_bayes import FullBayes
-from aevb.training.randomness import Order, derive, seeded
+from aevb.reproduce import estimators, full_bayes
+from aevb.reproduce.curves import Curve, follow, trained
 
 SIZES = {"latent": 4, "encoder__hidden": [50], "decoder__hidden": [50]}
 BUDGET = 40_000
@@ -68,7 +68,8 @@ def bounds(method: str, place: Path) -> tuple[Tensor, Tensor]:
 
 def test_the_methods_differ_in_nothing_but_the_weights() -> None:
     """One network, one optimiser, one set of step sizes; full Bayes alone has a posterior, MAP alone a decay."""
-    learners = {method: full_bayes.curve(method, 1).learner(0.02, 1000) for method in full_bayes.NAMES}
+    curves = {method: replace(full_bayes.curve(method, 1), source="digits", rows=50) for method in full_bayes.NAMES}
+    learners = {method: curve.learner(0.02, 1000) for method, curve in curves.items()}
     assert [learner.training_settings.weight_prior for learner in learners.values()] == [False, True, False]
     assert [isinstance(learner.objective, FullBayes) for learner in learners.values()] == [False, False, True]
     assert len({repr(replace(learner.training_settings, weight_prior=False)) for learner in learners.values()}) == 1
@@ -120,12 +121,21 @@ def test_nothing_trained_is_nothing_presented(tmp_path: Path) -> None:
 
 def test_the_estimators_are_presented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     curve = Curve("small", "aevb", "digits", lambda learner, train, test: {}, SIZES, steps=(0.02,))
-    for name, value in {"CURVE": curve, "EARLY": 2000, "BATCHES": 3, "BATCH": 20, "DRAWS": 5, "SAMPLES": (1, 2)}.items():
+    for name, value in {
+        "CURVE": curve,
+        "EARLY": 2000,
+        "BATCHES": 3,
+        "BATCH": 20,
+        "DRAWS": 5,
+        "SAMPLES": (1, 2),
+    }.items():
         monkeypatch.setattr(estimators, name, value)
     follow(curve, tmp_path, 10_000)
     findings = estimators.ESTIMATORS.present(tmp_path, tmp_path / "out")
     rows = table(tmp_path / "out" / "estimators.csv")
-    assert [(float(row["samples"]), float(row["L"])) for row in rows] == [(s, k) for s in (0, 2000, 10_000) for k in (1, 2)]
+    assert [(float(row["samples"]), float(row["L"])) for row in rows] == [
+        (s, k) for s in (0, 2000, 10_000) for k in (1, 2)
+    ]
     by_hand = np.mean([variance_by_hand(curve, batch) for batch in range(3)])
     assert float(rows[0]["encoder_A"]) == pytest.approx(by_hand, rel=1e-4)
     for row in rows:
@@ -145,7 +155,9 @@ def variance_by_hand(curve: Curve, batch: int) -> float:
     with seeded(derive(0, "noise", batch)):
         for _ in range(5):
             loss = ELBO("A")(model, x, 0)[0]
-            gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.encoder.parameters()))]))
+            gradients.append(
+                torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.encoder.parameters()))])
+            )
     return float(torch.stack(gradients).double().var(0).sum())
 
 

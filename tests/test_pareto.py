@@ -10,8 +10,9 @@ import torch
 from oracle import DTYPE, oracle
 from scipy.stats import genpareto
 
-from aevb.evaluation.marginal import estimated, log_marginal
-from aevb.evaluation.pareto import pareto_k, tail_size
+from aevb.evidence.importance import log_marginal
+from aevb.evidence.marginal import estimated
+from aevb.evidence.pareto import pareto_k, tail_size
 
 
 def pareto_weights(k: float, n: int, points: int, seed: int = 0) -> torch.Tensor:
@@ -91,3 +92,34 @@ def test_one_weight_that_outweighs_all_is_a_heavy_tail() -> None:
     assert not float(estimated([log_w], 1000).pareto_k) < 0.7
     log_w[:, 0] = torch.linspace(-3000, 0, 1000, dtype=DTYPE)  # all but one vanish beside the largest
     assert not float(estimated([log_w], 1000).pareto_k) < 0.7
+
+
+def by_the_paper(log_w: np.ndarray) -> float:
+    """k of M + 1 log weights by the formulas of Zhang & Stephens and the prior of ten weights at ½, number by
+    number."""
+    w = np.sort(np.exp(log_w - log_w.max()))
+    x, m = w[1:] - w[0], len(w) - 1
+    size, quartile = 20 + int(math.sqrt(m)), x[int(m / 4 + 0.5) - 1]
+
+    def k_of(b: float) -> float:
+        return sum(math.log(1 - b * value) for value in x) / m
+
+    grid = [1 / x[-1] + (1 - math.sqrt(size / (j - 0.5))) / (3 * quartile) for j in range(1, size + 1)]
+    profile = [m * (math.log(-b / k_of(b)) - k_of(b) - 1) for b in grid]
+    best = max(profile)
+    likelihoods = [math.exp(value - best) for value in profile]
+    b = sum(a * likelihood for a, likelihood in zip(grid, likelihoods, strict=True)) / sum(likelihoods)
+    return (m * k_of(b) + 10 * 0.5) / (m + 10)
+
+
+@pytest.mark.parametrize("m", [5, 6, 7, 8, 20, 95])
+def test_the_fit_is_the_papers_number_by_number(m: int) -> None:
+    log_w = np.random.RandomState(m).standard_normal(m + 1) * 1.5
+    found = float(pareto_k(torch.from_numpy(log_w)[:, None]))
+    assert found == pytest.approx(by_the_paper(log_w), rel=1e-12)
+
+
+def test_four_weights_are_too_few_and_five_are_enough() -> None:
+    log_w = torch.linspace(0, 3, 6, dtype=DTYPE)[:, None]
+    assert math.isnan(float(pareto_k(log_w[:5])))
+    assert math.isfinite(float(pareto_k(log_w)))

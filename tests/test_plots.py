@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,15 +14,18 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import brentq
 from scipy.stats import norm
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Distribution, Independent, Normal
 
 import aevb
-from aevb.apps import plots
-from aevb.apps.style import DPI, GAP, PALETTE, as_tiles, common_limits
 from aevb.errors import AevbError, DataError, ShapeError
-from aevb.models.priors import PRIORS, Mixture, StandardNormal
+from aevb.figures import plots
+from aevb.figures.style import DPI, GAP, PALETTE, as_tiles, common_limits
+from aevb.models.priors import Mixture, StandardNormal
 from aevb.models.vae import VAE
 from aevb.probability import families
+from aevb.probability.distributions import Logistic
+from aevb.runs.parts import AXES
+from aevb.use.traverse import traverse
 
 GREYS = 0.5 / 63 + 1e-6  # pictures have 64 levels of grey
 
@@ -176,7 +180,7 @@ PPF = {
 def test_manifold_stands_at_the_quantiles_of_the_prior(name):
     """SciPy's, to the digit or, where PyTorch has no formula, within five standard errors √(u (1 - u) / N) / p(z)."""
     model = vae()
-    model.prior = PRIORS[name](2)
+    model.prior = AXES["prior"][name](2)
     plots.manifold(model, n=5)
     z, u = decoded_codes(model).reshape(5, 5, 2), (np.arange(5) + 0.5) / 5
     drawn = name in ("standard-student-t", "uniform")
@@ -188,7 +192,8 @@ def test_manifold_stands_at_the_quantiles_of_the_prior(name):
 
 
 def test_manifold_stands_at_the_quantiles_of_a_mixtures_draws():
-    """Of ½ N(-3, 1) + ½ N(3, 1), whose distribution function is inverted by hand; the other latent's median is its mean."""
+    """Of ½ N(-3, 1) + ½ N(3, 1), whose distribution function is inverted by hand; the other latent's median is its
+    mean."""
     model = vae(latent=3)
     model.prior = Mixture(families.Normal(3), 2)
     with torch.no_grad():
@@ -203,8 +208,8 @@ def test_manifold_stands_at_the_quantiles_of_a_mixtures_draws():
 @pytest.mark.parametrize("name", ["flat-dirichlet", "uniform-sphere"])
 def test_there_is_no_manifold_of_a_simplex_or_a_sphere(name):
     model = vae()
-    model.prior = PRIORS[name](2)
-    with pytest.raises(DataError, match="A manifold is a plane of numbers, but the latents of this model cover"):
+    model.prior = AXES["prior"][name](2)
+    with pytest.raises(DataError, match=r"are on the (simplex|unit sphere): no plane of numbers is a picture of them"):
         plots.manifold(model)
 
 
@@ -277,7 +282,7 @@ def test_positive_latents_move_where_the_prior_is():
         decoder.bias.zero_()
     encoder = aevb.Conditional(nn.Linear(1, 2), posterior)
     model = aevb.VAE(prior, encoder, aevb.Conditional(decoder, aevb.Normal(1, scale=1.0)))
-    ticks = plots._ticks(model, None, 2.5, 5)
+    ticks = traverse(model, None, torch.tensor([0]), steps=5).values
     expected = -torch.log1p(-torch.linspace(0.01, 0.99, 5))
     assert bool((ticks > 0).all())
     assert bool(((ticks - expected).abs() < 0.35 * expected + 0.05).all())  # quantiles of 1,000 draws
@@ -374,10 +379,52 @@ def test_scatter_of_two_latents_has_a_colour_per_class_and_names_at_the_medians(
     assert axes.get_aspect() == 1.0
 
 
-def test_circles_hold_their_share_of_a_standard_normal():
-    axes = plots.latent_scatter(torch.randn(20, 2)).axes[0]
-    radii = np.array([p.radius for p in axes.patches])
-    assert_allclose(1 - np.exp(-(radii**2) / 2), [0.5, 0.9, 0.99])
+def exponentials() -> Distribution:
+    return aevb.Known(torch.distributions.Exponential, (1.0,), 2)()
+
+
+def two_normals() -> Distribution:
+    prior = aevb.Mixture(aevb.Normal(2), 2)
+    with torch.no_grad():
+        prior.phi.copy_(torch.tensor([[-5.0, 0.0, 0.0, 0.0], [3.0, 1.0, -2.0, 1.0]]))
+    return prior()
+
+
+def logistics() -> Distribution:
+    return aevb.Known(Logistic, (0.0, 1.0), 2)()
+
+
+SHAPES_OF_PRIORS: dict[str, Callable[[], Distribution]] = {
+    "normal": lambda: aevb.StandardNormal(2)(),
+    "exponential": exponentials,
+    "mixture": two_normals,
+    "logistic": logistics,
+}
+
+
+@pytest.mark.parametrize("make", SHAPES_OF_PRIORS.values(), ids=SHAPES_OF_PRIORS)
+def test_lines_hold_their_share_of_the_prior(make: Callable[[], Distribution]) -> None:
+    prior, n = make(), 100_000
+    axes = plots.latent_scatter(torch.randn(20, 2), prior=prior).axes[0]
+    levels = torch.as_tensor(axes.collections[-1].levels).flip(0)
+    torch.manual_seed(5)
+    log_p = prior.log_prob(prior.sample((n,))).detach()
+    for level, mass in zip(levels, (0.5, 0.9, 0.99), strict=True):
+        error = 4 * (2 * mass * (1 - mass) / n) ** 0.5  # of these draws, and of those that gave the level
+        assert float((log_p >= level).double().mean()) == pytest.approx(mass, abs=error)
+
+
+def test_lines_of_a_standard_normal_are_circles() -> None:
+    axes = plots.latent_scatter(torch.randn(20, 2), prior=aevb.StandardNormal(2)()).axes[0]
+    for path, mass in zip(axes.collections[-1].get_paths(), (0.99, 0.9, 0.5), strict=True):
+        radii = np.linalg.norm(path.vertices, axis=1)
+        assert_allclose(radii, np.sqrt(-2 * np.log(1 - mass)), rtol=0.03)
+
+
+def test_a_flat_prior_has_no_lines() -> None:
+    figure = plots.latent_scatter(torch.rand(20, 2), prior=aevb.Known(torch.distributions.Beta, (1.0, 1.0), 2)())
+    assert len(figure.axes[0].collections) == 1
+    assert "hold" not in words(figure)[1]
 
 
 def test_names_of_overlapping_classes_are_moved_apart():
@@ -415,14 +462,6 @@ def test_one_latent_runs_along_x():
     assert_allclose(np.sort(at[:, 0]), np.sort(codes[:, 0].numpy()), atol=1e-6)
 
 
-def test_kl_bars_are_sorted_and_count_the_active_latents():
-    figure = plots.kl_bars(torch.tensor([0.001, 2.0, 3.5]))
-    axes = figure.axes[0]
-    assert_allclose([b.get_height() for b in axes.patches], [3.5, 2.0, 0.001])
-    assert [t.get_text() for t in axes.get_xticklabels()] == ["2", "1", "0"]
-    assert words(figure)[1] == "2 of 3 latents carry more than 0.01 nats; 5.5 nats in all"
-
-
 def test_save_writes_png_and_svg_byte_for_byte_the_same_and_nothing_else(tmp_path):
     def write(name: str) -> list[bytes]:
         return [p.read_bytes() for p in plots.save(plots.samples(vae(), n=4), tmp_path / name)]
@@ -456,11 +495,6 @@ def test_drawing_does_not_depend_on_or_change_the_users_settings_of_matplotlib()
         assert matplotlib.rcParams["axes.facecolor"] == "black"
     assert figure.axes[0].get_facecolor() == to_rgba("white")
     assert figure.dpi == DPI
-
-
-def test_the_list_of_figures_describes_each_in_a_line():
-    assert len(plots.ALL) == 8
-    assert all(line and "\n" not in line for line in plots.ALL.values())
 
 
 @pytest.mark.filterwarnings("error")

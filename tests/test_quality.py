@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 from aevb.errors import DataError, ShapeError
-from aevb.evaluation.continuity import different_pairs, paths
 from aevb.evaluation.latent import prior_gap, silhouette
 from aevb.evaluation.quality import authenticity, fidelity, median_distance, mixture_density, mmd, principal_components
 from aevb.models.priors import StandardNormal
 from aevb.models.vae import VAE
+from aevb.use.interpolate import different_pairs, paths
 
 D = 3
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 import pytest
 import torch
 from oracle import DTYPE, oracle
+from scipy.stats import gaussian_kde
 from torch import Tensor, nn
 
 import aevb
-from aevb.evaluation.marginal import log_marginal
-from aevb.evaluation.reciprocal import from_chain, kernel_density, log_marginal_hmc, posterior_chain
+from aevb.evidence.harmonic import from_chain, kernel_density, log_marginal_hmc, posterior_chain
+from aevb.evidence.importance import log_marginal
 from aevb.models.priors import Known
 
 
@@ -37,6 +38,7 @@ def test_chain_has_the_exact_posterior_moments() -> None:
     torch.testing.assert_close(log_joint, o.vae().log_joint(x, z))
 
 
+@pytest.mark.trap(1)
 def test_linear_gaussian_evidence() -> None:
     for d in (1, 3):
         o = oracle(d=d)
@@ -154,3 +156,26 @@ def test_latents_with_a_shape_are_those_side_by_side() -> None:
 def test_refuses_too_few_draws(curved: tuple[aevb.VAE, Tensor]) -> None:
     with pytest.raises(ValueError, match="samples ≥ 10"):
         log_marginal_hmc(*curved, samples=5)
+
+
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_the_kernel_density_is_scipys_at_the_likeliest_of_ten_bandwidths(d: int) -> None:
+    """Scott's L^(-1/(D+4)) times e^(j/2), j = -5..4, and the sample covariance; the `tune` draws choose j."""
+    torch.manual_seed(d)
+    fit, tune, z = (torch.randn(12, 1, d, dtype=DTYPE) @ torch.rand(d, d, dtype=DTYPE) for _ in range(3))
+    factors = [12 ** (-1 / (d + 4)) * math.exp(j / 2) for j in range(-5, 5)]
+    kernels = [gaussian_kde(fit[:, 0].T.numpy(), bw_method=factor) for factor in factors]
+    best = max(kernels, key=lambda kernel: kernel.logpdf(tune[:, 0].T.numpy()).mean())
+    expected = torch.from_numpy(best.logpdf(z[:, 0].T.numpy()))
+    torch.testing.assert_close(kernel_density(fit, tune, z)[:, 0], expected, rtol=2e-3, atol=2e-3)
+
+
+def test_the_proposal_of_a_chain_is_the_posterior_widened() -> None:
+    """A normal of the posterior's mean, and of twice its covariance."""
+    o = oracle(d=2)
+    x = o.data(60)
+    torch.manual_seed(0)
+    z = from_chain(o.vae(), draws=50)(x).sample(torch.Size((500,)))
+    assert float((z.var(0) / o.variances).mean()) == pytest.approx(2, rel=0.15)
+    off = (z.mean(0) - o.posterior(x).mean) / o.variances.sqrt()
+    assert float(off.mean(0).abs().max()) < 0.15

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from aevb.apps.paper import curves, figure2, figure2_findings, figure3, published
-from aevb.apps.paper.curves import Curve, Followed, bounds, choose_step, follow, has_weights, marks, read, trained
-from aevb.apps.paper.experiment import Experiment
-from aevb.apps.paper.report import write_report
-from aevb.apps.paper.reproduce import chosen, curves_of, reproduce
-from aevb.apps.paper.workers import follow_all
 from aevb.errors import AevbError, RunError, TrainingDiverged
-from aevb.evaluation.elbo import elbo
+from aevb.evaluation.bound import elbo
 from aevb.probability.families import Normal
+from aevb.reproduce import curves, figure2, figure2_findings, figure3, published
+from aevb.reproduce.curves import Curve, Followed, bounds, choose_step, follow, has_weights, marks, read, trained
+from aevb.reproduce.experiment import Experiment
+from aevb.reproduce.report import write_report
+from aevb.reproduce.reproduce import chosen, curves_of, reproduce
+from aevb.reproduce.workers import follow_all
+from aevb.training.train import Step
 
 
 def small(name: str = "small", recipe: str = "aevb", **changes: Any) -> Curve:
@@ -187,19 +188,22 @@ def test_a_normal_with_a_least_scale_adds_variances() -> None:
     assert Normal((1,))(phi).stddev.item() == pytest.approx(0.4)
 
 
-def test_a_training_that_diverges_begins_again_with_the_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pilot prefers 0.1, which is made to diverge after 12,000 samples; 0.02 then takes its place from the beginning."""
-    real = curves.train
+def test_a_training_that_diverges_begins_again_with_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pilot prefers 0.1, which is made to diverge after 12,000 samples; 0.02 then takes its place from the
+    beginning."""
+    real = curves.train_events
 
-    def fragile(model: Any, objective: Any, data: Any, *, learner: Any) -> Any:
-        for step in real(model, objective, data, learner=learner):
-            if learner.rates[0] == 0.1 and learner.training_settings.samples == 15_000 and step.samples > 12_000:
+    def fragile(learner: Any, data: Any, **settings: Any) -> Any:
+        for event in real(learner, data, **settings):
+            if learner.rates[0] == 0.1 and isinstance(event, Step) and event.samples > 12_000:
                 raise TrainingDiverged("made to")
-            yield step
+            yield event
 
     assert choose_step(small())[0] == 0.1
     expected = follow(replace(small(), steps=(0.02,)), tmp_path / "plain", 15_000)
-    monkeypatch.setattr(curves, "train", fragile)
+    monkeypatch.setattr(curves, "train_events", fragile)
     followed = follow(small(), tmp_path / "fragile", 15_000)
     assert [r["test"] for r in followed.rows] == [r["test"] for r in expected.rows]
     assert followed.settings["diverged"] == [0.1]
@@ -217,7 +221,11 @@ def test_an_experiment_is_trained_once_and_says_how(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "tiny" / "settings.json").read_text())
     assert written["findings"] == ["10000 samples"]
     curve = written["curves"]["small"]
-    assert (curve["samples"], curve["curve"]["recipe"], str(curve["step_size"]) in curve["pilot"]) == (10_000, "aevb", True)
+    assert (curve["samples"], curve["curve"]["recipe"], str(curve["step_size"]) in curve["pilot"]) == (
+        10_000,
+        "aevb",
+        True,
+    )
     before = (tmp_path / "curves" / "small" / "state.safetensors").stat().st_mtime_ns
     assert reproduce([tiny], 10_000, tmp_path) == {"tiny": ["10000 samples"]}
     assert (tmp_path / "curves" / "small" / "state.safetensors").stat().st_mtime_ns == before
@@ -251,7 +259,9 @@ def test_other_step_sizes_stand_beside_the_paper_at_their_own_marks() -> None:
     chosen_line = line(0.1, _500000=-150.0, _1000000=at[1e6] + 5, _3000000=at[3e6] + 4, _5000000=-130.0)
     other = line(0.02, _1000000=at[1e6] - 2, _3000000=at[3e6] - 1)
     rows = figure3.by_step({"AEVB": chosen_line}, {("AEVB", 0.02): other})
-    tests = [(r["step"], r["chosen by the pilot"], r["samples"], r["ours - paper"]) for r in rows if r["split"] == "test"]
+    tests = [
+        (r["step"], r["chosen by the pilot"], r["samples"], r["ours - paper"]) for r in rows if r["split"] == "test"
+    ]
     assert tests == [
         (0.1, True, 10**6, 5),
         (0.1, True, 3 * 10**6, 4),

@@ -27,12 +27,15 @@ from aevb.data.arrays import array_dataset
 from aevb.data.dataset import Dataset
 from aevb.data.sources import load_data
 from aevb.errors import DataError, RecipeError, RunError, TrainingDiverged
-from aevb.evaluation.elbo import elbo
+from aevb.evaluation.bound import elbo
+from aevb.evaluation.estimate import flat
+from aevb.models.rows import by_batch
 from aevb.runs import files, store
+from aevb.runs.build import build_model, build_objective
+from aevb.runs.evaluate import evaluate_run
 from aevb.runs.files import alone, read_tensors, write_tensors, write_text
 from aevb.runs.fit import Progress, amend, fit, resume
 from aevb.runs.index import status, summaries
-from aevb.runs.judge import judge
 from aevb.runs.recipe import Recipe
 from aevb.runs.store import Run, all_runs, find, new_folder
 
@@ -112,8 +115,8 @@ def test_all_files_of_a_run_can_be_read_by_those_who_can_read_one(run: Run) -> N
 def test_the_numbers_of_training_are_means_over_steps_in_nats_per_data_point(data: Dataset, tmp_path: Path) -> None:
     run = fit(small(30_000), data, tmp_path / "r")  # 300 steps, a record each third, or at a look
     seen: dict[int, dict[str, float]] = {}
-    learner = run.recipe.model(data.shape, 17)
-    for step in aevb.train(learner, run.recipe.objective(), data.train, run.recipe.training()):
+    learner = build_model(run.recipe, data.shape, 17)
+    for step in aevb.train(learner, build_objective(run.recipe), data.train, run.recipe.training()):
         seen[step.number] = {k: float(v) for k, v in step.info.items()}
     before = 0
     for line in run.metrics():
@@ -127,12 +130,12 @@ def test_the_numbers_of_training_are_means_over_steps_in_nats_per_data_point(dat
 def test_a_folder_in_use_is_not_touched(run: Run, data: Dataset, tmp_path: Path) -> None:
     before = {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()}
     with pytest.raises(
-        RunError, match=r"run exists already\. Go on with it: aevb train --resume .*run; or .* another --out"
+        RunError, match=r"run already exists\. Resume it: aevb train --resume .*run; or .* another --out"
     ):
         fit(small(), data, run.path)
     assert {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()} == before
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(RunError, match="exists already"):
+    with pytest.raises(RunError, match="already exists"):
         fit(small(), data, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -183,7 +186,7 @@ def test_two_processes_cannot_make_the_same_run(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Run, "create_other", staticmethod(other), raising=False)
     monkeypatch.setattr(Path, "rename", slower)
-    with pytest.raises(RunError, match="r exists already"):
+    with pytest.raises(RunError, match="r already exists"):
         Run.create(tmp_path / "r", small(), {})
     assert (tmp_path / "r" / "recipe.toml").read_text() == "the other's"
     assert [p.name for p in tmp_path.iterdir()] == ["r"]
@@ -206,7 +209,9 @@ def test_a_run_without_weights_says_how_to_get_them(run: Run) -> None:
 
 def test_a_run_from_the_future(run: Run) -> None:
     run.write_meta(format=99, aevb="7.0.0")
-    with pytest.raises(RunError, match=r"written by aevb 7\.0\.0 \(format 99\); this is aevb .* \(format 1\)\. Upgrade"):
+    with pytest.raises(
+        RunError, match=r"written by aevb 7\.0\.0 \(format 99\); this is aevb .* \(format 1\)\. Upgrade"
+    ):
         Run.open(run.path)
 
 
@@ -220,10 +225,18 @@ def test_weights_that_do_not_fit_are_named(run: Run) -> None:
     path = run.path / "weights.safetensors"
     tensors, _ = read_tensors(path)
     names = sorted(tensors)
-    wrong = {k: v for k, v in tensors.items() if k != names[0]} | {"stranger": torch.zeros(1), names[1]: torch.zeros(3, 5)}
+    wrong = {k: v for k, v in tensors.items() if k != names[0]} | {
+        "stranger": torch.zeros(1),
+        names[1]: torch.zeros(3, 5),
+    }
     save_file(wrong, path)
     shape = tuple(tensors[names[1]].shape)
-    words = [f"missing {names[0]}", "extra stranger", f"{names[1]} is (3, 5), the recipe says {shape}", "from another run"]
+    words = [
+        f"missing {names[0]}",
+        "extra stranger",
+        f"{names[1]} is (3, 5), the recipe says {shape}",
+        "from another run",
+    ]
     with pytest.raises(RunError, match=r"weights\.safetensors does not fit its recipe") as told:
         run.model()
     assert all(word in str(told.value) for word in words)
@@ -315,7 +328,7 @@ def test_a_list_of_runs_survives_broken_ones(data: Dataset) -> None:
     fit(small(100), data, "runs/good")
     (Path("runs") / "bad").mkdir()
     (Path("runs") / "bad" / "recipe.toml").write_text("latent = = 1")
-    judge(Run.open("good"), data)
+    evaluate_run(Run.open("good"), data)
     lines = {line["run"]: line for line in summaries()}
     assert lines["bad"]["status"] == "incomplete"
     assert (lines["good"]["status"], lines["good"]["latent"], lines["good"]["samples"]) == ("complete", 2, 100)
@@ -328,17 +341,21 @@ def test_a_list_of_runs_survives_broken_ones(data: Dataset) -> None:
 # Nothing that is loaded can run code
 
 
+@pytest.mark.trap(13)
 def test_nothing_unpickles() -> None:
-    """No torch.load, no pickle, no joblib, no allow_pickle=True, but for the one reader that admits arrays alone."""
+    """No torch.load, torch.save, pickle, joblib or allow_pickle=True, but for the one reader that admits arrays
+    alone."""
     found = []
     for path in SOURCE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             name = ast.unparse(node) if isinstance(node, ast.Attribute | ast.Name | ast.keyword) else ""
             imported = [a.name for a in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
-            unpickles = name in ("torch.load", "allow_pickle=True") or name.startswith(("pickle.", "joblib.", "dill."))
-            if unpickles or {"pickle", "joblib", "dill", "shelve", "marshal"} & set(imported):
+            unpickles = name in ("torch.load", "torch.save", "allow_pickle=True") or name.startswith(
+                ("pickle.", "joblib.", "dill.")
+            )
+            if unpickles or {"pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"} & set(imported):
                 found.append(path.relative_to(SOURCE).as_posix())
-    assert set(found) <= {"data/readers.py"}
+    assert set(found) == {"data/readers.py"}
 
 
 # A full disk
@@ -349,14 +366,18 @@ def full(*_: Any, **__: Any) -> Any:
 
 
 @pytest.mark.parametrize("call", ["write_bytes", "write_text", "replace"])
-def test_a_full_disk_leaves_the_last_checkpoint(call: str, run: Run, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_last_checkpoint(
+    call: str, run: Run, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before, weights = checkpoint(run).read_bytes(), (run.path / "weights.safetensors").read_bytes()
     with monkeypatch.context() as patch:
         if call == "replace":
             patch.setattr(os, "replace", full)
         else:
             patch.setattr(Path, call, full)
-        with pytest.raises(RunError, match=r"The disk is full: .* could not be written\. .*free some space, then resume"):
+        with pytest.raises(
+            RunError, match=r"The disk is full: .* could not be written\. .*free some space, then resume"
+        ):
             resume(run, data, samples=3000)
     assert checkpoint(run).read_bytes() == before
     assert (run.path / "weights.safetensors").read_bytes() == weights
@@ -407,7 +428,7 @@ def test_a_disk_that_is_really_full(disk: Path, data: Dataset) -> None:
         return 1.0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aevb.runs.fit._Clock.age", property(eagerly))  # shows, and so fills, at each step
+        patch.setattr("aevb.training.events.Clock.age", property(eagerly))  # shows, and so fills, at each step
         with pytest.raises(RunError, match=r"The disk is full: .* could not be written"):
             fit(small(3000), data, path, show=fill, checkpoint_every=0)
     assert filled
@@ -424,7 +445,9 @@ def test_a_disk_that_is_really_full(disk: Path, data: Dataset) -> None:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"file/run/meta.json could not be written: Not a directory|could not be written"):
+    with pytest.raises(
+        RunError, match=r"file/run/meta.json could not be written: Not a directory|could not be written"
+    ):
         write_text(tmp_path / "file" / "run" / "meta.json", "x")
 
 
@@ -450,24 +473,56 @@ def test_files_are_whole_or_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lr", "look", "every", "message"),
+    ("lr", "look", "message"),
     [
-        (1e6, 10**6, 3600, r"^The loss became (nan|inf) nats within steps 2 to 51\. Try a smaller step size"),
-        (1e6, 1000, 3600, r"^The validation ELBO became nan at step 10\. Try a smaller step size"),
-        (1e6, 10**6, 0, r"^The weights or the optimiser's memory are not finite after step 10\. Try a smaller step size"),
+        (
+            1e6,
+            10**6,
+            r"^The weights or the optimizer's memory are not finite after step 4 \(\S+\)\. Try a smaller step size",
+        ),
+        (1e18, 100, r"^The validation bound became (nan|-inf) at step 1\. Try a smaller step size"),
     ],
 )
 def test_divergence_stops_and_says_where_and_what_to_try(
-    lr: float, look: int, every: float, message: str, data: Dataset, tmp_path: Path
+    lr: float, look: int, message: str, data: Dataset, tmp_path: Path
 ) -> None:
     recipe = small(100_000, training__optimizer={"type": "sgd", "lr": lr}, validation__every=look)
     with pytest.raises(TrainingDiverged, match=message) as told:
-        fit(recipe, data, tmp_path / "r", checkpoint_every=every)
-    assert "--set training.optimizer.lr=..." in str(told.value)
+        fit(recipe, data, tmp_path / "r", checkpoint_every=3600)
+    assert told.value.changes == ("training.optimizer.lr=...",)
+    assert "--set" not in str(told.value)
     run = Run.open(tmp_path / "r")
     assert run.meta["status"] == "diverged"
     with pytest.raises(RunError, match=r"its training diverged\. Continue: .*--set training\.optimizer\.lr="):
         run.model()
+
+
+def test_the_command_line_shows_the_option_that_cures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of unscaled data, whose loss is no number; the remedy cures."""
+    import numpy as np
+
+    from aevb.apps.cli import main
+
+    np.save(tmp_path / "raw.npy", 1e5 * np.random.default_rng(0).normal(size=(800, 5)))
+
+    def command(values: str, out: str) -> None:
+        line = f"aevb train raw.npy --latent 2 --samples 3000 --no-figures --out {out} --set data.values={values}"
+        monkeypatch.setattr(sys, "argv", line.split())
+        main()
+
+    with pytest.raises(SystemExit, match="1"):
+        command("raw", "a")
+    words = " ".join(capsys.readouterr().err.split())
+    assert re.search(
+        r"The loss of ELBO is inf before the first step, since there are data as large as \d.*e\+05\. "
+        r".* --set data\.values=standardized$",
+        words,
+    )
+    with pytest.raises(SystemExit, match="0"):
+        command("standardized", "b")
+    assert Run.open("b").meta["status"] == "complete"
 
 
 def test_the_last_good_checkpoint_goes_on_with_a_smaller_step(data: Dataset, tmp_path: Path) -> None:
@@ -490,19 +545,30 @@ def test_the_last_good_checkpoint_goes_on_with_a_smaller_step(data: Dataset, tmp
     assert [line["step"] for line in resumed.metrics()] == sorted({line["step"] for line in resumed.metrics()})
 
 
-def test_weights_that_are_not_finite_are_never_saved(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aevb.runs.fit import _Fitting
+def at_step(monkeypatch: pytest.MonkeyPatch, act: Callable[[Any, int], None]) -> None:
+    """Call act(learner, number) after each step of `fit`, before anything is made of it."""
+    from aevb.training import events
 
-    count = _Fitting.count
+    steps = events.steps
 
-    def poison(self: Any, step: Any) -> None:
-        count(self, step)
-        if step.number == 6:
-            state = next(iter(self.learner.optimizer.state.values()))
+    def acting(learner: Any, rows: Any) -> Iterator[Any]:
+        for step in steps(learner, rows):
+            act(learner, step.number)
+            yield step
+
+    monkeypatch.setattr(events, "steps", acting)
+
+
+def test_weights_that_are_not_finite_are_never_saved(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poison(learner: Any, number: int) -> None:
+        if number == 6:
+            state = next(iter(learner.optimizer.state.values()))
             state["exp_avg_sq"].fill_(math.inf)  # the weights stay as they are: this would go unseen
 
-    monkeypatch.setattr(_Fitting, "count", poison)
-    with pytest.raises(TrainingDiverged, match=r"optimiser's memory are not finite after step 6"):
+    at_step(monkeypatch, poison)
+    with pytest.raises(TrainingDiverged, match=r"optimizer's memory are not finite after step 6"):
         fit(small(), data, tmp_path / "r", checkpoint_every=0)
     tensors, notes = read_tensors(checkpoint(Run.open(tmp_path / "r")))
     assert json.loads(notes["state"])["number"] == 5
@@ -512,6 +578,7 @@ def test_weights_that_are_not_finite_are_never_saved(data: Dataset, tmp_path: Pa
 # Going on
 
 
+@pytest.mark.trap(12)
 def test_a_finished_run_trained_for_longer_is_the_longer_run(run: Run, data: Dataset, tmp_path: Path) -> None:
     """The training itself; of the weights that are kept see the next test."""
     assert run.meta["samples"] == 1000
@@ -620,7 +687,9 @@ def test_a_line_of_metrics_that_a_crash_cut_off(run: Run) -> None:
 
 def test_patience_stops_and_keeps_the_best_of_the_looks(data: Dataset, tmp_path: Path) -> None:
     """Too large a step size: the validation ELBO falls again, and what is kept is its best."""
-    recipe = small(60_000, validation__every=500, validation__patience=3, training__optimizer={"type": "adam", "lr": 0.05})
+    recipe = small(
+        60_000, validation__every=500, validation__patience=3, training__optimizer={"type": "adam", "lr": 0.05}
+    )
     run = fit(recipe, data, tmp_path / "r")
     looks = {line["step"]: line["validation"] for line in run.metrics() if "validation" in line}
     best = max(looks, key=lambda step: looks[step]["elbo"])
@@ -629,7 +698,7 @@ def test_patience_stops_and_keeps_the_best_of_the_looks(data: Dataset, tmp_path:
     assert run.meta["best_step"] == best
     assert run.meta["steps"] == max(looks) == best + 3 * 5 < 600
     assert list(looks) == list(range(5, max(looks) + 1, 5))
-    bound = elbo(run.model(), data.validation)
+    bound = elbo(run.model(), data.validation, groups=by_batch)
     for name, value in (("elbo", bound.elbo), ("reconstruction", bound.reconstruction), ("kl", bound.kl.sum(-1))):
         assert looks[best][name] == pytest.approx(float(value.mean()), abs=1e-6)
     assert looks[best]["elbo"] > looks[max(looks)]["elbo"]
@@ -645,23 +714,27 @@ def test_without_patience_the_best_is_kept_too(data: Dataset, tmp_path: Path) ->
     assert run.meta["steps"] == 80
     best = max(looks, key=lambda step: looks[step])
     assert run.meta["best_step"] == best
-    assert float(elbo(run.model(), data.validation).elbo.mean()) == pytest.approx(looks[best], abs=1e-6)
+    assert float(elbo(run.model(), data.validation, groups=by_batch).elbo.mean()) == pytest.approx(
+        looks[best], abs=1e-6
+    )
 
 
 def test_the_average_of_the_weights_is_what_is_judged_and_saved(data: Dataset, tmp_path: Path) -> None:
     run = fit(small(2000, training__ema=0.9), data, tmp_path / "r")
     state, weights = trained(run), read_tensors(run.path / "weights.safetensors")[0]
     assert run.meta["best_step"] == 20
-    assert same(weights, {k.removeprefix("average.module."): v for k, v in state.items() if k.startswith("average.module.")})
+    assert same(
+        weights, {k.removeprefix("average.module."): v for k, v in state.items() if k.startswith("average.module.")}
+    )
     assert not same(weights, {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
 
 
 def test_validation_does_not_depend_on_its_batch_size(data: Dataset, run: Run) -> None:
-    """Nats per data point, a mean over points: batches of 7 (the last of 6) and of 300 differ by noise alone, the KL not."""
+    """Nats per data point, a mean over points, whose noise is its own: batches of 7 (the last of 6) give what 300
+    give."""
     bounds = [elbo(run.model(), data.validation, batch=batch, samples=200) for batch in (7, 300)]
     assert bounds[0].kl.mean(0).tolist() == pytest.approx(bounds[1].kl.mean(0).tolist(), rel=1e-5)
-    gap = (bounds[0].reconstruction - bounds[1].reconstruction).mean()
-    assert abs(float(gap)) < 0.02
+    torch.testing.assert_close(bounds[0].reconstruction, bounds[1].reconstruction, rtol=1e-5, atol=1e-4)
     assert all(len(b.elbo) == 300 for b in bounds)
 
 
@@ -674,7 +747,7 @@ def test_data_without_a_validation_split_keep_the_last_weights(tmp_path: Path) -
     last = {k.removeprefix("model."): v for k, v in trained(run).items() if k.startswith("model.")}
     assert same(read_tensors(run.path / "weights.safetensors")[0], last)
     with pytest.raises(DataError, match=r"The validation split of r is empty\. Choose another with --split"):
-        judge(run, none, "validation")
+        evaluate_run(run, none, "validation")
 
 
 def test_progress_is_shown(data: Dataset, tmp_path: Path) -> None:
@@ -687,11 +760,11 @@ def test_progress_is_shown(data: Dataset, tmp_path: Path) -> None:
     assert set(last.numbers) == {"loss", "elbo", "reconstruction", "kl"}
 
 
-# Judging
+# EvaluationSettings
 
 
 def test_a_verdict_is_what_evaluate_says(run: Run, data: Dataset) -> None:
-    result = judge(run, data, "validation", importance_samples=7, samples=3)
+    result = evaluate_run(run, data, "validation", importance_samples=7, samples=3)
     expected = aevb.evaluate(
         run.model(),
         data.validation,
@@ -701,13 +774,13 @@ def test_a_verdict_is_what_evaluate_says(run: Run, data: Dataset) -> None:
         labels=data.validation.labels,
         reference=(data.train.frozen(), data.train.labels),
     ).to_dict()
-    assert result == expected
+    assert flat(result) == expected
     assert not (run.path / "evaluation-validation.json").exists()  # other settings than the recipe's leave no verdict
-    verdict = judge(run, data)
+    verdict = flat(evaluate_run(run, data))
     assert verdict["importance_samples"] == 5  # of the recipe
     assert json.loads((run.path / "evaluation-test.json").read_text()) == verdict
-    assert judge(run, data, limit=10)["n"] == 10
-    assert judge(run, data, importance_samples=3)["importance_samples"] == 3
+    assert evaluate_run(run, data, limit=10)["n"] == 10
+    assert evaluate_run(run, data, importance_samples=3)["importance_samples"] == 3
     assert json.loads((run.path / "evaluation-test.json").read_text()) == verdict
 
 

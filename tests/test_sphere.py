@@ -15,10 +15,12 @@ from torch.distributions import kl_divergence
 
 import aevb
 from aevb.errors import AevbError, RecipeError, ShapeError
-from aevb.models.priors import PRIORS
-from aevb.models.trace import check_pair, kl_groups
+from aevb.models.compat import check_model
+from aevb.models.trace import kl_groups
 from aevb.probability.circular import Angles
 from aevb.probability.sphere import Directions, Sphere, UniformSphere, VonMisesFisher, draw_gaps, log_area, slope
+from aevb.runs.build import build_model
+from aevb.runs.parts import AXES
 from aevb.runs.recipe import Recipe
 
 DIMENSIONS = [2, 3, 5, 20, 50, 100]
@@ -122,7 +124,8 @@ def test_the_gradient_of_an_expectation_is_that_of_finite_differences(d: int) ->
 
 
 def test_the_gradient_in_the_direction_is_that_of_finite_differences() -> None:
-    """E[(aᵀz)²] = aᵀ Cov a + (aᵀ E z)² is known; its derivative in φ, a direction of any length, against pathwise draws."""
+    """E[(aᵀz)²] = aᵀ Cov a + (aᵀ E z)² is known; its derivative in φ, a direction of any length, against pathwise
+    draws."""
     torch.manual_seed(0)
     family, n, a = VonMisesFisher(4), 8000, torch.tensor([0.3, -1.0, 0.5, 0.8], dtype=torch.float64)
 
@@ -163,7 +166,7 @@ def test_the_uniform_sphere() -> None:
     torch.manual_seed(0)
     assert math.exp(log_area(2)) == pytest.approx(2 * math.pi)
     assert math.exp(log_area(3)) == pytest.approx(4 * math.pi)
-    p = PRIORS["uniform-sphere"](3)()
+    p = AXES["prior"]["uniform-sphere"](3)()
     z = p.sample(torch.Size((20_000,)))
     assert bool(Sphere().check(z).all())
     assert bool((z.mean(0).abs() < 5 / math.sqrt(3 * 20_000)).all())
@@ -188,15 +191,16 @@ def test_float32_is_finite_at_extremes() -> None:
 
 def model(prior: str) -> aevb.VAE:
     changes = ["posterior=von-mises-fisher", f"prior={prior}", "latent=3"]
-    return Recipe.load("bernoulli").override(changes).model((1, 4, 4))
+    return build_model(Recipe.load("bernoulli").override(changes), (1, 4, 4))
 
 
 def test_only_the_uniform_sphere_is_its_prior() -> None:
     x = torch.zeros(2, 1, 4, 4)
-    good, bad = model("uniform-sphere"), model("standard-normal")
-    check_pair(good.posterior(x), good.prior())
-    with pytest.raises(RecipeError, match=r"posterior VonMisesFisher covers the unit sphere.*\(uniform-sphere\)"):
-        check_pair(bad.posterior(x), bad.prior())
+    good = model("uniform-sphere")
+    check_model(good, seen=good.trace(x))
+    words = "prior standard-normal gives no density on the unit sphere, which the posterior von-mises-fisher requires"
+    with pytest.raises(RecipeError, match=rf"{words}\. Choose one of: .*uniform-sphere"):
+        model("standard-normal")
     with pytest.raises(ShapeError, match="at least 2 numbers"):
         VonMisesFisher(1)
 
@@ -210,5 +214,21 @@ def test_both_estimators_of_the_bound_agree_and_chains_are_refused() -> None:
         gap = (t.log_qz - t.log_pz).double()
     assert bool(((gap.mean(0) - t.kl[:, 0]).abs() < 5 * gap.std(0) / math.sqrt(5000) + 1e-5).all())
     for estimate in (aevb.log_marginal_ais, aevb.log_marginal_hmc):
-        with pytest.raises(AevbError, match="moves z through ℝᴰ, but these latents are on the unit sphere"):
+        with pytest.raises(
+            AevbError, match="no coordinates that move through ℝᴰ, which Hamiltonian Monte Carlo requires"
+        ):
             estimate(vae, x)
+
+
+def test_the_concentration_is_bounded_from_above_and_below() -> None:
+    """κ = D softplus(c), from 10⁻³ to 10⁴."""
+    for c, expected in ((1e6, 1e4), (-1e6, 1e-3), (0.0, 3 * math.log(2)), (2.0, 3 * math.log1p(math.exp(2)))):
+        q = VonMisesFisher(3)(torch.tensor([1.0, 0.0, 0.0, c], dtype=torch.float64))
+        assert float(q.kappa) == pytest.approx(expected, rel=1e-9)
+
+
+def test_draws_have_length_one_even_where_their_noise_points_along_the_mean() -> None:
+    """On the circle some of 20,000 draws of noise lie within 10⁻⁴ of ±μ, and what is left of them is rounded."""
+    torch.manual_seed(0)
+    z = VonMisesFisher(2)(torch.tensor([0.6, 0.8, 0.0])).rsample(torch.Size((20_000,)))
+    assert float((z.norm(dim=-1) - 1).abs().max()) < 2e-6

@@ -9,12 +9,12 @@ from statistics import mean, stdev
 
 import pytest
 
-from aevb.apps.paper import tables
-from aevb.apps.paper.curves import Followed, follow
-from aevb.apps.paper.tables import TABLES, Entry, at_the_end, findings, lines, stages, summary
-from aevb.evaluation.marginal import log_marginal
+from aevb.evidence.importance import log_marginal
 from aevb.models.vae import VAE
 from aevb.objectives.schedules import Piecewise
+from aevb.reproduce import tables
+from aevb.reproduce.curves import Followed, follow
+from aevb.reproduce.tables import TABLES, Entry, at_the_end, findings, lines, stages, summary
 
 SMALL = {"latent": 2, "encoder__hidden": [16], "decoder__hidden": [16], "encoder__init": 0.3, "decoder__init": 0.5}
 TINY = replace(Entry("tiny", "tiny", "bernoulli", SMALL, 10, 30.0, "nowhere").curve(0), source="digits")
@@ -93,12 +93,16 @@ def test_a_table_compares_what_was_trained_as_far() -> None:
         return Followed([{"samples": 10.0, "curve": 99.0}, row], {})
 
     entry = Entry("better", "b", "iwae", {}, 10, 80.0, "a paper")
-    table = [*lines(entry, [found(81.0), found(83.0)]), *lines(replace(entry, label="worse", published=None), [found(90.0)])]
+    table = [
+        *lines(entry, [found(81.0), found(83.0)]),
+        *lines(replace(entry, label="worse", published=None), [found(90.0)]),
+    ]
     said = findings(table)
     assert [line["seeds"] for line in table] == [2, 1]
     assert table[0]["share of the published schedule"] == 0.1
     assert (
-        "better: -log p(x) 82.00 nats (± 0.20 over test points, ± 1.00 over 2 seeds) after 50,000 samples, 10.0%" in said[0]
+        "better: -log p(x) 82.00 nats (± 0.20 over test points, ± 1.00 over 2 seeds) after 50,000 samples, 10.0%"
+        in said[0]
     )
     assert "published 80.00 (a paper)" in said[0]
     assert "; published" not in said[1]

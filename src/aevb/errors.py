@@ -7,7 +7,16 @@ from collections.abc import Iterable
 
 
 class AevbError(Exception):
-    """Base of every error that aevb raises on purpose."""
+    """Base of every error that aevb raises on purpose.
+
+    Attributes:
+        changes: the assignments to a recipe that the message advises, such as training.optimizer.lr=...; the command
+            line shows them as options.
+    """
+
+    def __init__(self, message: str = "", *, changes: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.changes = changes
 
 
 class DataError(AevbError, ValueError):
@@ -23,15 +32,16 @@ class ShapeError(AevbError, ValueError):
 
 
 class RunError(AevbError, RuntimeError):
-    """A run folder is missing, incomplete, in the way, or from another version."""
+    """A run folder is missing, incomplete, from another version, or already exists."""
 
 
 class TrainingDiverged(AevbError, ArithmeticError):
-    """The loss became NaN, infinite or absurdly large."""
+    """The loss, the weights or the optimizer's memory became NaN or infinite, or the loss rose beyond what is
+    plausible."""
 
 
 class AevbWarning(Warning):
-    """Something in a recipe that stops nothing, but is hardly meant."""
+    """A recipe setting that is legal but probably unintended."""
 
 
 def suggest(name: str, possible: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""What the verbs of the command line share: open, choose, train, judge, read and write."""
+"""What the verbs of the command line share: open, choose, train, evaluate, read and write."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from aevb.errors import DataError, RecipeError, suggest
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from aevb.data.batch import Indexable
     from aevb.data.dataset import Dataset, Split
-    from aevb.evaluation.batches import Model
+    from aevb.models.inference import Model
     from aevb.runs.recipe import Recipe
     from aevb.runs.store import Run
-    from aevb.training.train import Indexable
 
 Part = Literal["train", "validation", "test"]
 
@@ -40,28 +40,36 @@ def device_named(name: str) -> str:
     return name
 
 
-def choose(source: str | None, recipe: str | None, data_dir: Path | None, assignments: list[str]) -> tuple[Recipe, Dataset]:
+def choose(
+    source: str | None, recipe: str | None, data_dir: Path | None, assignments: list[str]
+) -> tuple[Recipe, Dataset]:
     """The recipe and the data, each with what the other says about it."""
-    from aevb.data.sources import SOURCES, load_data
+    from aevb.data.sources import SOURCES
     from aevb.runs.recipe import Recipe
     from aevb.runs.store import read
 
     named = Recipe.load(recipe) if recipe else None
     if source is None and named is None:
-        raise DataError("Train on what? Name a source, such as: aevb train digits. `aevb data` lists them.")
+        raise DataError("Missing SOURCE. Name one, such as: aevb train digits. `aevb data` lists them.")
     where = (source or named.source().source) if named else str(source)
-    if named is None:
-        named = Recipe.load(SOURCES[where].recipe if where in SOURCES else load_data(where, data_dir=data_dir).recipe)
     path = str(Path(where).expanduser().resolve()) if Path(where).expanduser().exists() else where
-    chosen = named.replace(data__source=where if where in SOURCES else path).override(assignments)
+    changes = {"data__source": where if where in SOURCES else path}
     if data_dir is not None:
-        chosen = chosen.replace(data__dir=str(data_dir.expanduser().resolve()))
+        changes["data__dir"] = str(data_dir.expanduser().resolve())
+    if named is None:  # the data say which, read as the assignments say
+        of_data = [a for a in assignments if a.partition("=")[0].strip().startswith("data")]
+        named = Recipe.load(
+            SOURCES[where].recipe
+            if where in SOURCES
+            else read(Recipe("", {}).replace(**changes).override(of_data)).recipe
+        )
+    chosen = named.replace(**changes).override(assignments)
     return chosen, read(chosen)
 
 
 def total_samples(epochs: float | None, samples: float | None, n: int) -> int:
     if epochs is not None and samples is not None:
-        raise RecipeError("--epochs and --samples say the same thing: give one of them.")
+        raise RecipeError("--epochs and --samples are mutually exclusive: give one of them.")
     total = epochs * n if epochs is not None else samples
     assert total is not None
     if not 1 <= total < math.inf:
@@ -70,14 +78,13 @@ def total_samples(epochs: float | None, samples: float | None, n: int) -> int:
 
 
 def train_new(recipe: Recipe, data: Dataset, out: Path | None, device: str, quiet: bool) -> Run:
+    from aevb.runs.build import latents_text
     from aevb.runs.fit import fit
 
     path, place = out or new_folder(data, recipe), device_named(device)
     if not quiet:
-        kept = f"{len(data.train):,} × {'×'.join(map(str, data.shape))}"
-        show.err.print(
-            f"[bold]{data.name}[/bold] ({kept}), recipe [bold]{recipe.name}[/bold], {recipe.latents(data.shape)} latents"
-        )
+        kept, latents = f"{len(data.train):,} × {'×'.join(map(str, data.shape))}", latents_text(recipe, data.shape)
+        show.err.print(f"[bold]{data.name}[/bold] ({kept}), recipe [bold]{recipe.name}[/bold], {latents} latents")
     return interruptible(lambda report: fit(recipe, data, path, device=place, show=report), path, quiet)
 
 
@@ -122,7 +129,7 @@ def ended(run: Run) -> str:
 def refuse(options: dict[str, Any]) -> None:
     given = [name for name, value in options.items() if value is not None]
     if given:
-        raise RecipeError(f"--resume goes on with a run's own recipe: {given[0]} cannot be changed. Train anew for that.")
+        raise RecipeError(f"--resume uses a run's own recipe: {given[0]} cannot be changed. Train anew for that.")
 
 
 def interruptible(go: Callable[[Any], Run], path: Path, quiet: bool) -> Run:
@@ -131,27 +138,30 @@ def interruptible(go: Callable[[Any], Run], path: Path, quiet: bool) -> Run:
             return go(report)
     except KeyboardInterrupt:
         saved = (path / "recipe.toml").is_file()
-        show.err.print(f"Interrupted. Go on with: aevb train --resume {path}" if saved else "Interrupted before it began.")
+        show.err.print(
+            f"Interrupted. Resume with: aevb train --resume {path}" if saved else "Interrupted before it began."
+        )
         raise typer.Exit(130) from None
 
 
 def finish(run: Run, data: Dataset, device: str, figures: bool, as_json: bool) -> None:
-    """After training: judge, draw, say where everything is and what to try."""
+    """After training: evaluate, plot, print where everything is and what to try."""
+    from aevb.evaluation.estimate import flat
+
     result = evaluate(run, data, "test", None, None, None, device)
     if not as_json:
         best = run.meta["best_step"] * run.meta["samples"] // run.meta["steps"]
         title = f"{data.name}, test split, n = {result['n']:,}, after {run.meta['samples']:,} training samples"
         title += f" ({kept_by(run)} at {best:,})" if best != run.meta["samples"] else ""
         show.out.print()
-        show.out.print(show.table(title, *evaluation_table(result)))
-        warn(result)
+        show_evaluation(title, result)
     drawn = []
     if figures:
-        from aevb.apps.gallery import draw_all
+        from aevb.figures.gallery import draw_all
 
         drawn = draw_all(run, run.model(), data)
     if as_json:
-        return show.print_json({"run": str(run.path), **result})
+        return show.print_json({"run": str(run.path), **flat(result)})
     show.out.print(f"\nrun      {run.path}")
     names = sorted({path.stem for path in drawn})
     if drawn:
@@ -163,7 +173,7 @@ def finish(run: Run, data: Dataset, device: str, figures: bool, as_json: bool) -
 def tries(figures: Sequence[str], result: Mapping[str, Any]) -> list[str]:
     """Verbs for a fresh run: of those that not every model can take, the ones whose figure or number it just gave."""
     walks = {"interpolations": "aevb interpolate", "traversals": "aevb traverse"}
-    tighter = ["aevb evaluate --importance-samples 5000"] if result["log_likelihood"] is not None else []
+    tighter = ["aevb evaluate --importance-samples 5000"] if result["log_likelihood"].known else []
     return ["aevb sample", *(verb for figure, verb in walks.items() if figure in figures), *tighter]
 
 
@@ -176,74 +186,76 @@ def kept_by(run: Run) -> str:
 def evaluate(
     run: Run, data: Dataset, part: Part, importance: int | None, samples: int | None, limit: int | None, device: str
 ) -> dict[str, Any]:
-    from aevb.runs.judge import judge
+    from aevb.runs.evaluate import evaluate_run
 
-    with show.err.status("judging ...") if show.err.is_terminal else show.training_progress(True):
-        return judge(run, data, part, importance_samples=importance, samples=samples, limit=limit, device=device)
-
-
-def likelihood(run: Run, data: Dataset, part: Part, estimator: Any, device: str, **options: Any) -> dict[str, Any]:
-    """As `judge_likelihood`, with its defaults for the options that were not given."""
-    from aevb.runs.judge import judge_likelihood
-
-    given = {name: value for name, value in options.items() if value is not None}
-    with show.counting(f"judging by {estimator}") as progress:
-        return judge_likelihood(run, data, part, estimator=estimator, device=device, progress=progress, **given)
+    with show.counting("evaluating ..."):
+        return evaluate_run(run, data, part, importance_samples=importance, samples=samples, limit=limit, device=device)
 
 
-def surgery(run: Run, data: Dataset, part: Part, limit: int | None, device: str) -> dict[str, Any]:
-    from aevb.runs.judge import judge_surgery
+def likelihood(
+    run: Run, data: Dataset, part: Part, estimator: Any, device: str, limit: int | None, **options: Any
+) -> dict[str, Any]:
+    """As `estimate_likelihood`, with its defaults for the options that were not given."""
+    from aevb.evaluation.likelihood import Path as Annealed
+    from aevb.runs.evaluate import estimate_likelihood
 
-    with show.counting("surgery ..."):
-        return judge_surgery(run, data, part, limit=limit, device=device)
+    path = Annealed(**{name: value for name, value in options.items() if value is not None})
+    with show.counting(f"evaluating by {estimator}") as progress:
+        return estimate_likelihood(
+            run, data, part, estimator=estimator, path=path, limit=limit, device=device, progress=progress
+        )
 
 
-def fidelity(run: Run, data: Dataset, part: Part, limit: int | None, device: str) -> dict[str, Any]:
-    from aevb.runs.judge import judge_samples
+def measured(run: Run, data: Dataset, names: list[str], part: Part, limit: int | None, device: str) -> dict[str, Any]:
+    """The numbers of reports, by their names."""
+    from aevb.evaluation.report import report
+    from aevb.runs.evaluate import measure
 
-    with show.counting("fidelity ..."):
-        return judge_samples(run, data, part, limit=limit, device=device)
-
-
-def disentanglement(run: Run, data: Dataset, part: Part, limit: int | None, device: str) -> dict[str, Any]:
-    from aevb.runs.judge import judge_disentanglement
-
-    with show.counting("disentanglement ..."):
-        return judge_disentanglement(run, data, part, limit=limit, device=device)
+    for name in names:
+        report(name)  # a wrong name is an error before the first takes its time
+    found = {}
+    for name in names:
+        with show.counting(f"{name} ..."):
+            found[name] = measure(run, data, name, part, limit=limit, device=device)
+    return found
 
 
 def only_for(estimator: str, accepted: tuple[str, ...], **options: Any) -> None:
-    """Refuse options of another estimator, of which nothing would be heard."""
+    """An option that the estimator would ignore is an error."""
     idle = [name for name, value in options.items() if value is not None and estimator not in accepted]
     if idle:
-        raise RecipeError(f"--{idle[0].replace('_', '-')} is of --estimator {' and '.join(accepted)}, not of {estimator}.")
+        raise RecipeError(f"--{idle[0].replace('_', '-')} only applies to --estimator {' and '.join(accepted)}.")
 
 
-def evaluation_table(result: dict[str, Any]) -> tuple[tuple[str, str, str], list[tuple[str, str, str]]]:
-    rows = show.likelihood_rows(result) if "estimator" in result else show.evaluation_rows(result)
-    return ("", "value", ""), rows
+def show_evaluation(title: str, numbers: dict[str, Any]) -> None:
+    """The table of an evaluation, or of an estimate of log p(x); and its warning, if there is one."""
+    from aevb.evaluation.evaluate import table
+    from aevb.evaluation.likelihood import likelihood_table
+
+    rows = likelihood_table(numbers) if "estimator" in numbers else table(numbers)
+    show.out.print(show.table(title, ("", "value", ""), rows))
+    tell_units(numbers)
+    if numbers.get("importance_warning"):
+        show.out.print(f"\n{numbers['importance_warning']}")
 
 
-def show_disentanglement(result: dict[str, Any]) -> None:
-    title = f"\nsingle latents and single factors, n = {result['n']:,}"
-    show.out.print(show.table(title, ("", "value", ""), show.disentanglement_rows(result)))
+def show_report(name: str, numbers: dict[str, Any]) -> None:
+    from aevb.evaluation.report import report
+
+    shown = report(name)
+    show.out.print(show.table(f"\n{shown.title.format_map(numbers)}", ("", "value", ""), shown.rows(numbers)))
+    if shown.closing:
+        show.out.print(shown.closing.format_map(numbers))
 
 
-def show_surgery(result: dict[str, Any]) -> None:
-    show.out.print(
-        show.table(f"\nwhere the KL goes, over all {result['n']:,}", ("", "value", ""), show.surgery_rows(result))
-    )
-    show.out.print(result["verdict"])
-
-
-def show_fidelity(result: dict[str, Any]) -> None:
-    title = f"\n{result['n']:,} decoded means against as many data, in principal components of train data"
-    show.out.print(show.table(title, ("", "value", ""), show.fidelity_rows(result)))
-
-
-def warn(result: dict[str, Any]) -> None:
-    if result.get("importance_warning"):
-        show.out.print(f"\n{result['importance_warning']}")
+def tell_units(numbers: dict[str, Any]) -> None:
+    """One line on standardized data: of which numbers the densities are."""
+    names = {"elbo": "ELBO", "log_likelihood": "log p(x)", "upper": "upper bound", "lower": "lower bound"}
+    kept = [
+        f"{name} {numbers[f'{key}_standardized']}" for key, name in names.items() if f"{key}_standardized" in numbers
+    ]
+    if kept:
+        show.out.print(f"nats, density of the data as given; standardized: {', '.join(kept)}")
 
 
 def contexts(run: Run, name: str | None, n: int) -> Tensor | None:
@@ -251,24 +263,30 @@ def contexts(run: Run, name: str | None, n: int) -> Tensor | None:
     import torch
 
     from aevb.data.labels import one_hot
-    from aevb.runs.store import read
 
-    context = run.recipe.context()
+    classes = run.classes()
     if name is None:
-        return context.each(n) if context.classes else None
-    if not context.classes:
+        return run.each(n)
+    if not classes:
         raise RecipeError(f"--given {name}: {run.path.name} has no classes. Train one that has: --recipe conditional.")
-    names = () if name.isdecimal() else read(run.recipe).class_names or ()
-    if not name.isdecimal() and name not in names:
-        raise DataError(f"--given {name}: there is no such class.{suggest(name, names)} Or a number from 0.")
-    return one_hot(torch.tensor([int(name) if name.isdecimal() else names.index(name)]), context.classes)
+    return one_hot(torch.tensor([class_named(name, classes)]), run.recipe.context().classes)
+
+
+def class_named(name: str, classes: Mapping[int, str]) -> int:
+    """The number of a class: that of the name, or the number itself where names are words."""
+    for number, called in classes.items():
+        if called == name:
+            return number
+    words = not any(called.removeprefix("-").isdecimal() for called in classes.values())
+    if words and name.isdecimal() and int(name) in classes:
+        return int(name)
+    raise DataError(f"--given {name}: there is no such class in the train split.{suggest(name, classes.values())}")
 
 
 def rows_of(run: Run, part: Part, data_dir: Path | None) -> Split:
-    rows: Split = getattr(run.dataset(data_dir), part)
-    if not len(rows):
-        raise DataError(f"The {part} split of {run.path.name} is empty. Choose another with --split.")
-    return rows.frozen()
+    from aevb.runs.evaluate import rows_of
+
+    return rows_of(run, run.dataset(data_dir), part)
 
 
 def within(indices: list[int], rows: Split, part: str) -> None:
@@ -279,12 +297,13 @@ def within(indices: list[int], rows: Split, part: str) -> None:
 
 def ex_post(run: Run, data_dir: Path | None) -> Model:
     """The run's model under a mixture of normals fitted to the codes of its train split; it says by which scores."""
-    from aevb.evaluation.ex_post import fit_prior
+    from aevb.evaluation.estimate import Estimate
+    from aevb.use.fit_prior import fit_prior
 
     rows = rows_of(run, "train", data_dir)
     model: Any = run.model()
     found = fit_prior(model, run.recipe.context().rows(rows, "cpu"))
-    rows_told = [(f"{name}", show.pm(found.scores[name], found.errors[name])) for name in found.scores]
+    rows_told = [(f"{name}", Estimate(found.scores[name], found.errors[name]).text()) for name in found.scores]
     title = f"log density of held-out codes, nats; {found.chosen} normals are taken"
     show.err.print(show.table(title, ("normals", ""), rows_told))
     return found.model
@@ -304,7 +323,8 @@ def read_codes(path: Path, run: Run) -> Tensor:
     import numpy as np
     import torch
 
-    from aevb.training.train import refuse_non_finite
+    from aevb.data.batch import check_finite
+    from aevb.runs.build import code_shape
 
     try:
         codes = torch.from_numpy(np.load(path, allow_pickle=False)).float()
@@ -312,37 +332,48 @@ def read_codes(path: Path, run: Run) -> Tensor:
         raise DataError(f"There is no file {path}.") from error
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise DataError(f"{path} is no .npy file of numbers, such as `aevb encode` writes.") from error
-    latent = run.recipe.code_shape(run.meta["shape"])
+    latent = code_shape(run.recipe, run.meta["shape"])
     if tuple(codes.shape[1:]) != latent or not len(codes):
         wanted = ", ".join(map(str, ("N", *latent)))
         raise DataError(f"{path} holds an array of shape {tuple(codes.shape)}; {run.path.name} needs codes ({wanted}).")
-    refuse_non_finite(codes)
+    check_finite(codes)
     return codes
 
 
-def write_array(path: Path, values: Tensor) -> None:
+def write_array(path: Path, values: Any) -> None:
     import numpy as np
 
     from aevb.runs.files import write_whole
 
+    array = np.asarray(values)
+
     def write(beside: Path) -> None:
         with beside.open("wb") as f:
-            np.save(f, values.cpu().numpy())
+            np.save(f, array)
 
     write_whole(path, write)
-    show.out.print(f"{path}: {' × '.join(map(str, values.shape))}, {str(values.dtype).removeprefix('torch.')}")
+    show.out.print(f"{path}: {' × '.join(map(str, array.shape))}, {array.dtype}")
 
 
-def deliver(run: Run, out: Path | None, name: str, values: Tensor, figure: Callable[[], Any]) -> None:
-    """Numbers for a .npy, a picture for anything else."""
+def in_units(run: Run, x: Tensor, data_dir: Path | None = None) -> Any:
+    """What leaves a model, in the units and the type of the data; probabilities of binary data stay probabilities."""
+    values = run.values(data_dir)
+    probabilities = values.support == "binary" and values.levels == 2 and bool(((x > 0) & (x < 1)).any())
+    return x.cpu().numpy() if probabilities else values.inverse(x)
+
+
+def deliver(
+    run: Run, out: Path | None, name: str, x: Tensor, figure: Callable[[], Any], data_dir: Path | None = None
+) -> None:
+    """Numbers in the units of the data for a .npy, a picture for anything else."""
     if out is not None and out.suffix == ".npy":
-        write_array(out, values)
+        write_array(out, in_units(run, x, data_dir))
     else:
         save_figure(run, out, name, figure())
 
 
 def save_figure(run: Run, out: Path | None, name: str, figure: Any) -> None:
-    from aevb.apps.plots import save
+    from aevb.figures.plots import save
 
     drawn = out is not None and out.suffix in (".png", ".svg")  # both are written
     for path in save(figure, (out.with_suffix("") if drawn else out) if out else run.figure(name)):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="aevb",
-    help="Variational auto-encoders: train, judge, use and look at them. Begin with [bold]aevb train digits[/bold].",
+    help="Variational autoencoders: train, evaluate, use and plot them. Begin with [bold]aevb train digits[/bold].",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -26,13 +26,16 @@ app = typer.Typer(
 )
 
 RunArg = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's folder or name; the latest one by default.")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder with data files, searched before any download (or $AEVB_DATA).")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder with data files, searched before any download (or $AEVB_DATA).")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print strict JSON instead of a table.")]
 Count = Annotated[int, typer.Option("-n", min=1, help="How many.")]
 Out = Annotated[Path | None, typer.Option(help="Where to write; beside the run by default.")]
 Seed = Annotated[int, typer.Option(help="Seed of the random draws.")]
 GivenOption = Annotated[
-    str | None, typer.Option(help="Of a conditional run: a class, by name or number; by default each class in turn.")
+    str | None,
+    typer.Option(help="Class label (name or index) for conditional models; cycles through all classes by default."),
 ]
 SplitOption = Annotated[Part, typer.Option("--split", help="Which part of the data.")]
 
@@ -75,7 +78,9 @@ def train(
     recipe: Annotated[str | None, typer.Option(help="A recipe's name (see aevb recipes) or .toml file.")] = None,
     latent: Annotated[int | None, typer.Option(help="Latent dimensions.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes through the training data.")] = None,
-    samples: Annotated[float | None, typer.Option(help="Training samples to see, such as 1e6, instead of epochs.")] = None,
+    samples: Annotated[
+        float | None, typer.Option(help="Training samples to see, such as 1e6, instead of epochs.")
+    ] = None,
     batch: Annotated[int | None, typer.Option(help="Data points per step.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of initialisation, order and noise.")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
@@ -84,14 +89,14 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change any key of the recipe.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run: aevb train --resume [RUN].")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume a run: aevb train --resume [RUN].")] = False,
     compile_: Annotated[bool, typer.Option("--compile", help="Fuse the training step with torch.compile.")] = False,
     figures: Annotated[bool, typer.Option(help="Draw the figures at the end.")] = True,
     json_: Json = False,
 ) -> None:
-    """Train a model, judge it on the test split, and draw what it learned.
+    """Train a model, evaluate it on the test split and save figures.
 
-    With --resume, go on with a run that was interrupted, killed or finished: --samples or --epochs set a new total, --set
+    With --resume, resume a run that was interrupted, killed or finished: --samples or --epochs set a new total, --set
     another step size.
     """
     if resume:
@@ -107,7 +112,12 @@ def train(
         )
         run, data = actions.resume_run(source, epochs, samples, set_ or [], device, data_dir, json_)
     else:
-        changes = {"latent": latent, "training__batch": batch, "training__seed": seed, "training__compile": compile_ or None}
+        changes = {
+            "latent": latent,
+            "training__batch": batch,
+            "training__seed": seed,
+            "training__compile": compile_ or None,
+        }
         chosen, data = actions.choose(source, recipe, data_dir, set_ or [])
         if epochs is not None or samples is not None:
             changes["training__samples"] = actions.total_samples(epochs, samples, len(data.train))
@@ -120,7 +130,7 @@ def train(
     epilog=examples(
         "aevb evaluate",
         "aevb evaluate RUN --importance-samples 5000 --json",
-        "aevb evaluate RUN --surgery",
+        "aevb evaluate RUN --report surgery",
         "aevb evaluate RUN --estimator bdmc",
         "aevb evaluate RUN --estimator ais --limit 200 --chains 16 --temperatures 1000",
     )
@@ -136,7 +146,8 @@ def evaluate(
     estimator: Annotated[
         Literal["is", "ais", "bdmc", "hmc"],
         typer.Option(
-            help="Of log p(x). is: importance sampling; ais: annealed; bdmc: from below and from above, on data that the"
+            help="Of log p(x). is: importance sampling; ais: annealed; bdmc: from below and from above, on data that "
+            "the"
             " model makes; hmc: App. D of the 2013 paper, for up to five latents."
         ),
     ] = "is",
@@ -144,25 +155,24 @@ def evaluate(
     temperatures: Annotated[int | None, typer.Option(min=1, help="Of ais and bdmc; 200 by default.")] = None,
     start: Annotated[
         Literal["prior", "posterior"] | None,
-        typer.Option(help="Where the chains of ais and bdmc begin; by default at q(z|x), from which the way is shorter."),
+        typer.Option(
+            help="Where the chains of ais and bdmc begin; by default at q(z|x), from which the way is shorter."
+        ),
     ] = None,
-    surgery: Annotated[
-        bool, typer.Option("--surgery", help="Also take the KL apart: what codes say, how far they are from the prior.")
-    ] = False,
-    fidelity: Annotated[
-        bool, typer.Option("--fidelity", help="Also how samples resemble data: precision, recall, copies, and more.")
-    ] = False,
-    disentanglement: Annotated[
-        bool, typer.Option("--disentanglement", help="Also MIG, SAP, DCI and FactorVAE's score, of a run on sprites.")
-    ] = False,
+    report: Annotated[
+        list[str] | None,
+        typer.Option(help="Also a report: surgery, fidelity or disentanglement. May be given more than once."),
+    ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
     data_dir: DataDir = None,
     json_: Json = False,
 ) -> None:
-    """Judge a run: the ELBO and its parts, log p(x) by importance sampling, what the latent space holds.
+    """Evaluate a run: the ELBO and its parts, log p(x) by importance sampling, latent-space diagnostics.
 
     With another --estimator, log p(x) alone, of fewer data points and in more time.
     """
+    from aevb.evaluation.estimate import flat
+
     path = {"chains": chains, "temperatures": temperatures, "start": start}
     actions.only_for(estimator, ("ais", "bdmc"), **path)
     actions.only_for(estimator, ("is",), importance_samples=importance_samples, samples=samples)
@@ -172,28 +182,20 @@ def evaluate(
         result = actions.evaluate(opened, data, split, importance_samples, samples, limit, place)
     else:
         result = actions.likelihood(opened, data, split, estimator, place, limit=limit, **path)
-    if surgery:
-        result["surgery"] = actions.surgery(opened, data, split, limit, place)
-    if fidelity:
-        result["fidelity"] = actions.fidelity(opened, data, split, limit, place)
-    if disentanglement:
-        result["disentanglement"] = actions.disentanglement(opened, data, split, limit, place)
+    reports = actions.measured(opened, data, report or [], split, limit, place)
     if json_:
-        show.print_json(result)
-    else:
-        of = f"{split} split, n" if estimator != "bdmc" else "data of the model, n"
-        show.out.print(show.table(f"{opened.path.name}, {of} = {result['n']:,}", *actions.evaluation_table(result)))
-        actions.warn(result)
-        if surgery:
-            actions.show_surgery(result["surgery"])
-        if fidelity:
-            actions.show_fidelity(result["fidelity"])
-        if disentanglement:
-            actions.show_disentanglement(result["disentanglement"])
+        show.print_json(flat({**result, **reports}))
+        return
+    of = f"{split} split, n" if estimator != "bdmc" else "data of the model, n"
+    actions.show_evaluation(f"{opened.path.name}, {of} = {result['n']:,}", result)
+    for name, numbers in reports.items():
+        actions.show_report(name, numbers)
 
 
 @app.command(
-    epilog=examples("aevb sample", "aevb sample -n 1000 --out new.npy", "aevb sample --given 3", "aevb sample --ex-post")
+    epilog=examples(
+        "aevb sample", "aevb sample -n 1000 --out new.npy", "aevb sample --given 3", "aevb sample --ex-post"
+    )
 )
 def sample(
     run: RunArg = None,
@@ -203,20 +205,26 @@ def sample(
     draw: Annotated[bool, typer.Option("--draw", help="A draw from p(x|z) instead of its mean.")] = False,
     given: GivenOption = None,
     ex_post: Annotated[
-        bool, typer.Option("--ex-post", help="From a mixture of normals fitted to the codes of the train split instead.")
+        bool,
+        typer.Option("--ex-post", help="From a mixture of normals fitted to the codes of the train split instead."),
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Generate: z ~ p(z), then the mean of p(x|z) (or a draw from it, with --draw). A .npy for --out keeps the numbers."""
-    from aevb.apps import plots
-    from aevb.evaluation.generation import generate
+    """Generate: z ~ p(z), then the mean of p(x|z) (or a draw from it, with --draw). A .npy for --out keeps the numbers.
+
+    They are in the units and the type of the data, so means of whole numbers are rounded.
+    """
+    from aevb.figures import plots
+    from aevb.use.generate import generate
 
     opened = actions.open_run(run)
     model = actions.ex_post(opened, data_dir) if ex_post else opened.model()
-    x = generate(model, n, seed=seed, draw=draw, given=actions.contexts(opened, given, n))
+    x = generate(model, n, seed=seed, draw=draw, y=actions.contexts(opened, given, n))
     title = f"{n} samples from the {'prior fitted to the codes' if ex_post else 'prior'}"
     title += f", given {given}" if given is not None else ""
-    actions.deliver(opened, out, "samples", x, lambda: plots.decoded(x, columns=max(1, round(n**0.5)), title=title))
+    actions.deliver(
+        opened, out, "samples", x, lambda: plots.decoded(x, columns=max(1, round(n**0.5)), title=title), data_dir
+    )
 
 
 @app.command(epilog=examples("aevb reconstruct", "aevb reconstruct --split train -n 20"))
@@ -226,14 +234,16 @@ def reconstruct(
     """Encode and decode data points: originals over reconstructions."""
     import torch
 
-    from aevb.apps import plots
+    from aevb.data.batch import take
+    from aevb.figures import plots
+    from aevb.use.reconstruct import reconstruct as reconstructed
 
     opened = actions.open_run(run)
     rows, model = actions.rows_of(opened, split, data_dir).take(n), opened.model()
-    x, given = rows[:], opened.recipe.context().given(rows)
-    with torch.no_grad():
-        y = model.decode(model.encode(x, given), given).mean
-    actions.deliver(opened, out, "reconstructions", y, lambda: plots.reconstructions(model, x, given=given))
+    data = opened.recipe.context().rows(rows, "cpu")
+    batch = take(data, torch.arange(len(rows)))
+    y = reconstructed(model, data)
+    actions.deliver(opened, out, "reconstructions", y, lambda: plots.reconstructions(model, batch), data_dir)
 
 
 @app.command(
@@ -258,8 +268,9 @@ def encode(
 
     Of a model with several layers of latents, z_1 and those above it side by side.
     """
-    from aevb.evaluation.generation import posterior_draws
-    from aevb.evaluation.latent import encode as encode_all
+    from aevb.runs.build import latent_shapes, latents_text
+    from aevb.use.encode import encode as encode_all
+    from aevb.use.encode import posterior_draws
 
     if out is not None and out.suffix != ".npy":
         raise DataError(f"--out {out}: codes are written as a .npy file; end its name in .npy.")
@@ -270,8 +281,8 @@ def encode(
         return
     codes = posterior_draws(model, rows, samples, seed=seed) if samples else encode_all(model, rows)
     actions.write_array(out or opened.path / f"codes-{split}.npy", codes)
-    if len(opened.recipe.latent_shapes(opened.meta["shape"])) > 1:
-        show.out.print(f"layers side by side: {opened.recipe.latents(opened.meta['shape'])} numbers")
+    if len(latent_shapes(opened.recipe, opened.meta["shape"])) > 1:
+        show.out.print(f"layers side by side: {latents_text(opened.recipe, opened.meta['shape'])} numbers")
 
 
 @app.command(epilog=examples("aevb decode codes.npy", "aevb decode codes.npy --run runs/mnist --out images.npy"))
@@ -282,17 +293,12 @@ def decode(
     out: Out = None,
 ) -> None:
     """Decode codes to data: the mean of p(x|z)."""
-    import torch
-
-    from aevb.apps import plots
-    from aevb.models.latents import apart
+    from aevb.figures import plots
+    from aevb.use.reconstruct import decode as decoded
 
     opened = actions.open_run(run)
     z, model = actions.read_codes(codes, opened), opened.model()
-    y = actions.contexts(opened, given, len(z))
-    with torch.no_grad():
-        one = model.sample_latent(1, None if y is None else y[:1])
-        x = model.decode(apart(z.flatten(1), one), y).mean
+    x = decoded(model, z, actions.contexts(opened, given, len(z)))
     shown = x[:100]
     title = f"decoded from {codes.name}" + (f": the first {len(shown)} of {len(x):,}" if len(shown) < len(x) else "")
     actions.deliver(opened, out, "decoded", x, lambda: plots.decoded(shown, columns=10, title=title))
@@ -301,23 +307,27 @@ def decode(
 @app.command(epilog=examples("aevb interpolate", "aevb interpolate --pair 3 14 --steps 15"))
 def interpolate(
     run: RunArg = None,
-    pair: Annotated[tuple[int, int] | None, typer.Option(help="Two row numbers; otherwise the first eight pairs.")] = None,
+    pair: Annotated[
+        tuple[int, int] | None, typer.Option(help="Two row numbers; otherwise the first eight pairs.")
+    ] = None,
     steps: Annotated[int, typer.Option(min=2, help="Pictures along the way.")] = 11,
     split: SplitOption = "test",
     out: Out = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Walk straight from one code to another, and decode along the way."""
-    from aevb.apps import plots
+    """Interpolate linearly between two codes, and decode along the way."""
+    import torch
+
+    from aevb.data.batch import take
+    from aevb.figures import plots
 
     opened = actions.open_run(run)
     rows, model = actions.rows_of(opened, split, data_dir), opened.model()
     few = min(len(rows) // 2 * 2, 16)
     a, b = ([pair[0]], [pair[1]]) if pair else (list(range(0, few, 2)), list(range(1, few, 2)))
     actions.within([*a, *b] or [1], rows, split)
-    y = opened.recipe.context().given(rows)
-    ends = None if y is None else (y[a], y[b])
-    figure = plots.interpolations(model, rows[a], rows[b], steps=steps, given=ends)
+    data = opened.recipe.context().rows(rows, "cpu")
+    figure = plots.interpolations(model, take(data, torch.tensor(a)), take(data, torch.tensor(b)), steps=steps)
     actions.save_figure(opened, out, "interpolations", figure)
 
 
@@ -330,15 +340,19 @@ def traverse(
     out: Out = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Move one latent at a time, those that carry most first, and decode."""
-    from aevb.apps import plots
-    from aevb.evaluation.elbo import elbo
+    """Traverse one latent at a time, in the order of their KL, and decode."""
+    import torch
+
+    from aevb.data.batch import take
+    from aevb.evaluation.bound import elbo
+    from aevb.figures import plots
 
     opened = actions.open_run(run)
-    rows, model, context = actions.rows_of(opened, split, data_dir), opened.model(), opened.recipe.context()
+    rows, model = actions.rows_of(opened, split, data_dir), opened.model()
     actions.within([index], rows, split)
-    kl, y = elbo(model, context.rows(rows, "cpu")).kl.mean(0), context.given(rows)
-    figure = plots.traversals(model, rows[[index]][0], kl, dims=dims, given=None if y is None else y[[index]])
+    data = opened.recipe.context().rows(rows, "cpu")
+    kl = elbo(model, data).kl.mean(0)
+    figure = plots.traversals(model, take(data, torch.tensor([index])), kl, dims=dims)
     actions.save_figure(opened, out, "traversals", figure)
 
 
@@ -350,7 +364,7 @@ def plot(
     data_dir: DataDir = None,
 ) -> None:
     """Draw the figures of a run, as PNG and SVG."""
-    from aevb.apps.gallery import draw_all
+    from aevb.figures.gallery import draw_all
 
     opened = actions.open_run(run)
     for path in draw_all(opened, opened.model(), opened.dataset(data_dir), only=only, folder=out):
@@ -360,7 +374,11 @@ def plot(
 @app.command()
 def runs(json_: Json = False) -> None:
     """List the runs, the oldest first."""
+    from aevb.evaluation.estimate import Estimate
     from aevb.runs.index import summaries
+
+    def number(mean: float | None, se: float | None) -> str:
+        return Estimate(float("nan") if mean is None else mean, float("nan") if se is None else se).text()
 
     found = summaries()
     if json_:
@@ -369,7 +387,7 @@ def runs(json_: Json = False) -> None:
         show.out.print("No runs yet. Make one: aevb train digits")
     else:
         columns = ("run", "status", "data", "recipe", "latent", "samples", "test ELBO", "log p(x)")
-        cells = [[show.pm(r[c], r[f"{c} se"]) if f"{c} se" in r else _cell(r[c]) for c in columns] for r in found]
+        cells = [[number(r[c], r[f"{c} se"]) if f"{c} se" in r else _cell(r[c]) for c in columns] for r in found]
         show.out.print(show.table("", columns, cells))
 
 
@@ -383,7 +401,9 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Print this recipe."
     elif json_:
         show.print_json(recipe_summaries())
     else:
-        show.out.print(show.table("", ("recipe", "what it is", "paper"), [list(r.values()) for r in recipe_summaries()]))
+        show.out.print(
+            show.table("", ("recipe", "what it is", "paper"), [list(r.values()) for r in recipe_summaries()])
+        )
 
 
 @app.command(epilog=examples("aevb data", "aevb data mnist"))
@@ -398,7 +418,9 @@ def data(
 
     if source is not None:
         described = describe_data(source, data_dir)
-        return show.print_json(described) if json_ else show.out.print(show.table(source, ("", " "), [*described.items()]))
+        return (
+            show.print_json(described) if json_ else show.out.print(show.table(source, ("", " "), [*described.items()]))
+        )
     rows = [
         {"source": s.name, "what it is": s.title, "shape": "×".join(map(str, s.shape)),
          "train": s.counts[0], "validation": s.counts[1], "test": s.counts[2], "recipe": s.recipe}
@@ -422,21 +444,26 @@ def reproduce(
         list[str],
         typer.Argument(
             metavar="NAME...",
-            help="autoencoder, figure-2, figure-3, figure-4, figure-5, estimators, full-bayes, or all of these; of other "
+            help="autoencoder, figure-2, figure-3, figure-4, figure-5, estimators, full-bayes, or all of these; of "
+            "other "
             "papers: iwae, dreg, vamp-prior, flows; report: a page of what there is.",
         ),
     ],
     budget: Annotated[
         float, typer.Option(min=1, help="Training samples of each curve; a larger budget extends them.")
     ] = 1e6,
-    panel: Annotated[list[str] | None, typer.Option(help="Of Figure 2, only this panel: mnist-3, ..., frey-20.")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Curves at a time; by default one per processor core.")] = None,
+    panel: Annotated[
+        list[str] | None, typer.Option(help="Of Figure 2, only this panel: mnist-3, ..., frey-20.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Curves at a time; by default one per processor core.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of all experiments.")] = Path("reproduction"),
     data_dir: DataDir = None,
 ) -> None:
     """Rerun the paper: train its curves, hold them against the published ones. Goes on where it stopped."""
-    from aevb.apps.paper.report import write_report
-    from aevb.apps.paper.reproduce import chosen, reproduce
+    from aevb.reproduce.report import write_report
+    from aevb.reproduce.reproduce import chosen, reproduce
 
     if data_dir is not None:
         os.environ["AEVB_DATA"] = str(data_dir)  # for the processes that train, too
@@ -445,7 +472,7 @@ def reproduce(
         with show.curves_progress() as progress:
             found = reproduce(experiments, round(budget), out, panels=panel or (), jobs=jobs, show=progress)
     except KeyboardInterrupt:
-        show.err.print(f"Stopped; all is kept in {out}. The same command goes on from there.")
+        show.err.print(f"Stopped; all is kept in {out}. The same command resumes.")
         raise
     for name, findings in found.items():
         show.out.print(f"{out / name}")
@@ -458,9 +485,11 @@ def reproduce(
 def main() -> None:
     """The entry point: errors that a user can act on become one line, Ctrl-C becomes exit code 130."""
     try:
-        app(prog_name="aevb")
+        with show.warnings_told():
+            app(prog_name="aevb")
     except AevbError as error:
-        _fail(str(error))
+        options = " ".join(f"--set {change}" for change in error.changes)
+        _fail(f"{error} On the command line: {options}" if options else str(error))
     except OSError as error:
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
     except KeyboardInterrupt:

@@ -20,7 +20,7 @@ from rich.text import Text
 from aevb.errors import AevbWarning
 
 if TYPE_CHECKING:
-    from aevb.apps.paper.workers import Line
+    from aevb.reproduce.workers import Line
     from aevb.runs.fit import Progress, Show
 
 WIDE = 160  # columns of what is no terminal: a file or a pipe need not be narrow
@@ -54,10 +54,17 @@ def duration(seconds: float) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
 
 
+BOUNDS = {
+    "elbo": "ELBO",
+    "reconstruction": "reconstruction",
+    "log_joint": "log p(x, z)",
+}  # of the logged ones the first
+
+
 def progress_line(p: Progress) -> str:
     """step 200/1,000 · ELBO -104.2 nats · 12,300 samples/s · 0:07 left."""
-    n = p.numbers
-    bound = f"ELBO {n['elbo']:.1f} nats" if "elbo" in n else f"reconstruction {n.get('reconstruction', math.nan):.1f} nats"
+    name = next(name for name in (*BOUNDS, *p.numbers) if name in p.numbers)
+    bound = f"{BOUNDS.get(name, name)} {p.numbers[name]:.1f} nats"
     total = math.ceil(p.total / max(p.samples // p.step, 1))
     return f"step {p.step:,}/{total:,} · {bound} · {p.rate:,.0f} samples/s · {duration(p.left)} left"
 
@@ -162,123 +169,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
 def _numeric(cell: str) -> bool:
     return (
-        cell.replace(",", "").replace(".", "").replace("-", "").replace("%", "").replace("±", "").replace(" ", "").isdigit()
+        cell.replace(",", "")
+        .replace(".", "")
+        .replace("-", "")
+        .replace("%", "")
+        .replace("±", "")
+        .replace(" ", "")
+        .isdigit()
     )
-
-
-def pm(mean: float | None, error: float | None = None, digits: int = 2) -> str:
-    """-97.13 ± 0.21; a dash for what is not defined."""
-    if mean is None or not math.isfinite(mean):
-        return "–"
-    return f"{mean:.{digits}f}" + (f" ± {error:.{digits}f}" if error is not None and math.isfinite(error) else "")
-
-
-def evaluation_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(what, value ± standard error over data points, unit) of `Evaluation.to_dict()`."""
-    likelihood = _likelihood(e)
-    rows = [
-        ("ELBO", pm(e["elbo"], e["elbo_se"]), "nats"),
-        ("  reconstruction", pm(e["reconstruction"], e["reconstruction_se"]), "nats"),
-        ("  KL(q(z|x) ‖ p(z))", pm(e["kl"], e["kl_se"]), "nats"),
-        (likelihood, pm(e["log_likelihood"], e["log_likelihood_se"]), f"nats, {e['importance_samples']} importance samples"),
-        ("  Monte-Carlo error", pm(e["log_likelihood_monte_carlo_se"], digits=3), "nats, less with more samples"),
-        ("  effective samples", _effective(e), f"of {e['importance_samples']}, mean over points"),
-        ("bits per dimension", pm(e["bits_per_dim"], e["bits_per_dim_se"], 4), "bits"),
-        ("active units", f"{e['active_units']} of {e['latent_size']}", "Cov E[z|x] > 0.01"),
-        ("perplexity of the codes", pm(e.get("perplexity"), digits=1), "as many, used equally often"),
-    ]
-    rows += [("weights", e["weights"], "aevb.log_predictive averages over their posterior")] if "weights" in e else []
-    if "classifier_accuracy" in e:
-        rows.append(
-            ("classifier's accuracy", pm(e["classifier_accuracy"], e["classifier_accuracy_se"], 3), "of labels, by q(y|x)")
-        )
-    latent = e.get("latent") or {}
-    names = {
-        "knn_accuracy": "10-nearest-neighbours accuracy",
-        "linear_accuracy": "linear-probe accuracy",
-        "kmeans_nmi": "k-means NMI",
-        "kmeans_ari": "k-means ARI",
-        "kmeans_accuracy": "k-means accuracy",
-    }
-    scores = {k: pm(latent.get(k), latent.get(f"{k}_se"), 3) for k in names}
-    rows += [(names[k], score, "of the posterior means") for k, score in scores.items()]
-    if clusters := e.get("clusters"):
-        rows.append(("components used", f"{clusters['used']} of {clusters['components']}", "the likeliest p(m|z) of some x"))
-        for key, name in (("nmi", "NMI"), ("ari", "ARI"), ("accuracy", "accuracy")):
-            rows.append(
-                (f"components' {name}", pm(clusters[key], clusters.get(f"{key}_se"), 3), "of the likeliest component")
-            )
-    return [row for row in rows if row[1] != "–"]
-
-
-def _likelihood(e: Mapping[str, Any]) -> str:
-    """What the number is: log p(x|y) of a model that is conditioned on labels y."""
-    name = "log p(x|y)" if e.get("given_labels") else "log p(x)"
-    return name if e.get("is_likelihood", True) else f"{name}, relaxed: no true likelihood"
-
-
-def _effective(e: Mapping[str, Any]) -> str:
-    return pm(e["effective_sample_size"], e["effective_sample_size_se"], 1)
-
-
-def likelihood_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """As `evaluation_rows`, of `judge_likelihood`."""
-    start = {"prior": "p(z)", "posterior": "q(z|x)"}.get(e.get("start", ""))
-    annealed = f"{e['samples']} chains × {e['temperatures']} temperatures" if "temperatures" in e else "HMC"
-    if e["estimator"] == "bdmc":
-        return [
-            (f"{_likelihood(e)}, upper bound", pm(e["upper"], e["upper_se"]), f"nats, {annealed}, down to {start}"),
-            (f"{_likelihood(e)}, lower bound", pm(e["lower"], e["lower_se"]), f"nats, {annealed}, up from {start}"),
-            ("  gap", pm(e["gap"], e["gap_se"]), "nats, between the two in expectation"),
-        ]
-    likelihood = _likelihood(e)
-    rows = [
-        (likelihood, pm(e["log_likelihood"], e["log_likelihood_se"]), f"nats, {annealed}"),
-        ("  Monte-Carlo error", pm(e["log_likelihood_monte_carlo_se"], digits=3), "nats"),
-        ("  effective samples", _effective(e), f"of {e['samples']}, mean over points"),
-        ("bits per dimension", pm(e["bits_per_dim"], e["bits_per_dim_se"], 4), "bits"),
-    ]
-    return [row for row in rows if row[1] != "–"]
-
-
-def surgery_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """As `evaluation_rows`, of `judge_surgery`."""
-    names = {
-        "distortion": ("distortion, -E[log p(x|z)]", "nats"),
-        "rate": ("rate, KL(q(z|x) ‖ p(z))", "nats; the next two add up to it, within their errors"),
-        "mutual_information": ("  I(x; z)", f"nats, at most log N = {e['most_information']:.2f}"),
-        "aggregate_kl": ("  KL(q(z) ‖ p(z))", "nats, the sum of the next two"),
-        "total_correlation": ("    total correlation of q(z)", "nats"),
-        "dimension_kl": ("    Σ KL(q(z_d) ‖ p(z_d))", "nats"),
-    }
-    rows = [(name, pm(e[key], e[f"{key}_se"]), unit) for key, (name, unit) in names.items()]
-    return [row for row in rows if row[1] != "–"]
-
-
-def fidelity_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """As `evaluation_rows`, of `judge_samples`."""
-    names = {
-        "precision": ("precision", "of samples lie among data"),
-        "recall": ("recall", "of data lie among samples"),
-        "density": ("density", "1 where samples lie as data do"),
-        "coverage": ("coverage", "of data have a sample near"),
-        "mmd": ("kernel discrepancy, MMD²", "0 for equal distributions"),
-        "authentic": ("authentic", "of samples are no nearer to a train point than its own neighbour is"),
-        "authentic_data": ("  the same of data", "for comparison"),
-    }
-    digits = dict.fromkeys(names, 3) | {"mmd": 4}
-    return [(name, pm(e[key], e[f"{key}_se"], digits[key]), unit) for key, (name, unit) in names.items()]
-
-
-def disentanglement_rows(e: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """As `evaluation_rows`, of `judge_disentanglement`."""
-    best = [max(range(len(e["information"])), key=lambda d: e["information"][d][f]) for f in range(len(e["factors"]))]
-    most = ", ".join(f"{name} in {d}" for name, d in zip(e["factors"], best, strict=True))
-    return [
-        ("mutual information gap", pm(e["mig"], digits=3), f"of 1; the most of {most}"),
-        ("SAP", pm(e["sap"], digits=3), "of 0.933"),
-        ("DCI disentanglement", pm(e["dci"]["disentanglement"], digits=3), "of 1"),
-        ("DCI completeness", pm(e["dci"]["completeness"], digits=3), "of 1"),
-        ("DCI informativeness", pm(e["dci"]["informativeness"], e["dci"]["informativeness_se"], 3), "accuracy of a forest"),
-        ("FactorVAE score", pm(e["factor_vae"], e["factor_vae_se"], 3), "of 1, 0.2 by chance"),
-    ]

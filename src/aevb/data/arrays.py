@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aevb.data.dataset import Dataset, Kind, Split, Values
-from aevb.errors import DataError, suggest
+from aevb.data.dataset import Dataset, Split
+from aevb.data.sparse import densified, is_sparse
+from aevb.data.values import Kind, Values
+from aevb.errors import AevbWarning, DataError, suggest
 
 Array = NDArray[Any]
+Axes = Literal["first", "last", "none"]
 CHANNELS = (1, 3, 4)
+ROUNDING = 2.0**-24  # of float32, relative to a number
+COARSE = 2.0**-12  # a step of float32, relative to the range of a column, above which its digits are lost
 X_NAMES, Y_NAMES = ("x", "data", "images"), ("y", "labels")
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Data points x (N, *X), uint8 or float32, with their labels (N,), int64, if they have any."""
+    """Data points x (N, *X), with their labels (N,), int64, if they have any."""
 
     x: Array
     labels: Array | None = None
@@ -45,10 +51,12 @@ class Parts:
     validation: Rows
     test: Rows
 
-    def splits(self, values: Values) -> tuple[Split, Split, Split]:
-        """As splits with these values; a mean and a std are those of the train rows."""
+    def splits(self, values: Values, where: str) -> tuple[Split, Split, Split]:
+        """As splits with these values; a mean and a std are those of the train rows.  Warns of constant columns."""
         if values.kind == "standardized":
-            values = values.fitted(torch.from_numpy(self.train.x))
+            values = values.fitted(tensor(self.train.x))
+        if continuous(self.train.x, values):
+            warn_of_constants(self.train.x, where)
         return split(self.train, values), split(self.validation, values), split(self.test, values)
 
 
@@ -120,22 +128,24 @@ def choose_values(kind: str | None, default: Values, x: Array, where: str) -> Va
     return replace(default, kind=kind)
 
 
-def interpret(x: Array, where: str) -> tuple[Array, Values, str]:
-    """What an array is, from its type and shape: the array to store, its values, and the recipe that suits it.
+def interpret(x: Array, where: str, axes: str | None = None) -> tuple[Array, Values, str]:
+    """What an array is, from its type and shape: the array, what its numbers mean, and the recipe that suits it.
 
     Only 0 and 1: binary.  uint8 images: 256 levels.  Anything else: real numbers, standardized.
-    Raises DataError for what is no table or image of finite numbers.
+    Raises DataError for what is no table or image of finite numbers, and as `channels_first` does.
     """
-    x = channels_first(numbers(x, where))
+    came = x.dtype.name
+    x = channels_first(numbers(x, where), where, axes)
     if x.max() <= 1 and bool(((x == 0) | (x == 1)).all()):
-        return x.astype(np.uint8), Values("threshold", levels=2, divisor=1.0), "bernoulli"
+        return x.astype(np.uint8), Values("threshold", levels=2, divisor=1.0, dtype=came), "bernoulli"
     if x.dtype == np.uint8:
-        return (x, Values("levels"), "conv") if x.ndim == 4 else (x, Values("standardized"), "gaussian")
-    return x, Values("standardized", divisor=1.0), "gaussian"
+        picture = x.ndim == 4
+        return x, Values("levels" if picture else "standardized", dtype=came), "conv" if picture else "gaussian"
+    return x, Values("standardized", divisor=1.0, dtype=came), "gaussian"
 
 
 def numbers(x: Array, where: str) -> Array:
-    """The array as uint8 or float32, all of it finite.  Integers become uint8 if they are images of 0..255."""
+    """The array as uint8, int64, float32 or float64, all of it finite.  Images of integers in 0..255 become uint8."""
     if x.dtype.kind not in "buif":
         raise DataError(f"{where} holds {x.dtype} and not numbers: encode them as numbers first")
     if x.ndim < 2 or x.size == 0:
@@ -144,15 +154,79 @@ def numbers(x: Array, where: str) -> Array:
         return x.astype(np.uint8)
     if x.dtype == np.uint8:
         return x
-    with np.errstate(over="ignore"):
-        x = x.astype(np.float32)
+    if x.dtype.kind in "ui" and x.max() <= np.iinfo(np.int64).max:
+        return x.astype(np.int64)
     check_finite(x, where)
-    return x
+    return x.astype(np.float32 if x.dtype.itemsize <= 4 else np.float64)
+
+
+def narrowed(x: Array, values: Values, where: str) -> Array:
+    """The array as it is stored: as float32, unless it is standardized and a standardized number would lose digits by
+    that.
+
+    Warns, naming what to do, where other values are not standardized and lose them.
+    """
+    if x.dtype in (np.uint8, np.float32):
+        return x
+    narrow = x.astype(np.float32)
+    lost = lost_digits(x, narrow)
+    if values.kind == "standardized":
+        return x if bool((lost > ROUNDING).any()) else narrow
+    columns = np.flatnonzero(lost > COARSE)
+    if len(columns):
+        first, now = (np.unique(a.reshape(len(a), -1)[:, columns[0]]).size for a in (x, narrow))
+        warnings.warn(
+            f"{where}: float32 merges numbers of {entries(columns, x)}: {first:,} different values of the first become"
+            f" {now:,}. Let data.values be standardized, which subtracts the mean in float64; or "
+            f"subtract an offset first.",
+            AevbWarning,
+            stacklevel=2,
+        )
+    return narrow
+
+
+def lost_digits(x: Array, narrow: Array) -> NDArray[np.float64]:
+    """Half a step of float32 at the largest number of each entry, relative to its range, (F); 0 where all are exact."""
+    x, narrow = x.reshape(len(x), -1), narrow.reshape(len(x), -1)
+    low, high = x.min(0), x.max(0)
+    largest = np.maximum(abs(low.astype(np.float64)), abs(high.astype(np.float64)))
+    exact = largest <= 2**24 if x.dtype.kind == "i" else (narrow == x).all(0)
+    span = (
+        high.view(np.uint64) - low.view(np.uint64) if x.dtype.kind == "i" else high - low
+    )  # no int64 holds all of them
+    half = np.spacing(largest.astype(np.float32)).astype(np.float64) / 2
+    return np.where(exact | (span == 0), 0.0, half / np.where(span == 0, 1, span))
+
+
+def continuous(x: Array, values: Values) -> bool:
+    """Whether a density of these numbers is meant, which has no bound where an entry is constant."""
+    counts = values.dtype and np.dtype(values.dtype).kind in "bui"
+    return values.kind == "standardized" or (values.kind == "raw" and not counts and not (x == np.trunc(x)).all())
+
+
+def warn_of_constants(x: Array, where: str) -> None:
+    """Say which entries of the train rows are constant."""
+    constant = np.flatnonzero((x == x[:1]).all(0))
+    if len(constant):
+        warnings.warn(
+            f"{where}: constant in the train rows: {entries(constant, x)}. The density of a constant has no bound, so"
+            " log p(x) rises for as long as training lasts and says little. Leave such columns out.",
+            AevbWarning,
+            stacklevel=2,
+        )
+
+
+def entries(which: NDArray[np.int64], x: Array) -> str:
+    """Which columns of a table, or how many entries of an image."""
+    if x.ndim > 2:
+        return f"{len(which):,} of {x[0].size:,} entries of a row"
+    shown = ", ".join(map(str, which[:10])) + (", ..." if len(which) > 10 else "")
+    return f"{len(which):,} of {x.shape[1]:,} columns ({shown}, counted from 0)"
 
 
 def check_finite(x: Array, where: str) -> None:
     """Raise DataError, with how many and in which rows (counted from 0), if x (N, *X) has NaN or infinite values."""
-    bad = ~np.isfinite(x).reshape(len(x), -1)
+    bad = ~(abs(x) <= np.finfo(np.float32).max).reshape(len(x), -1)
     rows = np.flatnonzero(bad.any(1))
     if len(rows):
         first = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
@@ -162,60 +236,125 @@ def check_finite(x: Array, where: str) -> None:
         )
 
 
-def channels_first(x: Array) -> Array:
-    """(N, H, W) and (N, H, W, C), C in 1, 3, 4, as (N, C, H, W); anything else as it is."""
-    if x.ndim == 3:
+def channels_first(x: Array, where: str, axes: str | None = None) -> Array:
+    """(N, H, W) as (N, 1, H, W), and (N, H, W, C) as (N, C, H, W); anything else as it is.
+
+    axes: where the channels are: "first", "last" or "none" (one axis is then added).  Without it, an axis of size
+    1, 3 or 4 holds them if the other one has another size.  Raises DataError where that does not tell which.
+    """
+    if axes not in (None, *get_args(Axes)):
+        raise DataError(f"{where}: there is no axes={axes!r}.{suggest(str(axes), get_args(Axes))}")
+    if (axes == "none" and x.ndim > 2) or (axes is None and x.ndim == 3):
         return x[:, None]
-    if x.ndim == 4 and x.shape[-1] in CHANNELS:
-        return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-    return x
+    if axes is not None and x.ndim != 4:
+        raise DataError(f"{where}: axes={axes!r} is for images (N, H, W, C) or (N, C, H, W); the shape is {x.shape}")
+    if x.ndim != 4 or axes == "first":
+        return x
+    if axes is None and (x.shape[1] in CHANNELS) == (x.shape[3] in CHANNELS):
+        raise DataError(
+            f"{where} has shape {x.shape}: which axis holds the channels? Say data.axes = "
+            f"'last' for (N, H, W, C), 'first'"
+            " for (N, C, H, W), or 'none' where no axis does (--set data.axes=last, load_data(axes='last'))"
+        )
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if axes == "last" or x.shape[3] in CHANNELS else x
 
 
 def classes(y: Array, n: int, where: str) -> tuple[Array, tuple[str, ...] | None]:
-    """Labels as int64 (N,), and class names if they were words.  DataError if they are not one whole number a row."""
-    if y.shape == (n, 1):
-        y = y[:, 0]
+    """Labels of any kind as classes 0..C-1, int64 (N,), in sorted order; and what they were called, unless just that.
+
+    Whole numbers (negative ones and gaps too), booleans and words are labels.
+    Raises DataError if they are not one of these a row, or if one is missing (NaN, None, masked).
+    """
+    y = y[:, 0] if y.shape == (n, 1) else y
     if y.shape != (n,):
         raise DataError(f"{where}: the labels have shape {y.shape}; {n} rows need ({n},)")
-    if y.dtype.kind in "US":
-        names, y = np.unique(y.astype(str), return_inverse=True)
-        return y.astype(np.int64), tuple(map(str, names))
-    if y.dtype.kind not in "buif" or not (np.isfinite(y) & (y == np.trunc(y))).all():
+    refuse_missing(y, where)
+    y = np.array(y.tolist()) if y.dtype.kind == "O" else np.asarray(y)
+    if y.dtype.kind not in "buifUS" or (y.dtype.kind == "f" and not (y == np.trunc(y)).all()):
         raise DataError(f"{where}: the labels ({y.dtype}) are not whole numbers or words: leave them out")
-    return y.astype(np.int64), None
+    found, labels = np.unique(y, return_inverse=True)
+    names = tuple(map(label_name, found.tolist()))
+    usual = y.dtype.kind in "uif" and names == tuple(map(str, range(len(names))))
+    return labels.reshape(n).astype(np.int64), None if usual else names
+
+
+def refuse_missing(y: Array, where: str) -> None:
+    """Raise DataError if a label is NaN, infinite, None or masked."""
+    lacking = np.ma.getmaskarray(y).copy()
+    if y.dtype.kind == "f":
+        lacking |= ~np.isfinite(np.ma.getdata(y))
+    if y.dtype.kind == "O":
+        lacking |= np.array([label is None or label != label for label in y.tolist()], bool)
+    rows = np.flatnonzero(lacking)
+    if len(rows):
+        first = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+        raise DataError(
+            f"{where}: {len(rows):,} of {len(y):,} labels are missing (rows {first}, counted from "
+            f"0), so they are not whole"
+            " numbers or words. Fill them, leave these rows out, or leave all labels out."
+        )
+
+
+def label_name(label: Any) -> str:
+    """What a label is called: a whole float as an integer, bytes as UTF-8."""
+    if isinstance(label, bytes):
+        return label.decode("utf-8", "backslashreplace")
+    return str(int(label)) if isinstance(label, float) else str(label)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How an array is read: what its numbers mean, where its channels are, and the seed of the shuffle."""
+
+    values: str | None = None
+    axes: str | None = None
+    seed: int = 0
+
+    def of(self, x: Array, where: str) -> tuple[Array, Values, str]:
+        """The array as it is stored, its values, and the recipe that suits it."""
+        x, default, recipe = interpret(x, where, self.axes)
+        values = choose_values(self.values, default, x, where)
+        return narrowed(x, values, where), values, recipe
 
 
 def array_dataset(
-    x: Array, y: Array | None = None, *, name: str = "array", values: str | None = None, seed: int = 0
+    x: Any,
+    y: Any = None,
+    *,
+    name: str = "array",
+    values: str | None = None,
+    axes: str | None = None,
+    seed: int = 0,
 ) -> Dataset:
     """A data set of an array in memory, (N, F), (N, H, W) or (N, H, W, C): 80/10/10 %, shuffled by the seed.
 
     Raises DataError as `interpret`, `choose_values` and `classes` do, or if there are fewer than 3 rows.
     """
-    return _shuffled(np.asarray(x), y, name, name, values, seed)
+    rows = densified(x, name) if is_sparse(x) else np.asarray(x)
+    return _shuffled(rows, y, name, name, Reading(values, axes, seed))
 
 
-def _shuffled(x: Array, y: Array | None, name: str, where: str, values: str | None, seed: int) -> Dataset:
+def _shuffled(x: Array, y: Any, name: str, where: str, reading: Reading) -> Dataset:
     """As `array_dataset`; errors say `where`."""
-    stored, default, recipe = interpret(x, where)
-    labels, names = (None, None) if y is None else classes(np.asarray(y), len(stored), where)
-    parts = divide(Rows(stored, labels), tenths(len(stored), where), seed)
-    return Dataset(name, *parts.splits(choose_values(values, default, stored, where)), recipe, names)
+    stored, values, recipe = reading.of(x, where)
+    labels, names = (None, None) if y is None else classes(np.asanyarray(y), len(stored), where)
+    parts = divide(Rows(stored, labels), tenths(len(stored), where), reading.seed)
+    return Dataset(name, *parts.splits(values, where), recipe, names)
 
 
-def load_array(path: Path, *, values: str | None = None, seed: int = 0) -> Dataset:
+def load_array(path: Path, *, values: str | None = None, axes: str | None = None, seed: int = 0) -> Dataset:
     """The data set in a .npy or .npz file; see `array_dataset`.
 
-    A .npz has the rows as x, X, data, images or its only array, and the labels as y or labels; or it is split already,
-    as x_train, y_train, x_test, y_test and perhaps x_val, y_val (if not, validation is the last 10 % of train).
+    A .npz has the rows as x, X, data, images or its only array, and the labels as y or labels; or it is a sparse matrix
+    of SciPy; or it is split already, as x_train, y_train, x_test, y_test and perhaps x_val, y_val (if not, the seed
+    draws a tenth of train for it).
     Raises DataError naming the file if it is damaged, needs pickle, or has no such arrays.
     """
-    arrays = read_arrays(path)
+    arrays, reading = read_arrays(path), Reading(values, axes, seed)
     train, test = pick(arrays, part_names("train")), pick(arrays, part_names("test"))
     if train is not None and test is not None:
-        return _presplit(path, arrays, values)
-    x = only(arrays, path)
-    return _shuffled(x, pick(arrays, Y_NAMES), path.stem, str(path), values, seed)
+        return _presplit(path, arrays, reading)
+    return _shuffled(only(arrays, path), pick(arrays, Y_NAMES), path.stem, str(path), reading)
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
@@ -225,6 +364,8 @@ def read_arrays(path: Path) -> dict[str, Array]:
         if isinstance(content, np.ndarray):
             return {"x": content}
         with content:
+            if {"format", "shape"} <= set(content.files):
+                return {"x": densified(path, str(path))}
             return {key.lower(): content[key] for key in content.files}
     except UNREADABLE as fault:
         raise DataError(f"{path} cannot be read as arrays of numbers: {fault}") from fault
@@ -249,23 +390,23 @@ def only(arrays: dict[str, Array], path: Path) -> Array:
     return rest[0] if x is None else x
 
 
-def _presplit(path: Path, arrays: dict[str, Array], values: str | None) -> Dataset:
+def _presplit(path: Path, arrays: dict[str, Array], reading: Reading) -> Dataset:
     found = {part: _part(path, arrays, part) for part in ("train", "val", "valid", "validation", "test")}
     held = next((found[part] for part in ("val", "valid", "validation") if found[part] is not None), None)
     given = [part for part in (found["train"], held, found["test"]) if part is not None]
     if len({part.x.shape[1:] for part in given}) > 1 or len({part.labels is None for part in given}) > 1:
         raise DataError(f"{path}: the splits differ in the shape of a row, or only some have labels")
     labels, names = _labels(path, given)
-    stored, default, recipe = interpret(np.concatenate([part.x for part in given]), str(path))
+    stored, values, recipe = reading.of(np.concatenate([part.x for part in given]), str(path))
     ends = np.cumsum([len(part) for part in given]).tolist()
     train, test = Rows(stored, labels)[: ends[0]], Rows(stored, labels)[ends[-2] :]
     if held is None:
         tenth = tenths(len(train), f"{path}, train")[1]
-        train, validation = train[:-tenth], train[-tenth:]
+        cut = divide(train, (len(train) - tenth, tenth, 0), reading.seed)
+        parts = Parts(cut.train, cut.validation, test)
     else:
-        validation = Rows(stored, labels)[ends[0] : ends[1]]
-    chosen = choose_values(values, default, stored, str(path))
-    return Dataset(path.stem, *Parts(train, validation, test).splits(chosen), recipe, names)
+        parts = Parts(train, Rows(stored, labels)[ends[0] : ends[1]], test)
+    return Dataset(path.stem, *parts.splits(values, str(path)), recipe, names)
 
 
 def _part(path: Path, arrays: dict[str, Array], part: str) -> Rows | None:

@@ -8,114 +8,39 @@ shape of one of them, channels first for images, (F,) for tables.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from aevb.data.randomness import derive
+from aevb.data.values import BLOCK, Support, Values
 from aevb.errors import DataError, ShapeError
 
-Kind = Literal["dynamic", "threshold", "grey", "levels", "standardized", "raw"]
-Support = Literal["binary", "unit", "levels", "real"]
-
-SUPPORTS: dict[Kind, Support] = {
-    "dynamic": "binary",
-    "threshold": "binary",
-    "grey": "unit",
-    "levels": "levels",
-    "standardized": "real",
-    "raw": "real",
-}
-BLOCK = 4096  # rows worked on at a time; in `Split.frozen` it is part of what a seed means
-
-
-@dataclass(frozen=True)
-class Values:
-    """What stored numbers s mean: how they become model inputs x, float32.
-
-    ============ ======================================== =========
-    kind         x                                        support
-    ============ ======================================== =========
-    dynamic      x ~ Bernoulli(s / (levels-1)), each call binary
-    threshold    1 if s ≥ levels/2, else 0                binary
-    grey         s / divisor                              unit
-    levels       s / (levels-1), on exactly that grid     levels
-    standardized (s - mean) / std                         real
-    raw          s                                        real
-    ============ ======================================== =========
-
-    Stored uint8 are integers in 0..levels-1.  Stored floats for `dynamic` and `threshold` are probabilities in [0, 1]
-    themselves (the threshold is 1/2).  `mean` and `std`, of shape (*X), come from the train split: see `fitted`.
-    """
-
-    kind: Kind
-    levels: int = 256
-    divisor: float = 255.0
-    mean: Tensor | None = None
-    std: Tensor | None = None
-
-    @property
-    def support(self) -> Support:
-        """Where x lives: in {0, 1}, in [0, 1], on the grid of `levels` points in [0, 1], or in ℝ."""
-        return SUPPORTS[self.kind]
-
-    def __call__(self, stored: Tensor) -> Tensor:
-        """Stored (B, *X) -> x (B, *X), float32, on the same device; `dynamic` draws from torch's global generator."""
-        match self.kind:
-            case "dynamic":
-                p = self.probability(stored)
-                return (torch.rand(p.shape, device=p.device) < p).float()
-            case "threshold":
-                return (stored >= (0.5 if stored.is_floating_point() else self.levels / 2)).float()
-            case "grey":
-                return stored.float() / self.divisor
-            case "levels":
-                return stored.float() / (self.levels - 1)
-            case "standardized":
-                return self._standardize(stored)
-            case "raw":
-                return stored.float()
-
-    def probability(self, stored: Tensor) -> Tensor:
-        """P(x = 1) of a `dynamic` pixel: s / (levels-1) for integers, s itself for floats."""
-        return stored if stored.is_floating_point() else stored.float() / (self.levels - 1)
-
-    def _standardize(self, stored: Tensor) -> Tensor:
-        if self.mean is None or self.std is None:
-            raise DataError("standardized values need a mean and a std: use Values.fitted(train rows)")
-        return (stored.float() - self.mean) / self.std
-
-    def fitted(self, stored: Tensor) -> Values:
-        """These values with the mean and the std (ddof 0) of the rows (N, *X); the std of a constant entry is 1."""
-        blocks, n = torch.split(stored, BLOCK), len(stored)
-        mean = torch.stack([block.double().sum(0) for block in blocks]).sum(0) / n
-        variance = torch.stack([(block.double() - mean).square().sum(0) for block in blocks]).sum(0) / n
-        constant = (stored == stored[:1]).all(0)  # not std == 0: rounding would make a constant's std 1e-17
-        return replace(self, mean=mean.float(), std=torch.where(constant, 1.0, variance.sqrt()).float())
-
-    def to(self, device: torch.device | str) -> Values:
-        """The same values with mean and std on a device."""
-        if self.mean is None or self.std is None:
-            return self
-        return replace(self, mean=self.mean.to(device), std=self.std.to(device))
+RAW = Values("raw")
+WIDE = (torch.float64, torch.int64)  # of numbers that are standardized before they become float32
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """One part of the data: what training and evaluation index.
 
-    `stored` is (N, *X), uint8 or float32; `labels` is (N,), int64, or None; N may be 0.  `split[index]` gives float32
-    (B, *X), for a tensor of indices, a slice or a list, with no Python per row.
+    `stored` is (N, *X), uint8 or float32, or float64 or int64 if it is standardized; `labels` is (N,), int64, or None;
+    N may
+    be 0.  `split[index]` gives float32 (B, *X), for a tensor of indices, a slice or a list, with no Python per row.
     Raises DataError if the tensors' types do not fit, ShapeError if there are not as many labels as rows.
     """
 
     stored: Tensor
     labels: Tensor | None = None
-    values: Values = Values("raw")
+    values: Values = RAW
 
     def __post_init__(self) -> None:
-        if self.stored.dtype not in (torch.uint8, torch.float32):
+        wide = WIDE if self.values.kind == "standardized" else ()
+        if self.stored.dtype not in (torch.uint8, torch.float32, *wide):
             raise DataError(f"stored rows must be uint8 or float32, not {self.stored.dtype}: convert them first")
+        if not self.values.dtype:
+            named = replace(self.values, dtype=str(self.stored.dtype).removeprefix("torch."))
+            object.__setattr__(self, "values", named)
         if self.labels is None:
             return
         if self.labels.dtype != torch.int64:
@@ -141,6 +66,11 @@ class Split:
         labels = None if self.labels is None else self.labels.to(device)
         return Split(self.stored.to(device), labels, self.values.to(device))
 
+    @property
+    def log_abs_det(self) -> float:
+        """log |det ∂x/∂s| of the map from stored numbers s to x, in nats: see `Values`."""
+        return self.values.log_abs_det
+
     def frozen(self, seed: int = 0) -> Split:
         """With dynamic values: one fixed binarization of all rows; otherwise the split itself.
 
@@ -149,11 +79,12 @@ class Split:
         """
         if self.values.kind != "dynamic":
             return self
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(derive(seed, "frozen"))
         bits = torch.empty(self.stored.shape, dtype=torch.uint8)
         for out, rows in zip(torch.split(bits, BLOCK), torch.split(self.stored.cpu(), BLOCK), strict=True):
             out.copy_(torch.rand(rows.shape, generator=generator) < self.values.probability(rows))
-        return Split(bits.to(self.stored.device), self.labels, Values("threshold", levels=2, divisor=1.0))
+        values = replace(self.values, kind="threshold", levels=2, divisor=1.0)
+        return Split(bits.to(self.stored.device), self.labels, values)
 
     def take(self, n: int) -> Split:
         """The first n rows, or all if there are fewer."""
@@ -177,6 +108,14 @@ class Streamed:
 
     def __getitem__(self, index: Tensor) -> Tensor:
         return self.split[index.to(self.split.stored.device)].to(self.device)
+
+    @property
+    def log_abs_det(self) -> float:
+        return self.split.log_abs_det
+
+    def frozen(self, seed: int = 0) -> Streamed:
+        """With rows drawn once, where pixels are dynamic."""
+        return Streamed(self.split.frozen(seed), self.device)
 
 
 def placed(split: Split, device: torch.device | str) -> Split | Streamed:
@@ -223,10 +162,24 @@ class Dataset:
         return self.train.shape
 
     @property
+    def classes(self) -> int:
+        """How many classes the labels have, 0 to `classes` - 1; 0 where there are no labels."""
+        if self.train.labels is None:
+            return 0
+        if self.class_names is not None:
+            return len(self.class_names)
+        labels = [
+            part.labels for part in (self.train, self.validation, self.test) if part.labels is not None and len(part)
+        ]
+        return max((int(part.max()) + 1 for part in labels), default=0)
+
+    @property
     def support(self) -> Support:
         """Where x lives: see `Values.support`."""
         return self.train.values.support
 
     def to(self, device: torch.device | str) -> Dataset:
         """The same data on a device."""
-        return replace(self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device))
+        return replace(
+            self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)
+        )

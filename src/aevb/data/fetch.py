@@ -110,7 +110,9 @@ def verify(path: Path, checksum: str | None) -> None:
     """Raise DataError, naming the file, the checksum expected and the one found, if they differ."""
     fault = mismatch(path, checksum)
     if fault is not None:
-        raise DataError(f"{path} is not the published file: {fault}. Replace it, or move it away to have it downloaded.")
+        raise DataError(
+            f"{path} is not the published file: {fault}. Replace it, or move it away to have it downloaded."
+        )
 
 
 def mismatch(path: Path, checksum: str | None) -> str | None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
+from aevb.data.batch import Batch, Fixable, log_abs_det
 from aevb.errors import DataError, ShapeError
-from aevb.models.given import Pair
 
-UNKNOWN = -1  # the label of a data point whose label is not known
+UNKNOWN = -(2**63)  # the label of a data point whose label was hidden; no file's label, since those are classes 0..C-1
 
 
 class Rows(Protocol):
@@ -23,7 +23,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Data with a context for each data point, to train and evaluate p(x|y): an item is a `Pair` of x (B, *X), y (B, *C).
+    """Data with a context for each data point, to train and evaluate p(x|y): an item is a `Batch` of x and y.
 
     Args:
         x: the data.
@@ -43,24 +43,34 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.y)
 
-    def __getitem__(self, index: Tensor) -> Pair:
-        return Pair(self.x[index], self.y[index])
+    @property
+    def log_abs_det(self) -> float:
+        return log_abs_det(self.x)
+
+    def frozen(self, seed: int = 0) -> Pairs:
+        """With x drawn once, where its pixels are dynamic."""
+        return Pairs(cast(Rows, self.x.frozen(seed)), self.y) if isinstance(self.x, Fixable) else self
+
+    def __getitem__(self, index: Tensor) -> Batch:
+        return Batch(self.x[index], self.y[index])
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """Labels (N,), int64, as contexts (N, classes), float32: 1 at the label, and all zeros where it is `UNKNOWN`.
+    """Labels (N,), int64, as contexts (N, classes), float32: 1 at the label, and all zeros where `hide_labels` hid it.
 
     Raises:
         DataError: a label that is none of 0 to classes - 1.
     """
-    beyond = labels[(labels < UNKNOWN) | (labels >= classes)]
+    beyond = labels[((labels < 0) & (labels != UNKNOWN)) | (labels >= classes)]
     if len(beyond):
         raise DataError(f"There is a label {int(beyond[0])}, but {classes} classes have the labels 0 to {classes - 1}.")
     return (labels.unsqueeze(1) == torch.arange(classes, device=labels.device)).float()
 
 
 def hide_labels(labels: Tensor, known: int, seed: int = 0) -> Tensor:
-    """The labels (N,) of `known` data points of each class, chosen by the seed; the others' become `UNKNOWN`.
+    """The labels (N,) of `known` data points of each class, chosen by the seed; those of the others are hidden.
+
+    A hidden label is a number that no class has; `one_hot` makes zeros of it.
 
     Raises:
         DataError: a class has fewer.
@@ -71,6 +81,8 @@ def hide_labels(labels: Tensor, known: int, seed: int = 0) -> Tensor:
     for label in labels.unique():
         rows = order[labels[order] == label][:known]
         if len(rows) < known:
-            raise DataError(f"Of class {int(label)} there are only {len(rows)} data points; {known} were to be labelled.")
+            raise DataError(
+                f"Of class {int(label)} there are only {len(rows)} data points; {known} were to be labelled."
+            )
         out[rows] = label
     return out

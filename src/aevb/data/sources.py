@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from aevb.data.arrays import Parts, Rows, choose_values, divide, hold_out, load_array, read_arrays, tenths
-from aevb.data.dataset import Dataset, Values
+from aevb.data.dataset import Dataset
 from aevb.data.fetch import File, Store
 from aevb.data.images import load_images
 from aevb.data.readers import matlab_images, read_idx, read_mat, read_pickled_array
 from aevb.data.sprites import SHAPES, sprites
+from aevb.data.values import Values
 from aevb.errors import DataError, suggest
 
 Counts = tuple[int, int, int]
@@ -48,6 +49,7 @@ def load_data(
     source: str | Path,
     *,
     values: str | None = None,
+    axes: str | None = None,
     data_dir: str | Path | None = None,
     seed: int = 0,
     download: bool = True,
@@ -56,6 +58,7 @@ def load_data(
     """Load a data set by its name (see `SOURCES`) or from a .npy or .npz file, a folder of images or a .zip of images.
 
     values:     what the numbers mean, if not the default: a kind of `Values`.
+    axes:       where the channels of an array of images are, if that is not plain: "first", "last" or "none".
     data_dir:   a folder with files that were fetched before, searched first; else the environment variable AEVB_DATA.
     seed:       of the shuffle that makes the splits, where there are no official ones.
     download:   whether files that are not here may be downloaded.
@@ -64,10 +67,12 @@ def load_data(
     Raises DataError for an unknown name, files that are missing or damaged, numbers that are not finite, or values that
     do not fit the numbers.
     """
+    path = Path(source).expanduser()
+    if axes is not None and path.suffix.lower() not in (".npy", ".npz"):
+        raise DataError(f"{source}: axes={axes!r} is for arrays of images, .npy or .npz; here the channels are known")
     if isinstance(source, str) and source in SOURCES:
         return _published(SOURCES[source], Store(source, data_dir, download), values, seed, validation)
-    path = Path(source).expanduser()
-    data = _own(path, str(source), values, seed)
+    data = _own(path, str(source), values, axes, seed)
     if validation is not None:
         raise DataError(f"{source} has a validation split of its own ({len(data.validation):,} rows): leave it out")
     return data
@@ -78,7 +83,7 @@ def _published(source: Source, store: Store, values: str | None, seed: int, vali
     _check_counts(source, parts)
     if validation is not None:
         parts = hold_out(parts, validation, seed, source.name)
-    splits = parts.splits(choose_values(values, source.values, parts.train.x, source.name))
+    splits = parts.splits(choose_values(values, source.values, parts.train.x, source.name), source.name)
     about = (source.description, source.citation, source.licence)
     return Dataset(source.name, *splits, source.recipe, source.class_names, *about)
 
@@ -92,12 +97,12 @@ def _check_counts(source: Source, parts: Parts) -> None:
         )
 
 
-def _own(path: Path, given: str, values: str | None, seed: int) -> Dataset:
+def _own(path: Path, given: str, values: str | None, axes: str | None, seed: int) -> Dataset:
     kind = path.suffix.lower()
     if path.is_dir() or (path.is_file() and kind == ".zip"):
         return _pictures(path, values, seed)
     if path.is_file() and kind in (".npy", ".npz"):
-        return load_array(path, values=values, seed=seed)
+        return load_array(path, values=values, axes=axes, seed=seed)
     if path.is_file():
         raise DataError(f"{given} is a {kind or 'nameless'} file; a .npy, .npz or .zip (of images) file can be read")
     hint = suggest(given.lower().replace("_", "-"), SOURCES)
@@ -111,7 +116,7 @@ def _pictures(path: Path, values: str | None, seed: int) -> Dataset:
     images = load_images(path)
     parts = divide(Rows(images.x, images.labels), tenths(len(images.x), str(path)), seed)
     name = path.resolve().stem if path.is_file() else path.resolve().name
-    splits = parts.splits(choose_values(values, Values("levels"), images.x, str(path)))
+    splits = parts.splits(choose_values(values, Values("levels"), images.x, str(path)), str(path))
     return Dataset(name, *splits, "conv", images.class_names)
 
 

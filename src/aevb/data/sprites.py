@@ -32,8 +32,9 @@ def grid() -> NDArray[np.int64]:
 def render(factors: NDArray[np.int64]) -> Pixels:
     """The pictures (N, 1, 32, 32), 0 or 1, of factors (N, 5).
 
-    A pixel is 1 where its centre lies in the shape, after it was moved, turned and scaled: half a shape's width goes from 5
-    to 10 pixels, its centre from 11 to 21 along either axis, and it turns by 15° up to 75°, short of a square's symmetry.
+    A pixel is 1 where its centre lies in the shape, after it was moved, turned and scaled: half a shape's width goes
+    from 5 to 10 pixels, its centre from 11 to 21 along either axis, and it turns by 15° up to 75°, short of a square's
+    symmetry.
     """
     shape, scale, turn, x, y = (column[:, None, None] for column in factors.T)
     rows, columns = np.indices((SIDE, SIDE)) + 0.5
@@ -60,7 +61,9 @@ def factors_of(x: Tensor) -> Tensor:
     rows = _packed(x.detach().cpu().numpy() > 0.5)
     unknown = [i for i, row in enumerate(rows) if row not in table]
     if unknown:
-        raise DataError(f"Row {unknown[0]} is no sprite: factors are known of the pictures of the source 'sprites' alone.")
+        raise DataError(
+            f"Row {unknown[0]} is no sprite: factors are known of the pictures of the source 'sprites' alone."
+        )
     return torch.from_numpy(grid()[[table[row] for row in rows]])
 
 

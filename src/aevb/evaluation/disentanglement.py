@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +20,15 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor
 from torch.distributions import Distribution
 
+from aevb.data.batch import Indexable, batches, count_rows
+from aevb.data.randomness import derive, seeded
+from aevb.data.sprites import CATEGORIES, FACTORS, factors_of
 from aevb.errors import DataError, ShapeError
-from aevb.evaluation.batches import Model, conditioned_batches, inference, kept
-from aevb.evaluation.marginal import refuse_point
+from aevb.evaluation.estimate import Estimate
+from aevb.evaluation.report import Line, Report, Subject
 from aevb.evaluation.surgery import marginals
-from aevb.models.latents import only
-from aevb.training.randomness import derive, seeded
-from aevb.training.train import Indexable
+from aevb.evidence.support import refuse_point
+from aevb.models.inference import Model, as_result, dtype_of, inference
 
 MEMORY = 2**22  # densities of single latents computed at a time
 DEAD = 0.05  # a latent whose means spread less than this, beside the one that spreads most, has no part in `factor_vae`
@@ -73,11 +76,10 @@ def disentanglement(
         categories: columns of the factors whose values have no order, such as `sprites.CATEGORIES`.
     """
     with inference(model, derive(seed, "codes")) as device:
-        ((given, x),) = conditioned_batches(model, data, len(data), device)
-        q, v = given.posterior(x), factors.to(device)
-        refuse_point(q)
-        code = only(given.encode(x), "disentanglement")
-        information, codes = mutual_information(q, v, seed=seed).cpu(), kept(code)
+        (batch,) = batches(data, count_rows(data, device), device, dtype_of(model))
+        q, v = model.posterior(batch), factors.to(device)
+        refuse_point(q, "disentanglement")
+        information, codes = mutual_information(q, v, seed=seed).cpu(), as_result(model.encode(batch))
     v = factors.cpu()
     scores = sap(codes, v, categories, seed=seed), dci(codes, v, seed=seed), factor_vae_score(codes, v, seed=seed)
     return Disentanglement(information, mig(information, v), *scores)
@@ -88,7 +90,8 @@ def mutual_information(
 ) -> Tensor:
     """I(z_d; v_f) between each latent and each factor, (D, F), in nats (Chen et al. 2018, arXiv 1802.04942, App. B).
 
-        I = E[log q(z_d | v_f) - log q(z_d)],   q(z_d) = 1/N Σ_n q(z_d|x_n),   q(z_d | v) = 1/N_v Σ_{n: v_n = v} q(z_d|x_n)
+        I = E[log q(z_d | v_f) - log q(z_d)],
+        q(z_d) = 1/N Σ_n q(z_d|x_n),   q(z_d | v) = 1/N_v Σ_{n: v_n = v} q(z_d|x_n)
 
     Codes are not counted in bins, whose number would decide the result: the densities are the posterior's own.
 
@@ -139,15 +142,17 @@ def entropies(factors: Tensor) -> Tensor:
 def sap(codes: Tensor, factors: Tensor, categories: Sequence[int] = (), *, seed: int = 0) -> float:
     """Separated attribute predictability (Kumar et al. 2018, arXiv 1711.00848, §3): how much better the best latent is.
 
-    The mean over factors of the gap between the two latents that predict it best, alone: by a line, R², for a factor whose
-    values have an order; by thresholds, held-out balanced accuracy, for one of the `categories` (columns of factors). The
-    gap of a perfect code is 1, of a category of C values 1 - 1/C.
+    The mean over factors of the gap between the two latents that predict it best, alone: by a line, R², for a factor
+    whose values have an order; by thresholds, held-out balanced accuracy, for one of the `categories` (columns of
+    factors). The gap of a perfect code is 1, of a category of C values 1 - 1/C.
 
     Args:
         codes: E_q[z|x], (N, D).
     """
     z, v = _arrays(codes, factors)
-    scores = np.stack([_thresholds(z, v[:, f], seed) if f in categories else _lines(z, v[:, f]) for f in range(v.shape[1])])
+    scores = np.stack(
+        [_thresholds(z, v[:, f], seed) if f in categories else _lines(z, v[:, f]) for f in range(v.shape[1])]
+    )
     ordered = np.sort(np.pad(scores, ((0, 0), (1, 0))), axis=1)
     return float((ordered[:, -1] - ordered[:, -2]).mean())
 
@@ -171,12 +176,13 @@ def _thresholds(z: Array, v: Array, seed: int) -> Array:
 
 
 def dci(codes: Tensor, factors: Tensor, *, trees: int = 10, seed: int = 0) -> DCI:
-    """Disentanglement, completeness, informativeness of codes (N, D), by the importance R (D, F) of latents for factors.
+    """Disentanglement, completeness, informativeness of codes (N, D), by the importance R (D, F) of latents for
+    factors.
 
         D = Σ_d ρ_d (1 - H_F(R_d· / Σ R_d·)),  ρ_d = Σ R_d· / Σ R;   C = 1/F Σ_f (1 - H_D(R_·f / Σ R_·f))
 
-    with entropies H to the base F and D. R is the decrease of impurity in a random forest that predicts each factor from
-    half of the data; every split may choose among all latents, so that one that says nothing gets nothing.
+    with entropies H to the base F and D. R is the decrease of impurity in a random forest that predicts each factor
+    from half of the data; every split may choose among all latents, so that one that says nothing gets nothing.
     """
     z, v = _arrays(codes, factors)
     fit, held = _halves(len(z), seed)
@@ -204,9 +210,10 @@ def _concentration(rows: Array) -> Array:
 def factor_vae_score(codes: Tensor, factors: Tensor, *, votes: int = VOTES, batch: int = 64, seed: int = 0) -> float:
     """The metric of FactorVAE (Kim & Mnih 2018, arXiv 1802.05983, §4): 1 at best, 1/F by chance.
 
-    A vote: fix one factor at one value, and see which latent varies least over `batch` such data points, relative to all. A
-    table of latents against factors, filled by half of the votes, tells from the latent which factor it was; the score is
-    its accuracy on the other half. Latents that vary with nothing have no vote.
+    A vote: fix one factor at one value, and see which latent varies least over `batch` such data points, relative to
+        all. A
+    table of latents against factors, filled by half of the votes, tells from the latent which factor it was; the score
+    is its accuracy on the other half. Latents that vary with nothing have no vote.
     """
     z, v = _arrays(codes, factors)
     spread = z.std(0)
@@ -239,4 +246,37 @@ def _check(n: int, factors: Tensor) -> None:
         raise DataError(f"Factors are whole numbers, which of its values each has; got {factors.dtype}.")
     constant = [f for f, column in enumerate(factors.T) if len(torch.unique(column)) < 2]
     if constant:
-        raise DataError(f"Factor {constant[0]} has one value only, of which nothing can be known. Leave its column out.")
+        raise DataError(
+            f"Factor {constant[0]} has one value only, of which nothing can be known. Leave its column out."
+        )
+
+
+def _report(subject: Subject) -> dict[str, Any]:
+    found = disentanglement(subject.model, subject.data, factors_of(subject.rows[:]), CATEGORIES)
+    dci = {"disentanglement": found.dci.disentanglement, "completeness": found.dci.completeness}
+    best = found.information.argmax(0).tolist()
+    return {
+        "n": len(subject.rows),
+        "factors": [*FACTORS],
+        "information": found.information.tolist(),
+        "mig": found.mig,
+        "sap": found.sap,
+        "dci": dci | {"informativeness": Estimate(found.dci.informativeness, found.dci.informativeness_se)},
+        "factor_vae": Estimate.share(found.factor_vae, VOTES // 2),
+        "most": ", ".join(f"{name} in {d}" for name, d in zip(FACTORS, best, strict=True)),
+    }
+
+
+REPORT = Report(
+    "disentanglement",
+    _report,
+    "single latents and single factors, n = {n:,}",
+    (
+        Line("mig", "mutual information gap", "of 1; the most of {most}", 3),
+        Line("sap", "SAP", "of 0.933", 3),
+        Line("dci.disentanglement", "DCI disentanglement", "of 1", 3),
+        Line("dci.completeness", "DCI completeness", "of 1", 3),
+        Line("dci.informativeness", "DCI informativeness", "accuracy of a forest", 3),
+        Line("factor_vae", "FactorVAE score", "of 1, 0.2 by chance", 3),
+    ),
+)

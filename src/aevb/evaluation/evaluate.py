@@ -1,50 +1,59 @@
-"""How good is it: one call for every number that is reported of a model on a split."""
+"""The evaluation of a model on a split: the bound, log p(x), the use of the latent space, in one pass over the data."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution, constraints
 
-from aevb.evaluation.annealing import Bracket
-from aevb.evaluation.batches import BATCH, Model, conditioned_batches, inference
-from aevb.evaluation.elbo import Bound, elbo
+from aevb.data.batch import Indexable, batches, fixed, log_abs_det
+from aevb.data.randomness import derive
+from aevb.evaluation.bound import Bound
+from aevb.evaluation.estimate import UNDEFINED, Estimate, flat
 from aevb.evaluation.latent import (
     Labels,
     active_units,
     agreement,
     as_array,
-    component_shares,
-    encode,
     kmeans,
     linear_probe,
     neighbors_accuracy,
 )
-from aevb.evaluation.marginal import Marginal, Progress, log_marginal
-from aevb.evaluation.surgery import Surgery
-from aevb.models.trace import check_support
-from aevb.probability.codes import Quantized, perplexity, usage
-from aevb.probability.distributions import Delta, Pixels
-from aevb.training.train import Indexable
+from aevb.evaluation.report import Line, as_html, as_text, cells
+from aevb.evidence.importance import log_weights, points_at_a_time
+from aevb.evidence.marginal import Marginal, estimated, joined
+from aevb.evidence.support import CPU_MEMORY, GPU_MEMORY, Counter, Progress
+from aevb.models.checks import likelihood_batches
+from aevb.models.inference import Model, as_result, dtype_of, inference
+from aevb.models.rows import by_row
+from aevb.probability.codes import perplexity, usage
+from aevb.probability.distributions import Pixels
+from aevb.probability.families import elements_of
+from aevb.probability.mixtures import FiniteMixture
+from aevb.probability.offers import read_offers
+from aevb.use.encode import encode
+
+UNREACHED = (
+    "q(z|x) has no density outside of an interval that moves with x, so that importance sampling from it does not reach"
+    " log p(x). Take annealed importance sampling from the prior: --estimator ais --start prior."
+)
 
 
 @dataclass(frozen=True)
 class LatentScores:
     """How much of the labels the codes know; the first two need a labelled train split as `reference`."""
 
-    knn_accuracy: float | None
-    linear_accuracy: float | None
+    knn_accuracy: Estimate
+    linear_accuracy: Estimate
     kmeans_nmi: float
     kmeans_ari: float
-    kmeans_accuracy: float
-    knn_accuracy_se: float | None
-    linear_accuracy_se: float | None
-    kmeans_accuracy_se: float
+    kmeans_accuracy: Estimate
 
 
 @dataclass(frozen=True)
@@ -53,19 +62,18 @@ class ComponentScores:
 
     Attributes:
         components: M; used: those that are the likeliest of some data point.
-        nmi, ari, accuracy: agreement with labels, as in `Clustering`; None without labels. More components than classes
-            cannot all be matched: accuracy is then at most the share of those that are.
+        nmi, ari, accuracy: agreement with labels, as in `Clustering`; None or undefined without labels. More components
+            than classes cannot all be matched: accuracy is then at most the share of those that are.
     """
 
     components: int
     used: int
     nmi: float | None
     ari: float | None
-    accuracy: float | None
-    accuracy_se: float | None
+    accuracy: Estimate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """What is known of a model on a split: means over its data points, in nats, with standard errors.
 
@@ -73,51 +81,78 @@ class Evaluation:
         split, n: the name of the split, and its number of data points N.
         elbo, reconstruction, kl: mean_N of the bound and of its parts, elbo = reconstruction - kl.
         log_likelihood: mean_N of the importance-sampling estimate of log p(x) with K = `importance_samples`.
-        log_likelihood_monte_carlo_se: the part of its error that more importance samples would remove, √(Σ_n se_n²) / N.
+        log_likelihood_monte_carlo_se: the part of its error that more importance samples would remove, √(Σ_n se_n²) /
+            N.
         effective_sample_size: mean_N of (Σ w)² / Σ w², between 1 and K.
-        importance_warning: in words, where the weights' tails (Pareto k) are so heavy that log_likelihood cannot be trusted.
-        bits_per_dim: -log_likelihood / (dim(x) ln 2) where x is discrete.
-        active_units: latent units with Cov_x(E_q[z]) > 0.01, out of `latent_size`.
-        perplexity: of the use of the codes, exp of its entropy over all N, at most as many as there are; where z is codes.
+        importance_warning: a warning where the weights' tails (Pareto k) are so heavy that log_likelihood cannot be
+            trusted.
+        bits_per_dim: -log_likelihood / (dim(x) ln 2) where every number of x is discrete.
+        active_units: latent units with Cov_x(E_q[z]) > 0.01 Var_p(z), out of `latent_size`; of N(0, I) the variance is
+            1.
+        perplexity: of the use of the codes, exp of its entropy over all N, at most as many as there are; where z is
+            codes.
         kl_per_dimension: mean_N of the KL per group of latents, (G).
         is_likelihood: False where the reported numbers bound no log p(x): grey levels under a relaxed Bernoulli, and
             autoencoders, which have no KL.
         latent: agreement of the codes with labels.
         clusters: of a prior that is a mixture, how its components share the data.
+        log_abs_det: log |det ∂x/∂s| of the map from the data s to the model's numbers x, nats. It is in elbo,
+            reconstruction and log_likelihood, which are densities of the data as given: log p(s) = log p(x) + log |det
+            ∂x/∂s|.
 
-    Every `*_se` is sd_N / √N over data points. The spread of the estimates holds both the spread of log p(x) and the
-    Monte-Carlo error of each, E[sd_N²] = Var_x(log p(x)) + mean_n se_n², so the two parts stand in it in quadrature.
+    Every standard error `.se` is sd_N / √N over data points. The spread of the estimates holds both the spread of log
+    p(x) and the Monte-Carlo error of each, E[sd_N²] = Var_x(log p(x)) + mean_n se_n², so the two parts stand in it in
+    quadrature. An estimate that does not exist, such as log p(x) of an autoencoder, is NaN. `print` shows a table.
     """
 
     split: str
     n: int
-    elbo: float
-    elbo_se: float
-    reconstruction: float
-    reconstruction_se: float
-    kl: float
-    kl_se: float
-    log_likelihood: float | None
-    log_likelihood_se: float | None
-    log_likelihood_monte_carlo_se: float | None
+    elbo: Estimate
+    reconstruction: Estimate
+    kl: Estimate
+    log_likelihood: Estimate
+    log_likelihood_monte_carlo_se: float
     importance_samples: int
-    effective_sample_size: float | None
-    effective_sample_size_se: float | None
+    effective_sample_size: Estimate
     importance_warning: str | None
-    bits_per_dim: float | None
-    bits_per_dim_se: float | None
+    bits_per_dim: Estimate
     active_units: int
     latent_size: int
     perplexity: float | None
-    kl_per_dimension: list[float]
-    kl_per_dimension_se: list[float]
+    kl_per_dimension: list[Estimate]
     is_likelihood: bool
     latent: LatentScores | None
     clusters: ComponentScores | None
+    log_abs_det: float = 0.0
+
+    def numbers(self) -> dict[str, Any]:
+        """The numbers by name, those of `latent` and `clusters` in tables of their own.
+
+        Of standardized data also `elbo_standardized` and `log_likelihood_standardized`, densities of the model's
+        numbers.
+        """
+        inner = {name: None if part is None else _fields(part) for name, part in self._parts()}
+        found = {**_fields(self), **inner}
+        constant = found.pop("log_abs_det")
+        both = {f"{name}_standardized": found[name].moved(-constant) for name in ("elbo", "log_likelihood")}
+        return {**found, **(both if constant else {})}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers for JSON, which has no infinity: what is infinite or undefined is None."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        """Plain numbers for JSON, `NAME` and `NAME_se`; JSON has no infinity, so what is infinite or undefined is
+        None."""
+        return flat(self.numbers())
+
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        yield from (("latent", self.latent), ("clusters", self.clusters))
+
+    def __str__(self) -> str:
+        return as_text(f"{self.split}, n = {self.n:,}", table(self.numbers()))
+
+    def __repr__(self) -> str:
+        return f"Evaluation({self.split}, n = {self.n:,}: ELBO {self.elbo}, log p(x) {self.log_likelihood} nats)"
+
+    def _repr_html_(self) -> str:
+        return as_html(f"{self.split}, n = {self.n:,}", table(self.numbers()))
 
 
 def evaluate(
@@ -134,9 +169,11 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate `model` on `data`: the bound, log p(x), the use of the latent space, and its agreement with labels.
 
+    Each data point is encoded once. Fresh draws of pixels (values = "dynamic") are drawn once, by a fixed seed.
+
     Args:
         data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers; with
-            contexts, `Pairs`, all is of p(x|y).
+            conditions, `Pairs`, all is of p(x|y).
         split: what to call the data.
         importance_samples: K of log p(x).
         elbo_samples: samples of the reconstruction term.
@@ -147,112 +184,132 @@ def evaluate(
     Raises:
         DataError: no data, or data outside of the likelihood's support.
     """
-    q, p, used = _distributions(model, data)
-    bound = elbo(model, data, samples=elbo_samples, seed=seed)
-    point = isinstance(q, Delta)
-    single = point or isinstance(getattr(q, "base_dist", q), Quantized)
-    marginal = None if single else log_marginal(model, data, importance_samples, seed=seed, progress=progress)
-    codes = encode(model, data).flatten(1)
+    if min(importance_samples, elbo_samples) < 1:
+        got = f"{importance_samples} and {elbo_samples}"
+        raise ValueError(f"evaluate: importance_samples and elbo_samples must be at least 1; got {got}.")
+    found = _Pass(model, fixed(data), importance_samples, elbo_samples, seed, progress)
+    constant = log_abs_det(data)
+    numbers = {**_bound_numbers(found.bound), **marginal_numbers(found.marginal, found.p)}
+    numbers |= {name: numbers[name].moved(constant) for name in ("elbo", "reconstruction", "log_likelihood")}
     return Evaluation(
         split=split,
         n=len(data),
-        **_bound_numbers(bound),
-        **_marginal_numbers(marginal, p),
+        **{**numbers, **({} if found.offers.everywhere else {"importance_warning": UNREACHED})},
         importance_samples=importance_samples,
-        active_units=active_units(codes)[0],
-        latent_size=codes.shape[1],
-        perplexity=None if used is None else float(perplexity(used)),
-        is_likelihood=not point and not _relaxed(p),
-        latent=None if labels is None else _latent_scores(model, codes, labels, reference, seed),
-        clusters=_component_scores(component_shares(model, data), labels),
+        active_units=active_units(found.codes, threshold=0.01 * found.prior_variance)[0],
+        latent_size=found.codes.shape[1],
+        perplexity=None if found.usage is None else float(perplexity(found.usage)),
+        is_likelihood=found.offers.kl and not relaxed(found.p),
+        latent=None if labels is None else _latent_scores(model, found.codes, labels, reference, seed),
+        clusters=_component_scores(found.shares, labels),
+        log_abs_det=constant,
     )
 
 
-def evaluate_likelihood(model: Model, data: Indexable, marginal: Marginal, *, split: str = "test") -> dict[str, Any]:
-    """Of `Evaluation` the numbers that come of log p(x), for an estimate of it by other means, such as `log_marginal_ais`.
+class _Pass:
+    """One pass over the data: each data point is encoded once, and all that needs q(z|x) is read off it.
 
-    `samples` is its K; everything else has the name and the meaning that it has in `Evaluation`.
+    Attributes:
+        bound; marginal: None without a density of z; codes: E_q[z|x] (N, D); shares: p(m | z) (N, M) of a mixture
+        prior, or None; usage: of codes, or None; p: p(x|z) of the first data point; offers: of q(z|x).
+        prior_variance: of each latent, (D,).
     """
-    _, p, _ = _distributions(model, data)
-    likelihood = {"split": split, "n": len(data), "samples": marginal.samples, "is_likelihood": not _relaxed(p)}
-    return _plain({**likelihood, **_marginal_numbers(marginal, p)})  # type: ignore[no-any-return]
+
+    def __init__(
+        self, model: Model, data: Indexable, samples: int, elbo_samples: int, seed: int, progress: Progress | None
+    ) -> None:
+        self.model, self.samples, self.elbo_samples, self.seed = model, samples, elbo_samples, seed
+        self.count, self.n = Counter(len(data) * samples, progress), len(data)
+        self._bounds: list[tuple[Tensor, Tensor]] = []
+        self._marginals: list[Marginal] = []
+        self._codes: list[Tensor] = []
+        self._shares: list[Tensor] = []
+        self.usage: Tensor | None = None
+        with inference(model, derive(seed, "evaluate")) as device:
+            first = next(batches(data, 1, device, dtype_of(model)))
+            q = model.posterior(first)
+            self.offers, self.p = read_offers(q), model.decode(q.mean, first.y)
+            points = points_at_a_time(data, samples, CPU_MEMORY if device.type == "cpu" else GPU_MEMORY, device)
+            for batch in likelihood_batches(model, data, points):
+                for group in by_row(model.posterior, batch, seed):
+                    self._read(group)
+            self.prior_variance = _variance(self.prior)
+
+    def _read(self, group: Any) -> None:
+        t = self.model.trace_at(group.batch, group.q, group.draw(self.elbo_samples))
+        self._bounds.append((as_result(t.log_px).mean(0), as_result(t.kl)))
+        self.prior = t.p
+        self._codes.append(group.q.mean.flatten(1).cpu())
+        if self.offers.density and self.offers.everywhere:  # else importance sampling from q says nothing of log p(x)
+            self._marginals.append(estimated(log_weights(self.model, group, self.samples), self.samples, self.count))
+        if isinstance(t.p, FiniteMixture):
+            self._shares.append(t.p.responsibilities(group.q.mean).cpu())
+        used = usage(group.q)
+        if used is not None:
+            used = used.double() * len(group.batch) / self.n
+            self.usage = used if self.usage is None else self.usage + used
+
+    @property
+    def bound(self) -> Bound:
+        reconstruction, kl = zip(*self._bounds, strict=True)
+        return Bound(torch.cat(reconstruction), torch.cat(kl))
+
+    @property
+    def marginal(self) -> Marginal | None:
+        return joined(self._marginals) if self._marginals else None
+
+    @property
+    def codes(self) -> Tensor:
+        return torch.cat(self._codes)
+
+    @property
+    def shares(self) -> Tensor | None:
+        return torch.cat(self._shares) if self._shares else None
 
 
-def evaluate_bracket(bracket: Bracket) -> dict[str, Any]:
-    """Means over the data points of a `Bracket`, with their standard errors sd_N / √N, in nats."""
-    sides = {"lower": bracket.lower.log_px, "upper": bracket.upper.log_px, "gap": bracket.gap}
-    numbers = {name: _mean_and_se(values) for name, values in sides.items()}
-    flat = {name + end: pair[i] for name, pair in numbers.items() for i, end in enumerate(("", "_se"))}
-    return _plain({"n": len(bracket.x), "samples": bracket.lower.samples, **flat})  # type: ignore[no-any-return]
+def _variance(p: Distribution, draws: int = 1000) -> Tensor:
+    """Var_p(z) of each latent, (D,), from draws where there is no formula; 1 where it is infinite."""
+    size = p.event_shape.numel()
+    try:
+        variance, mean = p.variance.reshape(-1, size), p.mean.reshape(-1, size)
+        variance = variance.mean(0) + mean.var(0, correction=0)  # of a prior p(z|y), over the y of a batch
+    except NotImplementedError:
+        variance = p.sample(torch.Size((draws,))).reshape(-1, size).var(0)
+    return torch.where(variance.isfinite(), variance, 1.0).double().cpu()
 
 
-def evaluate_surgery(s: Surgery) -> dict[str, Any]:
-    """The means of a `Surgery` with their standard errors, in nats; `dimension_kl` is the sum over latents."""
-    by_dimension = None if s.dimension_kl is None else s.dimension_kl.sum(1)
-    terms = {
-        "rate": s.bound.kl.sum(1),
-        "distortion": -s.bound.reconstruction,
-        "mutual_information": s.mutual_information,
-        "aggregate_kl": s.aggregate_kl,
-        "total_correlation": s.total_correlation,
-        "dimension_kl": by_dimension,
-    }
-    numbers = {name: (None, None) if term is None else _mean_and_se(term) for name, term in terms.items()}
-    flat = {name + end: pair[i] for name, pair in numbers.items() for i, end in enumerate(("", "_se"))}
-    sizes = {"n": len(s.bound.kl), "draws": len(s.mutual_information), "most_information": s.most_information}
-    return _plain({**sizes, **flat, "collapsed": int(s.collapsed.sum()), "verdict": s.verdict})  # type: ignore[no-any-return]
-
-
-def _distributions(model: Model, data: Indexable) -> tuple[Distribution, Distribution, Tensor | None]:
-    """q(z|x) and p(x|z) of a batch, after every data point was held against the likelihood's support; the use of codes."""
-    shares = []
-    with inference(model, 0) as device:
-        for given, x in conditioned_batches(model, data, BATCH, device):
-            q, p = given.posterior(x), given.decode(given.encode(x))
-            check_support(p, x)
-            used = usage(q)
-            shares += [] if used is None else [used.double() * len(x) / len(data)]
-    return q, p, torch.stack(shares).sum(0) if shares else None
+def discrete(support: Any) -> bool:
+    """Whether every number of x is discrete: of columns of several kinds, all of them."""
+    if isinstance(support, constraints.cat | constraints.stack):
+        return all(discrete(part) for part in support.cseq)
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support is not None and (discrete(support) if isinstance(support, constraints.cat) else support.is_discrete)
 
 
 def _bound_numbers(bound: Bound) -> dict[str, Any]:
-    terms = {"elbo": bound.elbo, "reconstruction": bound.reconstruction, "kl": bound.kl.sum(1)}
-    groups = [_mean_and_se(column) for column in bound.kl.T]
-    each = {"kl_per_dimension": [mean for mean, _ in groups], "kl_per_dimension_se": [se for _, se in groups]}
-    return each | {name + end: _mean_and_se(term)[i] for name, term in terms.items() for i, end in enumerate(("", "_se"))}
-
-
-def _marginal_numbers(marginal: Marginal | None, p: Distribution) -> dict[str, Any]:
-    if marginal is None:
-        names = ("log_likelihood", "effective_sample_size", "bits_per_dim")
-        errors = [f"{name}_se" for name in names]
-        return dict.fromkeys((*names, *errors, "log_likelihood_monte_carlo_se", "importance_warning"))
-    mean, se = _mean_and_se(marginal.log_px)
-    nats = p.event_shape.numel() * math.log(2)
-    discrete = p.support is not None and p.support.is_discrete
     return {
-        "log_likelihood": mean,
-        "log_likelihood_se": se,
-        "log_likelihood_monte_carlo_se": float(marginal.se.square().sum().sqrt()) / len(marginal.se),
-        "effective_sample_size": float(marginal.ess.mean()),
-        "effective_sample_size_se": _mean_and_se(marginal.ess)[1],
-        "importance_warning": marginal.warning,
-        "bits_per_dim": -mean / nats if discrete else None,
-        "bits_per_dim_se": se / nats if discrete else None,
+        "elbo": Estimate.of(bound.elbo),
+        "reconstruction": Estimate.of(bound.reconstruction),
+        "kl": Estimate.of(bound.kl.sum(1)),
+        "kl_per_dimension": [Estimate.of(column) for column in bound.kl.T],
     }
 
 
-def _mean_and_se(x: Tensor) -> tuple[float, float]:
-    """The mean of (N,) and its standard error sd / √N, NaN for N = 1."""
-    se = x.std() / math.sqrt(len(x)) if len(x) > 1 else torch.tensor(math.nan)
-    return float(x.mean()), float(se)
-
-
-def share_se(share: float | None, n: int) -> float | None:
-    """The standard error sd / √n of a share of n data points; NaN for n = 1."""
-    if share is None:
-        return None
-    return math.sqrt(share * (1 - share) / (n - 1)) if n > 1 else math.nan
+def marginal_numbers(marginal: Marginal | None, p: Distribution) -> dict[str, Any]:
+    """What is reported of log p(x), of data whose likelihood is p."""
+    if marginal is None:
+        undefined = dict.fromkeys(("log_likelihood", "effective_sample_size", "bits_per_dim"), UNDEFINED)
+        return {**undefined, "log_likelihood_monte_carlo_se": math.nan, "importance_warning": None}
+    log_px = Estimate.of(marginal.log_px)
+    bits = log_px.times(-1 / (p.event_shape.numel() * math.log(2)))
+    return {
+        "log_likelihood": log_px,
+        "log_likelihood_monte_carlo_se": float(marginal.se.square().sum().sqrt()) / len(marginal.se),
+        "effective_sample_size": Estimate.of(marginal.ess),
+        "importance_warning": marginal.warning,
+        "bits_per_dim": bits if discrete(p.support) else UNDEFINED,
+    }
 
 
 def _latent_scores(
@@ -262,40 +319,81 @@ def _latent_scores(
     if any(len(np.unique(as_array(y))) < 2 for y in ([labels] if reference is None else [labels, reference[1]])):
         return None
     clusters = kmeans(codes, labels, seed)
-    knn = linear = None
+    knn = linear = UNDEFINED
     if reference is not None:
         train = encode(model, reference[0]).flatten(1), reference[1]
-        knn = neighbors_accuracy(*train, codes, labels)
-        linear = linear_probe(*train, codes, labels, seed)
-    accuracies = knn, linear, clusters.accuracy
-    errors = [share_se(accuracy, len(codes)) for accuracy in accuracies]
-    return LatentScores(knn, linear, clusters.nmi, clusters.ari, clusters.accuracy, *errors)  # type: ignore[arg-type]
+        knn = Estimate.share(neighbors_accuracy(*train, codes, labels), len(codes))
+        linear = Estimate.share(linear_probe(*train, codes, labels, seed), len(codes))
+    return LatentScores(knn, linear, clusters.nmi, clusters.ari, Estimate.share(clusters.accuracy, len(codes)))
 
 
 def _component_scores(shares: Tensor | None, labels: Labels | None) -> ComponentScores | None:
     if shares is None:
         return None
     clusters = shares.argmax(1)
-    scores = None if labels is None else agreement(labels, clusters)
-    nmi, ari, accuracy = (None, None, None) if scores is None else (scores.nmi, scores.ari, scores.accuracy)
-    error = share_se(accuracy, len(clusters))
-    return ComponentScores(shares.shape[1], len(clusters.unique()), nmi, ari, accuracy, error)
+    used = len(clusters.unique())
+    if labels is None:
+        return ComponentScores(shares.shape[1], used, None, None, UNDEFINED)
+    scores = agreement(labels, clusters)
+    return ComponentScores(
+        shares.shape[1], used, scores.nmi, scores.ari, Estimate.share(scores.accuracy, len(clusters))
+    )
 
 
-def _relaxed(p: Distribution) -> bool:
+def relaxed(p: Distribution) -> bool:
     """Whether p is a Bernoulli that admits grey levels, so that its `log_prob` is a cross-entropy."""
-    while isinstance(p, Independent):
-        p = p.base_dist
+    p = elements_of(p)
     return isinstance(p, Pixels) and p.relaxed
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_plain(v) for v in value] if all(map(_finite, value)) else None
-    return value if _finite(value) else None
+def _fields(part: Any) -> dict[str, Any]:
+    return {field.name: getattr(part, field.name) for field in fields(part)}
 
 
-def _finite(value: Any) -> bool:
-    return not isinstance(value, float) or math.isfinite(value)
+BOUND = (
+    Line("elbo", "ELBO", "nats"),
+    Line("reconstruction", "  reconstruction", "nats"),
+    Line("kl", "  KL(q(z|x) ‖ p(z))", "nats"),
+)
+LIKELIHOOD = (
+    Line("log_likelihood", "{likelihood}", "nats, {by}"),
+    Line("log_likelihood_monte_carlo_se", "  Monte-Carlo error", "nats, less with more samples", 3),
+    Line("effective_sample_size", "  effective samples", "of {samples}, mean over points", 1),
+    Line("bits_per_dim", "bits per dimension", "bits", 4),
+)
+CODES = (Line("perplexity", "codebook perplexity", "effective number of codes", 1),)
+CLASSIFIER = (Line("classifier_accuracy", "classifier's accuracy", "of labels, by q(y|x)", 3),)
+LATENT = (
+    Line("knn_accuracy", "10-nearest-neighbours accuracy", "of the posterior means", 3),
+    Line("linear_accuracy", "linear-probe accuracy", "of the posterior means", 3),
+    Line("kmeans_nmi", "k-means NMI", "of the posterior means", 3),
+    Line("kmeans_ari", "k-means ARI", "of the posterior means", 3),
+    Line("kmeans_accuracy", "k-means accuracy", "of the posterior means", 3),
+)
+COMPONENTS = (
+    Line("used", "components used", "of {components}: those that are argmax p(m|z) of some x", 0),
+    Line("nmi", "components' NMI", "of argmax p(m|z)", 3),
+    Line("ari", "components' ARI", "of argmax p(m|z)", 3),
+    Line("accuracy", "components' accuracy", "of argmax p(m|z)", 3),
+)
+
+
+def table(e: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The lines (what, value ± standard error over data points, unit) of `Evaluation.numbers()`."""
+    k = e["importance_samples"]
+    named = {**e, "likelihood": likelihood_name(e), "by": f"{k:,} importance samples", "samples": k}
+    rows = cells((*BOUND, *LIKELIHOOD), named)
+    rows.append(
+        ("active units", f"{e['active_units']} of {e['latent_size']}", "Cov E[z|x] > 0.01 of the prior's variance")
+    )
+    rows += cells(CODES, e)
+    rows += [("weights", e["weights"], "aevb.log_predictive averages over their posterior")] if "weights" in e else []
+    return (
+        rows + cells(CLASSIFIER, e) + cells(LATENT, e.get("latent") or {}) + cells(COMPONENTS, e.get("clusters") or {})
+    )
+
+
+def likelihood_name(e: Any) -> str:
+    """What the number is: log p(x|y) of a model that is conditioned on labels y."""
+    name = "log p(x|y)" if e.get("given_labels") else "log p(x)"
+    return name if e.get("is_likelihood", True) else f"{name}, relaxed: no true likelihood"

@@ -9,10 +9,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from aevb.evaluation.batches import Model
-from aevb.models.given import Batch, conditioned
+from aevb.data.batch import Data, as_batch
+from aevb.data.randomness import seeded
+from aevb.models.inference import Model
 from aevb.objectives.bounds import Objective
-from aevb.training.randomness import seeded
 
 
 @dataclass(frozen=True)
@@ -32,26 +32,27 @@ class GradientNoise:
     draws: int
 
 
-def gradient_noise(model: Model, objective: Objective, x: Batch, draws: int = 100, *, seed: int = 0) -> GradientNoise:
+def gradient_noise(model: Model, objective: Objective, data: Data, draws: int = 100, *, seed: int = 0) -> GradientNoise:
     """The variance of an estimator of the gradient, given the minibatch (arXiv 1312.6114, §2.3).
 
         g = ∇ loss(x, ε),   tr Cov_ε(g) ≃ 1/(S - 1) Σ_s |g_s - ḡ|²,   s = 1..S
 
-    The parts are the model's children that have parameters, such as encoder and decoder. Two objectives that draw the same
-    noise in the same order see the same ε under one `seed`, so their difference has less error than either.
+    The parts are the model's children that have parameters, such as encoder and decoder. Two objectives that draw the
+    same noise in the same order see the same ε under one `seed`, so their difference has less error than either.
 
     Args:
         objective: called at step 0.
-        x: the minibatch (B, *X), or a `Pair`.
+        data: the minibatch, x (B, *X) or a `Batch`.
         draws: S, at least 2.
     """
     if draws < 2:
         raise ValueError(f"gradient_noise: a variance needs at least 2 draws; got {draws}.")
     parts = _parts(cast(nn.Module, model))
     gradients, losses = {name: _Moments() for name in parts}, _Moments()
-    with seeded(seed, x.device):
+    batch = as_batch(data)
+    with seeded(seed, batch.x.device):
         for _ in range(draws):
-            loss, _info = objective(*conditioned(model, x), 0)
+            loss, _info = objective(model, batch, 0)
             losses.add(loss.detach().reshape(1))
             for name, gradient in _gradients(loss, parts).items():
                 gradients[name].add(gradient)
@@ -64,8 +65,8 @@ def minibatch_noise(noises: Sequence[GradientNoise]) -> dict[str, Tensor]:
 
         tr Cov(g) = E_x[tr Cov_ε(g | x)] + tr Cov_x(E_ε[g | x])
 
-    The mean of the n numbers, n/(n - 1) |ḡ_b - mean_b ḡ_b|² - tr Cov_ε(g | x_b) / S, is an unbiased estimate of the second
-    term, and their spread gives its error. The first is the mean of `variance`.
+    The mean of the n numbers, n/(n - 1) |ḡ_b - mean_b ḡ_b|² - tr Cov_ε(g | x_b) / S, is an unbiased estimate of the
+    second term, and their spread gives its error. The first is the mean of `variance`.
     """
     n = len(noises)
     if n < 2:

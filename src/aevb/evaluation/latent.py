@@ -1,4 +1,4 @@
-"""What the latent space holds: which units are used, and how much of the labels its means know."""
+"""Latent-space diagnostics: which units are active, and how well the labels are predicted from their means."""
 
 from __future__ import annotations
 
@@ -18,26 +18,20 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+from aevb.data.batch import Indexable, batches
 from aevb.errors import DataError
-from aevb.evaluation.batches import BATCH, Model, conditioned_batches, inference
-from aevb.models.latents import only, side_by_side
+from aevb.models.inference import Model, dtype_of, inference
 from aevb.probability.mixtures import FiniteMixture
-from aevb.training.train import Indexable
 
 Labels = Tensor | npt.NDArray[np.generic]
 
 
-def encode(model: Model, data: Indexable, batch: int = BATCH) -> Tensor:
-    """E_q[z|x] of every data point, (N, *Z), on the CPU; the layers of a hierarchy side by side, (N, Σ_l D_l)."""
-    with inference(model, 0) as device:
-        return torch.cat([side_by_side(m.encode(x)).cpu() for m, x in conditioned_batches(model, data, batch, device)])
-
-
-def active_units(means: Tensor, threshold: float = 0.01) -> tuple[int, Tensor]:
+def active_units(means: Tensor, threshold: float | Tensor = 0.01) -> tuple[int, Tensor]:
     """How many latent units respond to the data: Cov_x(E_q[z_d|x]) > 0.01 (Burda et al. 2015, arXiv 1509.00519, §5.2).
 
     Args:
         means: E_q[z|x], (N, D).
+        threshold: 0.01 for the prior N(0, I); for others 0.01 times the prior's variance, (D,).
 
     Returns:
         The number of active units, and the variance of each, (D,).
@@ -55,7 +49,9 @@ def neighbors_accuracy(
     return float(classifier.score(as_array(test_codes), as_array(test_labels)))
 
 
-def linear_probe(train_codes: Tensor, train_labels: Labels, test_codes: Tensor, test_labels: Labels, seed: int = 0) -> float:
+def linear_probe(
+    train_codes: Tensor, train_labels: Labels, test_codes: Tensor, test_labels: Labels, seed: int = 0
+) -> float:
     """Test accuracy of a logistic regression on standardised codes (N, D), fitted to the training set."""
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, random_state=seed))
     classifier.fit(as_array(train_codes), as_array(train_labels))
@@ -65,8 +61,9 @@ def linear_probe(train_codes: Tensor, train_labels: Labels, test_codes: Tensor, 
 def silhouette(codes: Tensor, labels: Labels) -> Tensor:
     """How much nearer each code (N, D) is to those of its own label than to those of any other one, (N,), from -1 to 1.
 
-    s = (b - a) / max(a, b), with a the mean distance to codes of the same label, and b that to codes of the nearest other
-    label (Rousseeuw 1987); 0 where labels overlap, 1 where they are clusters of points. It does not depend on the scale.
+    s = (b - a) / max(a, b), with a the mean distance to codes of the same label, and b that to codes of the nearest
+    other label (Rousseeuw 1987); 0 where labels overlap, 1 where they are clusters of points. It does not depend on the
+    scale.
     """
     return torch.as_tensor(silhouette_samples(as_array(codes), as_array(labels)), dtype=torch.float64)
 
@@ -88,7 +85,9 @@ def prior_gap(codes: Tensor) -> Tensor:
     try:
         fitted = MultivariateNormal(z.mean(0), z.T.cov(correction=0).reshape(z.shape[1], z.shape[1]))
     except (ValueError, RuntimeError) as error:  # the latter where PyTorch's own checks are off
-        raise DataError(f"{len(z)} codes do not fill their {z.shape[1]} dimensions: no normal can be fitted.") from error
+        raise DataError(
+            f"{len(z)} codes do not fill their {z.shape[1]} dimensions: no normal can be fitted."
+        ) from error
     prior = MultivariateNormal(torch.zeros_like(z[0]), torch.eye(z.shape[1], dtype=z.dtype))
     gap: Tensor = fitted.log_prob(z) - prior.log_prob(z)
     return gap
@@ -110,7 +109,8 @@ class Clustering:
 
 
 def kmeans(codes: Tensor, labels: Labels, seed: int = 0) -> Clustering:
-    """k-means on codes (N, D), as many clusters as there are classes (or different codes), held against the labels (N,)."""
+    """k-means on codes (N, D), as many clusters as there are classes (or different codes), held against the labels
+    (N,)."""
     y, z = as_array(labels), as_array(codes)
     count = min(len(np.unique(y)), len(np.unique(z, axis=0)))
     return agreement(y, KMeans(count, n_init=10, random_state=seed).fit_predict(z))
@@ -123,7 +123,7 @@ def agreement(labels: Labels, clusters: Labels) -> Clustering:
     return Clustering(float(nmi), float(ari), matched_accuracy(y, c))
 
 
-def component_shares(model: Model, data: Indexable, batch: int = BATCH) -> Tensor | None:
+def component_shares(model: Model, data: Indexable, batch: int | None = None) -> Tensor | None:
     """p(m | z) at z = E_q[z|x] of every data point, (N, M), on the CPU; None where the prior is no mixture.
 
     The argmax is the cluster of a data point, as in VaDE (Jiang et al. 2017, arXiv 1611.05148), which takes the mean
@@ -131,11 +131,11 @@ def component_shares(model: Model, data: Indexable, batch: int = BATCH) -> Tenso
     """
     shares = []
     with inference(model, 0) as device:
-        for given, x in conditioned_batches(model, data, batch, device):
-            p = given.trace(x).p
+        for b in batches(data, batch, device, dtype_of(model)):
+            p = model.trace(b).p
             if not isinstance(p, FiniteMixture):
                 return None
-            shares.append(p.responsibilities(only(given.encode(x), "component_shares")).cpu())
+            shares.append(p.responsibilities(model.encode(b)).cpu())
     return torch.cat(shares)
 
 

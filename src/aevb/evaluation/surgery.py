@@ -1,23 +1,28 @@
-"""Where the bits of a code go: rate and distortion, and the KL taken apart over the aggregate posterior of all the data."""
+"""Where the bits of a code go: rate and distortion, and the KL taken apart over the aggregate posterior of all the
+data.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, LowRankMultivariateNormal, MultivariateNormal, Normal
 
-from aevb.errors import DataError
-from aevb.evaluation.batches import BATCH, Model, conditioned_batches, inference, kept
-from aevb.evaluation.elbo import Bound, elbo
-from aevb.evaluation.marginal import refuse_point
-from aevb.models.given import conditioned
-from aevb.models.latents import only
+from aevb.data.batch import Indexable, batches, fixed, rows_at_once, take
+from aevb.data.randomness import derive
+from aevb.evaluation.bound import Bound, elbo
+from aevb.evaluation.estimate import UNDEFINED, Estimate
+from aevb.evaluation.report import Line, Report, Subject
+from aevb.evidence.support import refuse_point
+from aevb.models.checks import likelihood_batches
+from aevb.models.compat import check_model
+from aevb.models.inference import Model, as_result, dtype_of, inference
+from aevb.parts import Member, Needs
 from aevb.probability.flows import Reflected
-from aevb.training.randomness import derive
-from aevb.training.train import Indexable
 
 MEMORY = 2**22  # densities of single latents computed at a time
 SILENT = 0.01  # nats below which a latent says nothing of a data point
@@ -26,22 +31,23 @@ SHARE = 0.99  # of the data points of which a collapsed latent says nothing
 
 @dataclass(frozen=True)
 class Surgery:
-    """The mean KL of N data points, taken apart; nats, float64 on the CPU. With z_m ~ q(z|x_m) for M of the data points,
+    """The mean KL of N data points, taken apart; nats, float64 on the CPU. With z_m ~ q(z|x_m) for M of the data
+    points,
 
         E_n KL(q(z|x_n) ‖ p(z)) = I_q(x; z) + KL(q(z) ‖ p(z))            (Hoffman & Johnson 2016)
         KL(q(z) ‖ p(z)) = KL(q(z) ‖ Π_d q(z_d)) + Σ_d KL(q(z_d) ‖ p(z_d))    (Chen et al. 2018, arXiv 1802.04942)
 
-    and q(z) = 1/N Σ_n q(z|x_n), the mixture over all N. Each term is the mean over M of its draws, with the standard error
-    sd / √M, and draw by draw the identities hold exactly.
+    and q(z) = 1/N Σ_n q(z|x_n), the mixture over all N. Each term is the mean over M of its draws, with the standard
+    error sd / √M, and draw by draw the identities hold exactly.
 
     Attributes:
-        bound: the ELBO of all N data points: distortion is -`bound.reconstruction`, rate is `bound.kl`, (N, D) (Alemi et al.
-            2018, arXiv 1711.00464).
-        mutual_information: (M,), log q(z_m|x_m) - log q(z_m). On average at most log N, which is the entropy of n, and near
-            it a bound on what can be seen: with log N nats every code tells its data point from all the others.
+        bound: the ELBO of all N data points: distortion is -`bound.reconstruction`, rate is `bound.kl`, (N, D) (Alemi
+            et al. 2018, arXiv 1711.00464).
+        mutual_information: (M,), log q(z_m|x_m) - log q(z_m). On average at most log N, which is the entropy of n, and
+            near it a bound on what can be seen: with log N nats every code tells its data point from all the others.
         aggregate_kl: (M,), log q(z_m) - log p(z_m): how far codes are from the prior, from which new data are drawn.
-        total_correlation: (M,), log q(z_m) - Σ_d log q(z_md): how far latents are from independent. None, and so the next,
-            where q(z|x) or p(z) gives no density of single latents.
+        total_correlation: (M,), log q(z_m) - Σ_d log q(z_md): how far latents are from independent. None, and so the
+            next, where q(z|x) or p(z) gives no density of single latents.
         dimension_kl: (M, D), log q(z_md) - log p(z_md).
     """
 
@@ -72,12 +78,13 @@ class Surgery:
         error = float(self.mutual_information.std()) / math.sqrt(len(self.mutual_information))
         if silent < size and float(self.mutual_information.mean()) < 2 * error:
             return (
-                "The posterior has collapsed: its KL is the same for all data, so that the code says nothing about them; "
+                "The posterior has collapsed: its KL is the same for all data, so that the code "
+                "carries no information about them; "
                 "I(x; z) is 0 within its error."
             )
         if size == 1:  # one latent, or one KL for all of them together
             return (
-                "The posterior has collapsed: the code says nothing about the data."
+                "The posterior has collapsed: the code carries no information about the data."
                 if silent
                 else "No posterior collapse: the code says something about the data."
             )
@@ -94,30 +101,29 @@ def surgery(model: Model, data: Indexable, *, draws: int = 10_000, seed: int = 0
     The cost is M N D densities: q(z) is the exact mixture, since one over a minibatch is biased, by several nats.
 
     Args:
-        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers; of pairs,
-            `Pairs`, q(z) = 1/N Σ_n q(z|x_n, y_n), and what the codes say is of x and y.
+        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers; of
+            pairs, `Pairs`, q(z) = 1/N Σ_n q(z|x_n, y_n), and what the codes say is of x and y.
         draws: M at most, one for each of M data points drawn without replacement; all of them where N is smaller.
         memory: how many densities of single latents to compute at a time.
 
     Raises:
         NoLikelihood: the posterior is a point (`Delta`), and its rate infinite.
-        DataError: the prior reads the contexts.
+        RecipeError: the prior reads the contexts, so that there is no single p(z).
     """
     if min(draws, memory) < 1:
         raise ValueError(f"surgery: draws and memory must be at least 1; got {draws} and {memory}.")
+    data = fixed(data)
     with inference(model, derive(seed, "surgery")) as device:
-        given, x = next(conditioned_batches(model, data, 1, device))
-        t = given.trace(x)
-        p, _ = t.p, only(t.z, "surgery")
-        if p.batch_shape:
-            raise DataError(
-                "surgery: the prior p(z|y) is another for each context, so that q(z) is held against no one p(z)."
-            )
+        for _ in likelihood_batches(model, data):
+            pass  # all rows fit, before the long sums
+        t = model.trace(next(batches(data, 1, device, dtype_of(model))))
+        p = t.p
+        check_model(cast(nn.Module, model), Member("", "surgery", needs=Needs(unconditional=True)), seen=t)
         z, own = _draws(model, data, min(draws, len(data)), device)
         joint, single = aggregate(model, data, z, memory)
-        log_p, alone = kept(p.log_prob(z)), marginals(p)
+        log_p, alone = as_result(p.log_prob(z)), marginals(p)
     total = None if single is None else joint - single.sum(1)
-    by_dimension = None if single is None or alone is None else single - kept(alone.log_prob(z).flatten(1))
+    by_dimension = None if single is None or alone is None else single - as_result(alone.log_prob(z).flatten(1))
     return Surgery(elbo(model, data, seed=seed), own - joint, joint - log_p, total, by_dimension)
 
 
@@ -126,15 +132,15 @@ def aggregate(model: Model, data: Indexable, z: Tensor, memory: int = MEMORY) ->
     joint = torch.full((len(z),), -math.inf, dtype=torch.float64)
     single = torch.full((len(z), z[0].numel()), -math.inf, dtype=torch.float64)
     factors = True
-    for given, x in conditioned_batches(model, data, BATCH, z.device):
-        q = given.posterior(x)
-        refuse_point(q)
-        for rows in torch.arange(len(z)).split(max(1, memory // (len(x) * z[0].numel()))):
+    for batch in batches(data, None, z.device, dtype_of(model)):
+        q = model.posterior(batch)
+        refuse_point(q, "surgery")
+        for rows in torch.arange(len(z)).split(max(1, memory // (len(batch) * z[0].numel()))):
             log_q, parts = _pairs(q, z[rows.to(z.device)])
-            joint[rows] = torch.logaddexp(joint[rows], kept(log_q.logsumexp(1)))
+            joint[rows] = torch.logaddexp(joint[rows], as_result(log_q.logsumexp(1)))
             factors = factors and parts is not None
             if parts is not None:
-                single[rows] = torch.logaddexp(single[rows], kept(parts.logsumexp(1)))
+                single[rows] = torch.logaddexp(single[rows], as_result(parts.logsumexp(1)))
     n = math.log(len(data))
     return joint - n, single - n if factors else None
 
@@ -149,7 +155,8 @@ def _pairs(q: Distribution, z: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 def marginals(p: Distribution) -> Distribution | None:
-    """The densities of single latents, as a distribution over *Z less its dependences; None where they have no formula."""
+    """The densities of single latents, as a distribution over *Z less its dependences; None where they have no
+    formula."""
     if isinstance(p, Independent) and not p.base_dist.event_shape:
         base: Distribution = p.base_dist
         return base
@@ -162,9 +169,40 @@ def _draws(model: Model, data: Indexable, count: int, device: torch.device) -> t
     """z_m ~ q(z|x_m) for `count` data points, (M, *Z), and log q(z_m|x_m), (M,)."""
     chosen = torch.randperm(len(data), device=device)[:count]
     z, own = [], []
-    for rows in chosen.split(BATCH):
-        given, x = conditioned(model, data[rows])
-        q = given.posterior(x)
+    for rows in chosen.split(rows_at_once(take(data, chosen[:1]).x.shape[1:])):
+        q = model.posterior(take(data, rows))
         z.append(q.sample())
-        own.append(kept(q.log_prob(z[-1])))
+        own.append(as_result(q.log_prob(z[-1])))
     return torch.cat(z), torch.cat(own)
+
+
+def _report(subject: Subject) -> dict[str, Any]:
+    s = surgery(subject.model, subject.data)
+    by_dimension = None if s.dimension_kl is None else s.dimension_kl.sum(1)
+    terms = {
+        "rate": s.bound.kl.sum(1),
+        "distortion": -s.bound.reconstruction,
+        "mutual_information": s.mutual_information,
+        "aggregate_kl": s.aggregate_kl,
+        "total_correlation": s.total_correlation,
+        "dimension_kl": by_dimension,
+    }
+    sizes = {"n": len(s.bound.kl), "draws": len(s.mutual_information), "most_information": s.most_information}
+    means = {name: UNDEFINED if term is None else Estimate.of(term) for name, term in terms.items()}
+    return {**sizes, **means, "collapsed": int(s.collapsed.sum()), "verdict": s.verdict}
+
+
+REPORT = Report(
+    "surgery",
+    _report,
+    "decomposition of the KL over all {n:,}",
+    (
+        Line("distortion", "distortion, -E[log p(x|z)]", "nats"),
+        Line("rate", "rate, KL(q(z|x) ‖ p(z))", "nats; the next two add up to it, within their errors"),
+        Line("mutual_information", "  I(x; z)", "nats, at most log N = {most_information:.2f}"),
+        Line("aggregate_kl", "  KL(q(z) ‖ p(z))", "nats, the sum of the next two"),
+        Line("total_correlation", "    total correlation of q(z)", "nats"),
+        Line("dimension_kl", "    Σ KL(q(z_d) ‖ p(z_d))", "nats"),
+    ),
+    closing="{verdict}",
+)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from aevb.errors import ShapeError
+from aevb.parts import CHAIN, DECODER, ENCODER
 from aevb.probability.families import Shape, as_shape
 
 
@@ -26,6 +27,9 @@ class MLP(nn.Sequential):
         activation: the module between layers.
         init: standard deviation of a normal from which every parameter starts (the paper: 0.01); PyTorch's own if None.
     """
+
+    word, roles = "mlp", (ENCODER, DECODER, CHAIN)
+    equation = "h ← {activation}(W h + b), {hidden} wide, then W h + b"
 
     def __init__(
         self,
@@ -46,7 +50,8 @@ class MLP(nn.Sequential):
 
 
 class GatedMLP(nn.Sequential):
-    """Fully connected with gates: x → (W x + b) ⊙ σ(V x + c) → ... → W x + b, the network of the VampPrior (1705.07120).
+    """Fully connected with gates: x → (W x + b) ⊙ σ(V x + c) → ... → W x + b, the network of the VampPrior
+    (1705.07120).
 
     Shapes: (N, *inputs) → (N, outputs).
 
@@ -56,6 +61,9 @@ class GatedMLP(nn.Sequential):
         hidden: widths of the hidden layers.
     """
 
+    word, roles = "gated", (ENCODER, DECODER, CHAIN)
+    equation = "h ← (W h + b) ⊙ sigmoid(V h + c), {hidden} wide, then W h + b"
+
     def __init__(self, inputs: Shape, outputs: int, hidden: Sequence[int] = (300, 300)) -> None:
         widths = [math.prod(as_shape(inputs)), *hidden]
         layers: list[nn.Module] = [nn.Flatten()]
@@ -64,8 +72,14 @@ class GatedMLP(nn.Sequential):
         super().__init__(*layers, nn.Linear(widths[-1], outputs))
 
 
+CONVOLVED = "h ← {activation}(K ∗ h + b), {channels} channels, the size halved each time (g: doubled), then W h + b"
+
+
 class ConvEncoder(nn.Sequential):
     """Convolutions that halve an image of any size at each stage, then a linear layer: (N, C, H, W) → (N, outputs)."""
+
+    word, roles, equation = "conv", (ENCODER,), CONVOLVED
+    reads_images = True
 
     def __init__(
         self,
@@ -97,6 +111,8 @@ class ConvDecoder(nn.Module):
         outputs: the family's `size`; a multiple of H W.
         image: (C, H, W), the shape of the data.
     """
+
+    word, roles, equation = "conv", (DECODER,), CONVOLVED
 
     def __init__(
         self,
@@ -144,7 +160,9 @@ class Planes(nn.Module):
 def image_shape(shape: Shape) -> torch.Size:
     size = as_shape(shape)
     if len(size) != 3:
-        raise ShapeError(f"A convolutional network needs images (C, H, W); the data have the shape {tuple(size)}. Use mlp.")
+        raise ShapeError(
+            f"A convolutional network needs images (C, H, W); the data have the shape {tuple(size)}. Use mlp."
+        )
     return size
 
 

@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate, silu
 
 from aevb.errors import ShapeError
 from aevb.models.networks import halvings, image_shape
+from aevb.parts import DECODER, ENCODER
 from aevb.probability.families import Shape, as_shape
 
 GROUPS = 8  # of channels that are normalised together, as far as they divide
@@ -34,6 +35,9 @@ class Block(nn.Module):
         return x + h
 
 
+RESIDUAL = "h ← h + K' ∗ silu(norm(K ∗ silu(norm(h)))), {blocks} at each size, {channels} channels, then W h + b"
+
+
 class ResidualEncoder(nn.Module):
     """Blocks at each size of an image that is halved from stage to stage: (N, C, H, W) → (N, outputs).
 
@@ -43,6 +47,9 @@ class ResidualEncoder(nn.Module):
         channels: of the stages; the first sees the image as it is, each further one half of the last.
         blocks: residual blocks in each stage.
     """
+
+    word, roles, equation = "residual", (ENCODER,), RESIDUAL
+    reads_images = True
 
     def __init__(self, inputs: Shape, outputs: int, channels: Sequence[int] = (32, 64, 128), blocks: int = 1) -> None:
         super().__init__()
@@ -71,13 +78,17 @@ class ResidualDecoder(nn.Module):
         channels, blocks: those of the encoder, in its order.
     """
 
+    word, roles, equation = "residual", (DECODER,), RESIDUAL
+
     def __init__(
         self, inputs: Shape, outputs: int, image: Shape, channels: Sequence[int] = (32, 64, 128), blocks: int = 1
     ) -> None:
         super().__init__()
         shape = image_shape(image)
         if outputs % (shape[1] * shape[2]):
-            raise ShapeError(f"ResidualDecoder: {outputs} outputs are no multiple of the {shape[1]} x {shape[2]} pixels.")
+            raise ShapeError(
+                f"ResidualDecoder: {outputs} outputs are no multiple of the {shape[1]} x {shape[2]} pixels."
+            )
         self.sizes = halvings(shape, checked("ResidualDecoder", channels, blocks) - 1)[::-1]
         self.start = nn.Linear(math.prod(as_shape(inputs)), channels[-1] * math.prod(self.sizes[0]))
         self.stages = nn.ModuleList(nn.Sequential(*stage(c, blocks)) for c in reversed(channels))

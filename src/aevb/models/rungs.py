@@ -16,13 +16,15 @@ from aevb.models.conditional import Conditional
 from aevb.models.ladder import Ladder, Rung
 from aevb.models.networks import halvings, image_shape
 from aevb.models.priors import StandardNormal
+from aevb.parts import LADDER, Offers, Part
 from aevb.probability.families import Family, Normal, Shape, as_shape
 
 # Vectors
 
 
 class Climb(nn.Module):
-    """d_0 = x, d_l = MLP_l(d_{l-1}): the pass up, whose features are (μ̂_l, log σ̂_l²) = linear(d_l), the top one first."""
+    """d_0 = x, d_l = MLP_l(d_{l-1}): the pass up, whose features are (μ̂_l, log σ̂_l²) = linear(d_l), the top one
+    first."""
 
     def __init__(self, steps: Sequence[nn.Module], heads: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -92,7 +94,8 @@ def vector_ladder(
     hidden: Sequence[int] = (256, 128, 64),
     activation: type[nn.Module] = nn.LeakyReLU,
 ) -> Ladder:
-    """The ladder VAE (Sønderby et al. 2016, arXiv 1602.02282), with layer normalisation in the place of batch normalisation.
+    """The ladder VAE (Sønderby et al. 2016, arXiv 1602.02282), with layer normalisation in the place of batch
+    normalisation.
 
     So what is said of one data point depends on no other, in training either.
 
@@ -135,7 +138,8 @@ def bottleneck(a: int, middle: int, b: int, kernel: int, last: float) -> nn.Sequ
 
 
 class ImageClimb(nn.Module):
-    """Residual blocks at each size of an image that is halved stage by stage; a feature for each rung, the top first."""
+    """Residual blocks at each size of an image that is halved stage by stage; a feature for each rung, the top
+    first."""
 
     def __init__(self, image: torch.Size, sizes: Sequence[tuple[int, int]], rungs: Sequence[int], width: int) -> None:
         super().__init__()
@@ -212,8 +216,8 @@ def image_ladder(
     Args:
         inputs: (C, H, W) of x.
         family: of p(x|z), over x.
-        rungs: how many layers of latents at each size: the image's, then halved each time. (1, 2, 2, 1) of 28 × 28 pixels
-            are one at 28, two at 14, two at 7 and one at 4, from which it begins.
+        rungs: how many layers of latents at each size: the image's, then halved each time. (1, 2, 2, 1) of 28 × 28
+            pixels are one at 28, two at 14, two at 7 and one at 4, from which it begins.
         width: channels of the states.
         channels: of a layer of latents.
     """
@@ -232,3 +236,30 @@ def image_ladder(
 
 def _kernel(size: tuple[int, int]) -> int:
     return 3 if min(size) > 2 else 1
+
+
+INSTEAD = ("latent", "prior", "posterior", "chain", "encoder", "decoder", "context")  # tables that a ladder replaces
+PARTS = (
+    Part(
+        "mlp",
+        (LADDER,),
+        vector_ladder,
+        "prior       p(z) = N(z_L; 0, I) Π_l N(z_l; μ_l, σ_l²),  (μ_l, log σ_l²) = net of z_(l+1)\n"
+        "posterior   q(z|x) = N(z_L; μ̂_L, σ̂_L²) Π_l q(z_l|z_(l+1), x),  q ∝ N(z_l; μ_l, σ_l²) N(z_l; μ̂_l, σ̂_l²)\n"
+        "ladder      {latents} latents of z_1, ..., z_L;  (μ̂_l, log σ̂_l²) = W d_l + b, d_l = net of d_(l-1), d_0 = x\n"
+        "nets        h ← {activation}(norm(W h + b)), two layers, of widths {hidden};  h = z_1 at the end",
+        Offers(instead=INSTEAD),
+    ),
+    Part(
+        "conv",
+        (LADDER,),
+        image_ladder,
+        "prior       p(z) = Π_l N(z_l; μ_l, σ_l²),  (μ_l, log σ_l², r) = f_l(h),  h ← h + r + V z_l, h ← h + net(h)\n"
+        "posterior   q(z|x) = Π_l N(z_l; μ̂_l, σ̂_l²),  (μ̂_l, log σ̂_l²) = f̂_l(h, d_l),"
+        "  d_l of the same size by blocks from x up\n"
+        "ladder      from the coarsest size down to the image: {rungs} layers at 1, "
+        "1/2, 1/4, ... of it, {channels} channels\n"
+        "nets        h + K ∗ gelu(K ∗ gelu(K ∗ gelu(K ∗ gelu(h)))), {width} channels",
+        Offers(instead=INSTEAD),
+    ),
+)

@@ -1,4 +1,4 @@
-"""The variational auto-encoder: a prior, an encoder, a decoder, and one Monte-Carlo pass through them."""
+"""The variational autoencoder: a prior, an encoder, a decoder, and one Monte-Carlo pass through them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from aevb.models.conditional import condition, frozen_log_prob, refuse_second_pass
-from aevb.models.latents import Latent, drawn, log_prob
-from aevb.models.trace import Trace
+from aevb.data.batch import Data, as_batch
+from aevb.models.chain import Chain
+from aevb.models.conditional import Conditional, condition, frozen_log_prob, refuse_second_pass
+from aevb.models.trace import Trace, draw
+from aevb.probability.joint import split_layers
 
 
 class VAE(nn.Module):
     """p(x, z) = p(z) p(x|z) with the recognition model q(z|x) (Kingma & Welling 2013, arXiv 1312.6114, §2.1).
 
+    Of a batch with a condition y all three read it: p(z|y), q(z|x, y) and p(x|z, y) (Sohn et al. 2015, conditional
+    VAE).
+
     Args:
-        prior: a module that maps nothing to the distribution p(z).
-        encoder: a module that maps x (B, *X) to the distribution q(z|x), usually a `Conditional`; where it is a `Chain`, the
-            prior is one too, and z a tuple, whose first layer is decoded.
+        prior: a module that maps nothing, or y, to the distribution p(z).
+        encoder: a module that maps x (B, *X) to the distribution q(z|x), usually a `Conditional`; where it is a
+            `Chain`, the prior is one too, and the decoder reads the first layer of z.
         decoder: a module that maps z (B, *Z) to the distribution p(x|z), usually a `Conditional`. One that is no
             `Conditional` is called with z (K, B, *Z) and must broadcast over both.
     """
@@ -25,52 +30,82 @@ class VAE(nn.Module):
     def __init__(self, prior: nn.Module, encoder: nn.Module, decoder: nn.Module) -> None:
         super().__init__()
         self.prior, self.encoder, self.decoder = prior, encoder, decoder
-        self._latent_dims: int | None = None  # len(*Z), known once the prior was called
+        self._latent_shape: torch.Size | None = None
 
-    def forward(self, x: Tensor, samples: int = 1) -> Trace:
-        return self.trace(x, samples)
+    @property
+    def latent_shape(self) -> torch.Size:
+        """*Z, the event shape of z; (D,) in a hierarchy."""
+        return self._shape()
 
-    def trace(self, x: Tensor, samples: int = 1, *, stick: bool = False, given: Tensor | None = None) -> Trace:
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """The parts whose weights have the prior p(θ) = N(0, I), where training asks for one."""
+        return (self.encoder, self.decoder)
+
+    def forward(self, data: Data, samples: int = 1) -> Trace:
+        return self.trace(data, samples)
+
+    def trace(self, data: Data, samples: int = 1, *, stick: bool = False) -> Trace:
         if stick:
             refuse_second_pass(self.encoder)
-        q, p = self.posterior(x, given), self.prior(*_contexts(given))
-        z = drawn(q, samples)  # z = g_φ(ε, x), eq. 4
+        batch = as_batch(data)
+        q = self.posterior(batch)
+        t = self.trace_at(batch, q, draw(q, samples))  # z = g_φ(ε, x), eq. 4
+        return t.with_frozen(lambda: frozen_log_prob(self.encoder, t.z, batch.x, *batch.contexts)) if stick else t
 
-        def log_qz() -> Tensor:
-            return frozen_log_prob(self.encoder, z, x, *_contexts(given)) if stick else log_prob(q, z)
+    def trace_at(self, data: Data, q: Distribution, z: Tensor) -> Trace:
+        """The trace of given draws z (K, B, *Z) of q = q(z|x)."""
+        batch = as_batch(data)
+        p = self.prior(*batch.contexts)
+        return Trace(batch, z, (q, p), lambda: self.decode(z, batch.y).log_prob(batch.x), lambda: q.log_prob(z))
 
-        return Trace(x, z, (q, p), lambda: self.decode(z, given).log_prob(x), log_qz)
-
-    def log_joint(self, x: Tensor, z: Latent, given: Tensor | None = None) -> Tensor:
+    def log_joint(self, data: Data, z: Tensor) -> Tensor:
         """log p(x, z) = log p(x|z) + log p(z), (K, B)."""
-        p: Distribution = self.prior(*_contexts(given))
-        return self.decode(z, given).log_prob(x) + log_prob(p, z)
+        batch = as_batch(data)
+        p: Distribution = self.prior(*batch.contexts)
+        return self.decode(z, batch.y).log_prob(batch.x) + p.log_prob(z)
 
-    def log_posterior(self, x: Tensor, z: Latent, given: Tensor | None = None) -> Tensor:
+    def log_posterior(self, data: Data, z: Tensor) -> Tensor:
         """log q(z | x), (K, B)."""
-        return log_prob(self.posterior(x, given), z)
+        return self.posterior(data).log_prob(z)
 
-    def posterior(self, x: Tensor, given: Tensor | None = None) -> Distribution:
-        return self.encoder(x, *_contexts(given))  # type: ignore[no-any-return]
+    def posterior(self, data: Data) -> Distribution:
+        """q(z | x), batch (B)."""
+        batch = as_batch(data)
+        return self.encoder(batch.x, *batch.contexts)  # type: ignore[no-any-return]
 
-    def sample_latent(self, n: int, given: Tensor | None = None) -> Latent:
-        given = None if given is None else given.expand(n, *given.shape[1:])  # one may be for all
-        p = self.prior(*_contexts(given))
+    def sample_latent(self, n: int, y: Tensor | None = None) -> Tensor:
+        """n draws z ~ p(z), (n, *Z); z ~ p(z|y) with y (n, *C), or (1, *C) for all."""
+        p = self.prior() if y is None else self.prior(y.expand(n, *y.shape[1:]))
         return p.sample(() if p.batch_shape else (n,))  # type: ignore[no-any-return]
 
-    def encode(self, x: Tensor, given: Tensor | None = None) -> Latent:
-        return self.posterior(x, given).mean
+    def encode(self, data: Data) -> Tensor:
+        """E_q[z | x], (B, *Z)."""
+        return self.posterior(data).mean
 
-    def decode(self, z: Latent, given: Tensor | None = None) -> Distribution:
-        if self._latent_dims is None:  # once: a prior may be as costly as an encoder
-            self._latent_dims = len(self.prior(*_contexts(given)).event_shape)
-        z = z if isinstance(z, Tensor) else z[0]
-        dims = z.ndim - self._latent_dims
-        if given is not None:  # (B, *C), the same for every k; one z, or one context, may be for all of B
-            batch = torch.broadcast_shapes(z.shape[:dims], given.shape[: min(dims, 1)])
-            z, given = z.expand(*batch, *z.shape[dims:]), given.expand(*batch, *given.shape[min(dims, 1) :])
-        return condition(self.decoder, z, *_contexts(given), batch_dims=dims)
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Distribution:
+        """p(x | z) of z (*batch, *Z); p(x | z, y) with y (B, *C), which is the same for every k."""
+        dims = z.ndim - len(self._shape(y))
+        if isinstance(self.encoder, Chain):
+            z = split_layers(z, self.encoder.shapes)[0]
+        if y is None:
+            return condition(self.decoder, z, batch_dims=dims)
+        batch = torch.broadcast_shapes(z.shape[:dims], y.shape[: min(dims, 1)])  # one z, or one y, may be for all of B
+        z, y = z.expand(*batch, *z.shape[dims:]), y.expand(*batch, *y.shape[min(dims, 1) :])
+        return condition(self.decoder, z, y, batch_dims=dims)
+
+    def _shape(self, y: Tensor | None = None) -> torch.Size:
+        if self._latent_shape is None:  # once: a prior may be as costly as an encoder
+            self._latent_shape = latent_shape(self.prior, self.encoder, *(() if y is None else (y,)))
+        return self._latent_shape
 
 
-def _contexts(given: Tensor | None) -> tuple[Tensor, ...]:
-    return () if given is None else (given,)
+def latent_shape(prior: nn.Module, encoder: nn.Module, *context: Tensor) -> torch.Size:
+    """*Z: of the encoder's family, or of the prior's distribution where the encoder does not tell."""
+    for part in (encoder, prior):
+        if isinstance(part, Conditional):
+            return part.family.shape
+        if isinstance(part, Chain):
+            return part.shape
+    shape: torch.Size = prior(*context).event_shape
+    return shape

@@ -5,18 +5,19 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torch.func import functional_call
 
+from aevb.data.batch import Data, as_batch
 from aevb.errors import suggest
-from aevb.models.given import Batch, Given, Pair, conditioned
 from aevb.models.trace import LatentModel
 from aevb.objectives.bounds import ELBO, Info, Objective
 from aevb.objectives.schedules import Step
+from aevb.parts import OBJECTIVE, Needs, Offers, part_of
 
 Weights = dict[str, Tensor]  # name of a parameter in the model → its values
 M = TypeVar("M", bound=nn.Module)
@@ -29,43 +30,52 @@ class FullBayes(nn.Module):
         L(φ; X) / N ≃ mean_B L̃(θ̃; x) - KL(q(θ) ‖ p(θ)) / N                                  (eq. 24)
         -KL(q(θ) ‖ p(θ)) = ½ Σ_j (1 + log σ_θj² - μ_θj² - σ_θj²)
 
-    The loss is its negative, in nats per data point. L̃ is the `bound` of the model whose weights are θ̃, one draw for the
-    whole minibatch. The means μ_θ are the model's own weights: the trained model is the one at the posterior mean, and
-    its biases count as weights. The log-variances belong to the objective, whose `draw` gives models with weights from
-    q(θ). p(θ) is in here already, so `Training.weight_prior` is refused. Logged are those of `bound` at θ̃ (`elbo` among
-    them) and `kl_weights`, KL(q(θ) ‖ p(θ)) / N; the loss is kl_weights - elbo.
+    The loss is its negative, in nats per data point. L̃ is the `bound` of the model whose weights are θ̃, one draw for
+    the whole minibatch. The means μ_θ are the model's own weights: the trained model is the one at the posterior mean,
+    and its biases count as weights. The log-variances belong to the objective, whose `draw` gives models with weights
+    from q(θ). p(θ) is in here already, so `Training.weight_prior` is refused. Logged are those of `bound` at θ̃ (`elbo`
+    among them) and `kl_weights`, KL(q(θ) ‖ p(θ)) / N; the loss is kl_weights - elbo.
 
     Args:
         model: whose parameters θ are; it is not kept.
-        n: N, the number of data points in the training set.
         over: the parts of the model whose parameters have a posterior; all others are point estimates without a prior.
         deviation: σ_θ at the start.
         bound: L̃, on log p_θ(x) in nats per data point; ELBO() if None.
     """
 
-    has_weight_prior = True  # so `Training.weight_prior` would count p(θ) twice
+    word, roles = "full-bayes", (OBJECTIVE,)
+    offers = Offers(point_weights=False)
+    needs = Needs(reparameterized=True, kl=True)  # of the bound
+    equation = (
+        "ℒ(x) = E_q(θ){{E_q[log p(x|z{y})] - KL(q(z|x{y}) ‖ p(z))}} - 1/N KL(q(θ) ‖ p(θ))\n"
+        "q(θ) = N(θ; μ_θ, diag σ_θ²) over all parameters of: {over},  p(θ) = N(θ; 0, I),  σ_θ = "
+        "{deviation} at the start"
+    )
 
     def __init__(
         self,
         model: nn.Module,
-        n: int,
         over: Sequence[str] = ("decoder",),
         deviation: float = 0.01,
         bound: Objective | None = None,
     ) -> None:
         super().__init__()
-        if n < 1 or not deviation > 0:
-            raise ValueError(f"FullBayes: n ≥ 1 and deviation > 0; got {n} and {deviation}.")
-        self.n, self.bound = n, bound or ELBO()
+        if not deviation > 0:
+            raise ValueError(f"FullBayes: deviation > 0; got {deviation}.")
+        self.bound = bound or ELBO()
+        self.needs = part_of(self.bound).needs
         start = 2 * math.log(deviation)
-        self.log_variances = nn.ParameterDict({_key(k): torch.full_like(p, start) for k, p in _chosen(model, over).items()})
+        self.log_variances = nn.ParameterDict(
+            {_key(k): torch.full_like(p, start) for k, p in _chosen(model, over).items()}
+        )
 
-    def forward(self, model: nn.Module | Given, x: Tensor, step: Step) -> tuple[Tensor, Info]:
-        batch = Pair(x, model.y) if isinstance(model, Given) else x
-        module = cast(nn.Module, model.model if isinstance(model, Given) else model)
-        q = self.posterior(module)
-        loss, info = _with_weights(module, {k: d.rsample() for k, d in q.items()}, self.bound, batch, step)
-        kl = self.kl(q) / self.n
+    def forward(self, model: nn.Module, data: Data, step: Step) -> tuple[Tensor, Info]:
+        n = as_batch(data).of
+        if not n:
+            raise ValueError("FullBayes: needs N, the number of rows in the data. Pass a Batch with `of`.")
+        q = self.posterior(model)
+        loss, info = _with_weights(model, {k: d.rsample() for k, d in q.items()}, self.bound, data, step)
+        kl = self.kl(q) / n
         return loss + kl, {**info, "kl_weights": kl.detach()}
 
     def posterior(self, model: nn.Module) -> dict[str, Normal]:
@@ -114,10 +124,10 @@ def _standard(like: Tensor) -> Normal:
     return Normal(torch.zeros_like(like), torch.ones_like(like), validate_args=False)
 
 
-def _with_weights(model: nn.Module, weights: Weights, bound: Objective, x: Batch, step: Step) -> tuple[Tensor, Info]:
-    """bound(model, x, step), all of it while the model holds these weights: a trace is read late."""
+def _with_weights(model: nn.Module, weights: Weights, bound: Objective, data: Data, step: Step) -> tuple[Tensor, Info]:
+    """bound(model, data, step), all of it while the model holds these weights: a trace is read late."""
     named = {f"model.{k}": w for k, w in weights.items()}
-    return functional_call(_Bounded(model, bound), named, (x, step))  # type: ignore[no-any-return]
+    return functional_call(_Bounded(model, bound), named, (data, step))  # type: ignore[no-any-return]
 
 
 class _Bounded(nn.Module):
@@ -127,6 +137,6 @@ class _Bounded(nn.Module):
         super().__init__()
         self.model, self.bound = model, bound
 
-    def forward(self, x: Batch, step: Step) -> tuple[Tensor, Info]:
+    def forward(self, data: Data, step: Step) -> tuple[Tensor, Info]:
         model: LatentModel = self.model  # type: ignore[assignment]
-        return self.bound(*conditioned(model, x), step)
+        return self.bound(model, data, step)

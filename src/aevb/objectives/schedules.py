@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from aevb.parts import SCHEDULE
+
+if TYPE_CHECKING:
+    from aevb.models.trace import Trace
 
 Step = int | Tensor
 Schedule = Callable[[Step], Any]
@@ -24,9 +29,22 @@ class Paced(Protocol):
     def pace(self, step: int, /) -> None: ...
 
 
+@runtime_checkable
+class Learns(Protocol):
+    """A module that learns otherwise than by a gradient: training calls `learn` once after every step, and nobody else.
+
+    It keeps what it learned in buffers, which are saved with the model. `t` is a trace of the step's minibatch.
+    """
+
+    def learn(self, t: Trace, /) -> None: ...
+
+
 @dataclass(frozen=True)
 class Linear:
     """From `start` to `end` in `steps` steps, constant afterwards. As β it is the linear warm-up (arXiv 1602.02282)."""
+
+    word, roles = "linear", (SCHEDULE,)
+    equation = "from {start} to {end} in {steps} steps"
 
     start: float
     end: float
@@ -42,6 +60,9 @@ class Linear:
 @dataclass(frozen=True)
 class Cosine:
     """From `start` to `end` along half a cosine in `steps` steps, constant afterwards (arXiv 1608.03983)."""
+
+    word, roles = "cosine", (SCHEDULE,)
+    equation = "from {start} to {end} in {steps} steps, along a cosine"
 
     start: float
     end: float
@@ -59,6 +80,9 @@ class Cosine:
 @dataclass(frozen=True)
 class Exponential:
     """`start` · `rate`^(step / `steps`): multiplied by `rate` every `steps` steps."""
+
+    word, roles = "exponential", (SCHEDULE,)
+    equation = "falling as {start} · {rate}^(step/{steps})"
 
     start: float
     rate: float
@@ -78,6 +102,9 @@ class Cyclical:
     A rise takes the first part of a cycle, `ramp` (the paper's R) of it, and `end` holds for the rest.
     """
 
+    word, roles = "cyclical", (SCHEDULE,)
+    equation = "from {start} to {end} in the first {ramp} of every {steps} steps"
+
     start: float
     end: float
     steps: int
@@ -95,6 +122,9 @@ class Cyclical:
 @dataclass(frozen=True)
 class Piecewise:
     """values[0] until step ends[0], values[1] until ends[1], ..., the last value for ever after."""
+
+    word, roles = "piecewise", (SCHEDULE,)
+    equation = "of {values}, the next at step {ends} each"
 
     values: Sequence[float]
     ends: Sequence[int]

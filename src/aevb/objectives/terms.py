@@ -5,23 +5,22 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Literal, Protocol, cast, runtime_checkable
+from dataclasses import replace
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, LowRankMultivariateNormal, MultivariateNormal
+from torch.distributions import Independent
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
-from aevb.models.conditional import Conditional
-from aevb.models.latents import only
+from aevb.data.batch import Data
 from aevb.models.networks import MLP
-from aevb.models.trace import LatentModel, Trace
-from aevb.models.vae import VAE
+from aevb.models.trace import LatentModel, Trace, check_trace
+from aevb.notation import plain
 from aevb.objectives.bounds import ELBO, Info
 from aevb.objectives.schedules import Schedule, Step, value
-from aevb.probability.codes import Quantized
-from aevb.probability.flows import Flow, Reflected
+from aevb.parts import OBJECTIVE, TERM, Member, Needs, Values, check, part_of, word_of
 
 LEAST = 2  # data points in a minibatch whose codes are compared with each other
 
@@ -44,10 +43,11 @@ class Adversary(Protocol):
 
 
 class Regularized(nn.Module):
-    """loss = loss of the bound + Σ_i weight_i · term_i, all read off one trace; in nats per data point where the terms are.
+    """loss = loss of the bound + Σ_i weight_i · term_i, all read off one trace; in nats per data point where the terms
+    are.
 
-    A term's own loss, such as a discriminator's, reaches its own parameters alone and adds nothing to the value; training
-    moves these by the term's own optimiser. Logged are
+    A term's own loss, such as a discriminator's, reaches its own parameters alone and adds nothing to the value;
+    training moves these by the term's own optimiser. Logged are
     the bound's numbers, each term by its name, unweighted, and own losses as `NAME_loss`.
 
     Args:
@@ -57,20 +57,20 @@ class Regularized(nn.Module):
 
     def __init__(self, bound: ELBO, terms: Sequence[Term]) -> None:
         super().__init__()
-        if not isinstance(bound, ELBO):
-            got = type(bound).__name__
-            raise ValueError(f"Regularized: terms are added to an ELBO (elbo); {got} takes none. Leave them out.")
+        check([*members_of(bound), *(Member(TERM, word_of(term), needs=Needs(terms=True)) for term in terms)])
         twice = [name for name, count in Counter(term.name for term in terms).items() if count > 1]
         if twice:
             raise ValueError(
-                f"Regularized: there are several terms {twice[0]!r}, which would be logged under one name. Take one of them."
+                f"Regularized: there are several terms {twice[0]!r}, which would be logged under "
+                f"one name. Take one of them."
             )
         self.bound, self.terms = bound, tuple(terms)
         self.adversaries = tuple(term for term in terms if isinstance(term, Adversary))
         self.learned = nn.ModuleList(term for term in terms if isinstance(term, nn.Module))
 
-    def forward(self, model: LatentModel, x: Tensor, step: Step) -> tuple[Tensor, Info]:
-        t = model.trace(x, self.bound.samples)
+    def forward(self, model: LatentModel, data: Data, step: Step) -> tuple[Tensor, Info]:
+        t = model.trace(data, self.bound.samples)
+        check_trace(t, members_of(self))
         loss, info = self.bound.of(t, step)
         for term in self.terms:
             penalty = term(t)
@@ -83,8 +83,17 @@ class Regularized(nn.Module):
         return loss, info
 
 
+def members_of(objective: Any) -> list[Member]:
+    """An objective, with its terms, as parts beside those of a model."""
+    bound = objective.bound if isinstance(objective, Regularized) else objective
+    terms = objective.terms if isinstance(objective, Regularized) else ()
+    parts = [(OBJECTIVE, bound), *((TERM, term) for term in terms)]
+    return [Member(role, word_of(part), part_of(part).offers, part_of(part).needs) for role, part in parts]
+
+
 class TotalCorrelation:
-    """TC = KL(q(z) ‖ Π_d q(z_d)) of the aggregate posterior q(z) = 1/N Σ_n q(z|x_n), in nats (arXiv 1802.04942, β-TCVAE).
+    """TC = KL(q(z) ‖ Π_d q(z_d)) of the aggregate posterior q(z) = 1/N Σ_n q(z|x_n), in nats (arXiv 1802.04942,
+    β-TCVAE).
 
         KL(q(z|x) ‖ p(z)) on average = I(x; z) + TC + Σ_d KL(q(z_d) ‖ p(z_d))
 
@@ -100,20 +109,22 @@ class TotalCorrelation:
     average over B ≪ N points is off by nats. The posterior must factorise over the D latents.
 
     Args:
-        n: N, the number of data points in the training set.
         weight: a number or a schedule.
         sampling: ω.
     """
 
+    word, roles = "total-correlation", (TERM,)
+    needs = Needs(terms=True, density=True, factorized=True, single=True)
+    equation = "TC,  TC = KL(q(z) ‖ Π_d q(z_d)), q(z) = 1/N Σ_n q(z|x_n) by the minibatch, {sampling}"
+
     name = "total_correlation"
 
     def __init__(
-        self, n: int, weight: float | Schedule = 1.0, sampling: Literal["weighted", "stratified"] = "weighted"
+        self, weight: float | Schedule = 1.0, sampling: Literal["weighted", "stratified"] = "weighted"
     ) -> None:
-        if n < 1 or sampling not in ("weighted", "stratified"):
-            got = f"{n} and {sampling!r}"
-            raise ValueError(f"TotalCorrelation: n ≥ 1 and sampling 'weighted' or 'stratified'; got {got}.")
-        self.n, self.weight, self.sampling = n, _checked(weight, "TotalCorrelation"), sampling
+        if sampling not in ("weighted", "stratified"):
+            raise ValueError(f"TotalCorrelation: sampling 'weighted' or 'stratified'; got {sampling!r}.")
+        self.weight, self.sampling = _checked(weight, "TotalCorrelation"), sampling
 
     def __call__(self, t: Trace) -> Tensor:
         joint, marginals = self.log_aggregate(t)
@@ -121,22 +132,23 @@ class TotalCorrelation:
 
     def log_aggregate(self, t: Trace) -> tuple[Tensor, Tensor]:
         """log q̂(z), (K, B), and log q̂(z_d), (K, B, D), at the trace's own z."""
-        z = only(t.z, "TotalCorrelation")
-        if not isinstance(t.q, Independent) or _single_code(t.q):
-            raise ValueError("TotalCorrelation: needs a posterior whose latents are independent given x, such as normal.")
-        each = t.q.base_dist.log_prob(z.unsqueeze(2)).flatten(3)  # (K, B, B, D), log q(z_kbd | x_j) at [k, b, j, d]
-        log_weights = self.log_weights(each.shape[2], each)
+        each = (
+            cast(Independent[Any], t.q).base_dist.log_prob(t.z.unsqueeze(2)).flatten(3)
+        )  # (K, B, B, D), log q(z_kbd | x_j) at [k, b, j, d]
+        log_weights = self.log_weights(each.shape[2], t.batch.of, each)
         joint = (each.sum(-1) + log_weights).logsumexp(2)
         return joint, (each + log_weights.unsqueeze(-1)).logsumexp(2)
 
-    def log_weights(self, b: int, like: Tensor) -> Tensor:
-        """log ω, (B, B), of the type of `like`."""
+    def log_weights(self, b: int, n: int, like: Tensor) -> Tensor:
+        """log ω, (B, B), of the type of `like`, for N = `n` data points in the training set."""
+        if not n:
+            raise ValueError("TotalCorrelation: needs N, the number of rows in the data. Pass a Batch with `of`.")
         if self.sampling == "weighted":
-            return like.new_full((b, b), -math.log(self.n * b))
-        if not LEAST <= b <= self.n:
-            raise ValueError(f"TotalCorrelation: 'stratified' needs minibatches of 2 to {self.n} data points; got {b}.")
-        others = like.new_full((b, b), math.log((self.n - 1) / (self.n * (b - 1))))
-        return others.fill_diagonal_(-math.log(self.n))
+            return like.new_full((b, b), -math.log(n * b))
+        if not LEAST <= b <= n:
+            raise ValueError(f"TotalCorrelation: 'stratified' needs minibatches of 2 to {n} data points; got {b}.")
+        others = like.new_full((b, b), math.log((n - 1) / (n * (b - 1))))
+        return others.fill_diagonal_(-math.log(n))
 
 
 class DIP:
@@ -144,8 +156,9 @@ class DIP:
 
         Σ_{i≠j} C_ij² + diagonal · Σ_i (C_ii - 1)²,   C = Cov_x[E_q z]  (DIP-VAE-I),  or plus E_x[Cov_q z]  (DIP-VAE-II)
 
-    with both moments over the minibatch (1/B, not 1/(B - 1)), so that a batch twice over counts the same. E_q z is the mean
-    of q(z|x), not a draw; flows, whose mean has no formula, are refused, as are single codes, which have no derivative.
+    with both moments over the minibatch (1/B, not 1/(B - 1)), so that a batch twice over counts the same. E_q z is the
+    mean of q(z|x), not a draw; flows, whose mean has no formula, are refused, as are single codes, which have no
+    derivative.
 
     Args:
         weight: the paper's λ_od, a number or a schedule.
@@ -153,12 +166,21 @@ class DIP:
         kind: "I" or "II"; the first leaves the posterior's variance to the KL.
     """
 
+    word, roles = "dip", (TERM,)
+    needs = Needs(terms=True, known_mean=True, single=True)
+
+    @staticmethod
+    def equation(v: Values) -> str:
+        covariance = "C = Cov_x E_q[z]" + " + E_x Cov_q[z]" * (v["kind"] == "II")
+        return f"[Σ_(i≠j) C_ij² + {plain(v['diagonal'])} Σ_i (C_ii - 1)²],  {covariance}"
+
     name = "dip"
 
     def __init__(self, weight: float | Schedule = 1.0, diagonal: float = 10.0, kind: Literal["I", "II"] = "I") -> None:
         if kind not in ("I", "II") or not diagonal >= 0:
             raise ValueError(f"DIP: the kind is 'I' or 'II', and diagonal ≥ 0; got {kind!r} and {diagonal}.")
         self.weight, self.diagonal, self.kind = _checked(weight, "DIP"), diagonal, kind
+        self.needs = replace(DIP.needs, known_covariance=kind == "II", otherwise={"known_covariance": "the kind I"})
 
     def __call__(self, t: Trace) -> Tensor:
         c = self.covariance(t)
@@ -166,9 +188,6 @@ class DIP:
 
     def covariance(self, t: Trace) -> Tensor:
         """C, (D, D)."""
-        only(t.z, "DIP")
-        if isinstance(t.q, Flow) or _single_code(t.q):
-            raise ValueError("DIP: needs a posterior whose mean is known and has a derivative, such as normal.")
         means = _batch(t.q.mean.flatten(1), "DIP")
         centred = means - means.mean(0)
         c = centred.T @ centred / len(means)
@@ -181,16 +200,10 @@ class DIP:
 
 def _mean_covariance(t: Trace) -> Tensor:
     """E_x[Cov_q z], (D, D)."""
-    if isinstance(t.q, MultivariateNormal | LowRankMultivariateNormal | Reflected):
-        return t.q.covariance_matrix.mean(0)
-    if isinstance(t.q, Independent) and not t.q.base_dist.event_shape:
+    if isinstance(t.q, Independent):
         return torch.diag(t.q.variance.flatten(1).mean(0))
-    raise ValueError("DIP: kind 'II' needs a posterior whose covariance is known, such as normal. Take kind 'I'.")
-
-
-def _single_code(q: Distribution) -> bool:
-    """Whether z is one code, with probability one, whose density has no derivative (vq, fsq)."""
-    return isinstance(getattr(q, "base_dist", q), Quantized)
+    covariance: Tensor = cast(Any, t.q).covariance_matrix
+    return covariance.mean(0)
 
 
 class MMD:
@@ -201,13 +214,15 @@ class MMD:
         "imq"  k = C / (C + ‖a - b‖²)      (arXiv 1711.01558, WAE-MMD)
         "rbf"  k = exp(-‖a - b‖² / C)      (arXiv 1706.02262, InfoVAE)
 
-    over the minibatch, the mean over K samples per point; without unit. InfoVAE is `ELBO(beta=1 - α)` and this term with
-    weight α + λ - 1, WAE is `ELBO(beta=0)` and this term. A prior that is learnt gets no gradient of it.
+    over the minibatch, the mean over K samples per point; without unit. InfoVAE is `ELBO(beta=1 - α)` and this term
+    with weight α + λ - 1, WAE is `ELBO(beta=0)` and this term. A prior that is learnt gets no gradient of it.
 
     Beside a KL of full weight a large weight delays that codes say anything: with 99 on digits the KL is 0.1 nats after
-    40,000 samples and 2.6 after 150,000, without the term 2.8 after 40,000 (`aevb train digits --recipe info-vae --samples
-    150000 --set encoder.hidden=[128] --set decoder.hidden=[128]`). The optimum has not collapsed: in a minibatch
-    of 100, where q(z) = p(z) in 10 dimensions, the gradient of 99 MMD at a code is noise of norm 3.3, that of the KL is |μ|.
+    40,000 samples and 2.6 after 150,000, without the term 2.8 after 40,000 (`aevb train digits --recipe info-vae
+    --samples 150000 --set encoder.hidden=[128] --set decoder.hidden=[128]`). The optimum has not collapsed: in a
+      minibatch
+    of 100, where q(z) = p(z) in 10 dimensions, the gradient of 99 MMD at a code is noise of norm 3.3, that of the KL is
+    |μ|.
 
     Args:
         weight: a number or a schedule.
@@ -215,6 +230,15 @@ class MMD:
         scale: C: a number, or "dimension" for 2 D, the mean of ‖a - b‖² between draws of N(0, I), or "median" for the
             median of ‖z_i - z'_j‖², held constant; with it C depends on the draws, and "unbiased" holds for given C.
     """
+
+    word, roles = "mmd", (TERM,)
+    needs = Needs(terms=True)
+
+    @staticmethod
+    def equation(v: Values) -> str:
+        kernel = {"imq": "k(a, b) = C/(C + |a - b|²)", "rbf": "k(a, b) = exp(-|a - b|²/C)"}[v["kernel"]]
+        scale = {"dimension": "C = 2D", "median": "C the median of |z - u|²"}.get(v["scale"], f"C = {v['scale']}")
+        return f"MMD²,  E k(z, z') + E k(u, u') - 2 E k(z, u) for z, z' ~ q(z), u, u' ~ p(z), {kernel}, {scale}"
 
     name = "mmd"
 
@@ -231,9 +255,8 @@ class MMD:
         self.weight, self.kernel, self.scale = _checked(weight, "MMD"), kernel, scale
 
     def __call__(self, t: Trace) -> Tensor:
-        z = only(t.z, "MMD")
-        draws = t.p.sample(z.shape[:1] if t.p.batch_shape else z.shape[:2])
-        return self.between(z.flatten(2), draws.flatten(2))
+        draws = t.p.sample(t.z.shape[:1] if t.p.batch_shape else t.z.shape[:2])
+        return self.between(t.z.flatten(2), draws.flatten(2))
 
     def between(self, z: Tensor, draws: Tensor) -> Tensor:
         """The estimate between two clouds (K, B, D), for each k of its own, averaged over K."""
@@ -260,14 +283,20 @@ def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 class Commitment:
-    """What the encoder's h is away from the codes that it was quantised to: mean_B Σ_l |h_l - sg(e_l)|² (arXiv 1711.00937).
+    """What the encoder's h is away from the codes that it was quantised to: mean_B Σ_l |h_l - sg(e_l)|² (arXiv
+    1711.00937).
 
-    sg is held constant: the codebook follows h by running means, and this term keeps h from running away from it. It is the
+    sg is held constant: the codebook follows h by running means, and this term keeps h from running away from it. It is
+        the
     squared distance of one data point, whatever the size of the minibatch; without unit.
 
     Args:
         weight: the paper's β, a number or a schedule.
     """
+
+    word, roles = "commitment", (TERM,)
+    needs = Needs(terms=True, quantized=True, single=True)
+    equation = "Σ_l |h_l - e_k(l)|²,  e held constant"
 
     name = "commitment"
 
@@ -275,22 +304,22 @@ class Commitment:
         self.weight = _checked(weight, "Commitment")
 
     def __call__(self, t: Trace) -> Tensor:
-        q = getattr(t.q, "base_dist", t.q)
-        if not isinstance(q, Quantized):
-            raise ValueError("Commitment: needs a posterior of quantised codes, vq or fsq.")
-        return (q.h - q.code.detach()).square().flatten(1).sum(1).mean()
+        q = cast(Any, t.q).base_dist
+        distance: Tensor = (q.h - q.code.detach()).square().flatten(1).sum(1).mean()
+        return distance
 
 
 class DensityRatio(nn.Module):
     """The total correlation by a discriminator, which tells codes from codes with shuffled latents (arXiv 1802.05983).
 
         TC = E_q(z)[log q(z) / Π_d q(z_d)] ≃ mean_kb T(z_kb),   T a network
-        T descends ½ mean softplus(-T(z)) + ½ mean softplus(T(z̃)),  z̃_d from q(z_d), each d shuffled by itself over the batch
+        T descends ½ mean softplus(-T(z)) + ½ mean softplus(T(z̃)),
+        z̃_d from q(z_d), each d shuffled by itself over the batch
 
-    `ELBO()` and this term is FactorVAE, the weight being its γ. The penalty does not move T, nor T's loss the model. Both
-    move in the same step, T by an Adam of its own, which no schedule, clip or weight prior of the model's reaches. As in the
-    paper z and z̃ come from different data points: from either half of the minibatch. TC and loss are in nats, the loss ln 2
-    where T knows nothing.
+    `ELBO()` and this term is FactorVAE, the weight being its γ. The penalty does not move T, nor T's loss the model.
+    Both move in the same step, T by an Adam of its own, which no schedule, clip or weight prior of the model's reaches.
+    As in the paper z and z̃ come from different data points: from either half of the minibatch. TC and loss are in
+    nats, the loss ln 2 where T knows nothing.
 
     Args:
         model: gives the latent's shape; it is not kept.
@@ -299,11 +328,15 @@ class DensityRatio(nn.Module):
         lr, betas: the step size of T's Adam, and its β₁ and β₂, by default the paper's.
     """
 
+    word, roles = "density-ratio", (TERM,)
+    needs = Needs(terms=True)
+    equation = "E_q(z)[T(z)],  T an mlp {hidden} wide that learns to tell q(z) = 1/N Σ_n q(z|x_n) from Π_d q(z_d)"
+
     name = "total_correlation"
 
     def __init__(
         self,
-        model: VAE,
+        model: LatentModel,
         weight: float | Schedule = 1.0,
         hidden: Sequence[int] = (1000,) * 5,
         lr: float = 1e-4,
@@ -311,19 +344,17 @@ class DensityRatio(nn.Module):
     ) -> None:
         super().__init__()
         self.weight, self.lr, self.betas = _checked(weight, "DensityRatio"), lr, betas
-        p = model.prior
-        shape = p.family.shape if isinstance(p, Conditional) else only(model.sample_latent(1), "DensityRatio").shape[1:]
-        self.net = MLP(tuple(shape), 1, hidden, nn.LeakyReLU)
+        self.net = MLP(tuple(model.latent_shape), 1, hidden, nn.LeakyReLU)
 
     def own_optimizer(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=self.lr, betas=self.betas, fused=True)
 
     def forward(self, t: Trace) -> Tensor:
         constants = {name: p.detach() for name, p in self.net.named_parameters()}
-        return cast(Tensor, functional_call(self.net, constants, (only(t.z, "DensityRatio").flatten(0, 1),))).mean()
+        return cast(Tensor, functional_call(self.net, constants, (t.z.flatten(0, 1),))).mean()
 
     def own_loss(self, t: Trace) -> Tensor:
-        z = _batch(only(t.z, "DensityRatio").detach().flatten(2).transpose(0, 1), "DensityRatio")  # (B, K, D)
+        z = _batch(t.z.detach().flatten(2).transpose(0, 1), "DensityRatio")  # (B, K, D)
         half = len(z) // 2
         true, shuffled = z[:half].flatten(0, 1), _shuffled(z[half:].flatten(0, 1))
         return 0.5 * (softplus(-self.net(true)).mean() + softplus(self.net(shuffled)).mean())
@@ -336,7 +367,9 @@ def _shuffled(z: Tensor) -> Tensor:
 
 def _batch(rows: Tensor, name: str) -> Tensor:
     if len(rows) < LEAST:
-        raise ValueError(f"{name}: codes are compared with each other, which needs a minibatch of at least 2 data points.")
+        raise ValueError(
+            f"{name}: codes are compared with each other, which needs a minibatch of at least 2 data points."
+        )
     return rows
 
 

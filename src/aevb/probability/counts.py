@@ -1,7 +1,8 @@
 """Counts: Poisson, negative binomial, its zero-inflated form; and levels as counts of successes, the beta-binomial.
 
-PyTorch's own negative binomial takes differences of log Γ, which in float32 are off by hundredths of a nat where r is
-large. With Stirling's series, log Γ(x) = (x - ½) log x - x + ½ log 2π + δ(x), nothing large is left to be subtracted:
+The terms of log P(x) are as large as x log x, and cancel: they are summed in float64. PyTorch's own negative binomial
+takes differences of log Γ, which are off where r is large. With Stirling's series,
+log Γ(x) = (x - ½) log x - x + ½ log 2π + δ(x), nothing large in r is left to be subtracted:
 
     log Γ(r + x) - log Γ(r) = x log(r + x) - x + (r - ½) log(1 + x/r) + δ(r + x) - δ(r)
 """
@@ -9,6 +10,7 @@ large. With Stirling's series, log Γ(x) = (x - ½) log x - x + ½ log 2π + δ(
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from aevb.errors import ShapeError
-from aevb.probability.distributions import Grid
-from aevb.probability.families import Factorized, Shape, scale_from_log
+from aevb.notation import product_of
+from aevb.parts import LIKELIHOOD, Offers, Support
+from aevb.probability import distributions as d
+from aevb.probability.families import Factorized, Shape, mean_from_log, scale_from_log
 
 SERIES_FROM = 8.0  # δ(x) is its series beyond, with an error of 10⁻¹¹
 
@@ -48,10 +51,10 @@ class NegativeBinomialCounts(torch.distributions.NegativeBinomial):
         return self.mu + self.mu**2 / self.r
 
     def log_prob(self, value: Tensor) -> Tensor:
-        mu, r, x = self.mu, self.r, value
+        mu, r, x = self.mu.double(), self.r.double(), value.double()
         rising = (r - 0.5) * torch.log1p(x / r) - x + stirling_error(r + x) - stirling_error(r)  # less x log(r + x)
         log_p: Tensor = rising - torch.lgamma(1 + x) - r * torch.log1p(mu / r) + x * (mu.log() + log_ratio(x, mu, r))
-        return log_p
+        return log_p.to(self.mu.dtype)
 
 
 def log_ratio(x: Tensor, mean: Tensor, r: Tensor) -> Tensor:
@@ -94,7 +97,8 @@ class ZeroInflated(Distribution):
 
 
 class BetaBinomialLevels(Distribution):
-    """P(x = k/N) = C(N, k) B(k + a, N - k + b) / B(a, b) for k = 0..N: binomial, its probability drawn from Beta(a, b)."""
+    """P(x = k/N) = C(N, k) B(k + a, N - k + b) / B(a, b) for k = 0..N: binomial, its probability drawn from Beta(a,
+    b)."""
 
     arg_constraints: dict[str, constraints.Constraint] = {}
 
@@ -104,7 +108,7 @@ class BetaBinomialLevels(Distribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        return Grid(self.trials + 1, 1 / self.trials)
+        return d.Grid(self.trials + 1, 1 / self.trials)
 
     @property
     def mean(self) -> Tensor:
@@ -118,14 +122,14 @@ class BetaBinomialLevels(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Σ over (k, a), (N - k, b) less (N, a + b) of log Γ(x + y) - log Γ(y): Stirling's -x and N cancel."""
-        a, b, c, n = self.a, self.b, self.a + self.b, self.trials
-        k = (value * n).round()
+        a, b, n = self.a.double(), self.b.double(), self.trials
+        c, k = a + b, (value * n).round()
         total = c + n
         log_p = k * torch.log((a + k) / total) + (n - k) * torch.log((b + n - k) / total)
         log_p = log_p + (a - 0.5) * torch.log1p(k / a) + (b - 0.5) * torch.log1p((n - k) / b)
         log_p = log_p - (c - 0.5) * torch.log1p(n / c) + stirling_error(c) - stirling_error(total)
         log_p = log_p + stirling_error(a + k) - stirling_error(a) + stirling_error(b + n - k) - stirling_error(b)
-        return log_p + log_choose(n, k)
+        return (log_p + log_choose(n, k)).to(self.a.dtype)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         with torch.no_grad():
@@ -134,26 +138,58 @@ class BetaBinomialLevels(Distribution):
 
 
 def log_choose(n: int, k: Tensor) -> Tensor:
-    """log C(n, k), in nats; summed once in float64."""
-    table = torch.lgamma(torch.arange(n + 1, dtype=torch.float64) + 1)
-    choose = (table[n] - table - table.flip(0)).to(dtype=k.dtype, device=k.device)
-    return choose[k.long().clamp(0, n)]
+    """log C(n, k), in nats, float64."""
+    return chosen_of(n, k.device)[k.long().clamp(0, n)]
+
+
+@cache
+def chosen_of(n: int, device: torch.device) -> Tensor:
+    """log C(n, k) for k = 0, ..., n."""
+    table = torch.lgamma(torch.arange(n + 1, dtype=torch.float64, device=device) + 1)
+    return table[n] - table - table.flip(0)
+
+
+def log_mean(x: Tensor) -> Tensor:
+    """log of the mean over rows (N, *X) of counts; of a column of zeros, as if half a count had been seen."""
+    return x.mean(0).clamp(min=0.5 / len(x)).log()
+
+
+def log_r(x: Tensor) -> Tensor:
+    """log r of counts (N, *X) of variance μ + μ²/r; r is at most 10⁴, where they vary no more than Poisson's."""
+    mean, variance = x.mean(0).clamp(min=0.5 / len(x)), x.var(0, correction=0)
+    return 2 * mean.log() - torch.maximum(variance - mean, 1e-4 * mean**2).log()
 
 
 class Poisson(Factorized):
-    """Poisson on counts 0, 1, 2, ...: φ = log of the mean λ, |log λ| ≤ 10. log p(x) = x log λ - λ - log x!."""
+    """Poisson on counts 0, 1, 2, ...: φ = log of the mean λ, |log λ| ≤ 30. log p(x) = x log λ - λ - log x!."""
+
+    starts = True
+
+    def start(self, x: Tensor) -> Tensor:
+        return log_mean(x).flatten()
+
+    word, roles = "poisson", (LIKELIHOOD,)
+    offers = Offers(Support.COUNTS, reparameterized=False)
+    equation = product_of("Poisson", "λ_d", "log λ")
 
     def elements(self, *parts: Tensor) -> Distribution:
-        return torch.distributions.Poisson(scale_from_log(parts[0]), validate_args=False)
+        return d.Poisson(mean_from_log(parts[0]), validate_args=False)
 
 
 class NegativeBinomial(Factorized):
     """Counts that vary more than Poisson's: φ = (log μ, log r), mean μ, variance μ + μ²/r; r → ∞ is Poisson's."""
 
-    parameters = 2
+    word, roles = "negative-binomial", (LIKELIHOOD,)
+    offers = Offers(Support.COUNTS, reparameterized=False)
+    equation = product_of("NegBin", "mean μ_d, variance μ_d + μ_d²/r_d", "(log μ, log r)")
+
+    parameters, starts = 2, True
+
+    def start(self, x: Tensor) -> Tensor:
+        return torch.stack([log_mean(x), log_r(x)]).flatten()
 
     def elements(self, *parts: Tensor) -> Distribution:
-        return NegativeBinomialCounts(scale_from_log(parts[0]), scale_from_log(parts[1]))
+        return NegativeBinomialCounts(mean_from_log(parts[0]), scale_from_log(parts[1]))
 
 
 class ZeroInflatedNegativeBinomial(Factorized):
@@ -162,21 +198,36 @@ class ZeroInflatedNegativeBinomial(Factorized):
     A usual model of single-cell gene expression (Lopez et al. 2018, doi 10.1038/s41592-018-0229-2).
     """
 
-    parameters = 3
+    word, roles = "zero-inflated-negative-binomial", (LIKELIHOOD,)
+    offers = Offers(Support.COUNTS, reparameterized=False)
+    equation = (
+        "Π_d π_d [x_d = 0] + (1 - π_d) NegBin(x_d; mean μ_d, variance μ_d + μ_d²/r_d),  (log μ, log r, logit π) = {net}"
+    )
+
+    parameters, starts = 3, True
+
+    def start(self, x: Tensor) -> Tensor:
+        """As if half of the zeros were lost."""
+        lost = (0.5 * (x == 0).double().mean(0)).clamp(min=0.01)
+        return torch.stack([log_mean(x) - torch.log1p(-lost), log_r(x), lost.logit()]).flatten()
 
     def elements(self, *parts: Tensor) -> Distribution:
-        return ZeroInflated(parts[2], NegativeBinomialCounts(scale_from_log(parts[0]), scale_from_log(parts[1])))
+        return ZeroInflated(parts[2], NegativeBinomialCounts(mean_from_log(parts[0]), scale_from_log(parts[1])))
 
 
 class BetaBinomial(Factorized):
     """Beta-binomial on `levels` grey levels in [0, 1], as in BB-ANS (arXiv 1901.04866): φ = (log a, log b)."""
+
+    word, roles = "beta-binomial", (LIKELIHOOD,)
+    offers = Offers(Support.LEVELS, reparameterized=False)
+    equation = product_of("BetaBinomial", "a_d, b_d", "(log a, log b)", ", over the levels of x")
 
     parameters = 2
 
     def __init__(self, shape: Shape, levels: int = 256) -> None:
         super().__init__(shape)
         if levels < 2:
-            raise ShapeError(f"BetaBinomial needs at least 2 levels; got {levels}.")
+            raise ValueError(f"BetaBinomial needs at least 2 levels; got {levels}.")
         self.levels = levels
 
     def elements(self, *parts: Tensor) -> Distribution:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from torch.distributions import (
     constraints,
 )
 from torch.distributions.kl import register_kl
+
+from aevb.parts import Offers, Support
 
 EULER = 0.5772156649015329  # γ, the limit of 1 + 1/2 + ... + 1/n - log n
 
@@ -65,10 +68,21 @@ def _of_the_real_line(support: Open) -> Transform:
     return transform
 
 
+class Poisson(torch.distributions.Poisson):
+    """Poisson(λ). The terms x log λ, λ and log x! are summed in float64: of counts of 10⁵ float32 would lose 0.1
+    nats."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return precisely(torch.distributions.Poisson, value, self.rate)
+
+
 class Gamma(torch.distributions.Gamma):
-    """Gamma(α, rate) on z > 0, without the 0 that torch's own support holds."""
+    """Gamma(α, rate) on z > 0, without the 0 that torch's own support holds; its density is summed in float64."""
 
     support: constraints.Constraint = Open(0.0, math.inf)  # type: ignore[assignment]
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return precisely(torch.distributions.Gamma, value, self.concentration, self.rate)
 
 
 class Weibull(torch.distributions.Weibull):
@@ -84,17 +98,50 @@ class Weibull(torch.distributions.Weibull):
 
 
 class Beta(torch.distributions.Beta):
-    """Beta(a, b) on 0 < z < 1, without the ends that torch's own support holds."""
+    """Beta(a, b) on 0 < z < 1, without the ends that torch's own support holds; its density is summed in float64."""
 
     support: constraints.Constraint = Open(0.0, 1.0)  # type: ignore[assignment]
 
+    def log_prob(self, value: Tensor) -> Tensor:
+        return precisely(torch.distributions.Beta, value, self.concentration1, self.concentration0)
+
+
+class Dirichlet(torch.distributions.Dirichlet):
+    """Dirichlet(α), whose density is summed in float64."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return precisely(torch.distributions.Dirichlet, value, self.concentration)
+
+
+def precisely(make: Callable[..., Distribution], value: Tensor, *parameters: Tensor) -> Tensor:
+    """log p(value) of make(*parameters), in float64, where large terms cancel; given back in the type of the
+    parameters."""
+    p = make(*(t.double() for t in parameters), validate_args=False)
+    log_p: Tensor = p.log_prob(value.double())
+    return log_p.to(parameters[0].dtype)
+
 
 class Cauchy(torch.distributions.Cauchy):
-    """Cauchy(μ, γ), whose `mean` is its median μ: there is no mean, and what a model encodes or shows must be a number."""
+    """Cauchy(μ, γ), whose `mean` is its median μ: there is no mean, and what a model encodes or shows must be a
+    number."""
 
     @property
     def mean(self) -> Tensor:
         return self.loc
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """-log πγ - 2 log √(1 + u²), u = (z - μ)/γ, where no square overflows."""
+        u = (value - self.loc) / self.scale
+        log_p: Tensor = -math.log(math.pi) - self.scale.log() - 2 * torch.hypot(u, torch.ones_like(u)).log()
+        return log_p
+
+
+class StudentT(torch.distributions.StudentT):
+    """Student's t, where degrees of freedom that are no number, of a training that diverged, give NaN and no error."""
+
+    def __init__(self, df: Tensor, loc: Tensor, scale: Tensor) -> None:
+        super().__init__(df.where(df.isfinite(), 1.0), loc, scale, validate_args=False)
+        self.df = df
 
 
 class Logistic(Distribution):
@@ -136,10 +183,13 @@ class Logistic(Distribution):
 
 
 class Uniform(Distribution):
-    """p(z) = 1 / 2h for |z - c| ≤ h. From centre and half-width: torch's own, from its ends, is 0/0 where they round to one.
+    """p(z) = 1 / 2h for |z - c| ≤ h. From centre and half-width: torch's own, from its ends, is 0/0 where they round to
+    one.
 
     The ends are let out by the rounding of z, so that every draw has its density.
     """
+
+    word, offers = "uniform", Offers(Support.REAL, everywhere=False, components=False)
 
     arg_constraints: dict[str, constraints.Constraint] = {}
     has_rsample = True
@@ -176,6 +226,9 @@ class Delta(Distribution):
 
     It has no density, so KL(q ‖ p) = ∞ for every continuous p; an objective that never reads the KL can still use it.
     """
+
+    word = "delta"
+    offers = Offers(Support.REAL, density=False, kl=False, factorized=False, known_covariance=False, components=False)
 
     arg_constraints: dict[str, constraints.Constraint] = {}
     has_rsample = True
@@ -233,8 +286,8 @@ class Pixels(torch.distributions.Bernoulli):
 class ContinuousBernoulli(Distribution):
     """p(x) = eˡˣ l / (eˡ - 1) on [0, 1], from logits l (Loaiza-Ganem & Cunningham 2019, arXiv 1907.06845).
 
-    log p(x) = x·l - log(1 + eˡ) + log C, with C = l / tanh(l/2). In terms of l nothing needs to be clamped; PyTorch's own,
-    in terms of σ(l), is 0.6 nats off at l = 30 in float32. Near l = 0, where these are 0/0, their Taylor series.
+    log p(x) = x·l - log(1 + eˡ) + log C, with C = l / tanh(l/2). In terms of l nothing needs to be clamped; PyTorch's
+    own, in terms of σ(l), is 0.6 nats off at l = 30 in float32. Near l = 0, where these are 0/0, their Taylor series.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}
@@ -242,7 +295,9 @@ class ContinuousBernoulli(Distribution):
     def __init__(self, logits: Tensor) -> None:
         self.logits = logits
         self.small = logits.abs() < 0.3
-        self.far = torch.where(self.small, 1.0, logits.abs())  # |l|, or 1 where the series is taken: no 0/0 in gradients
+        self.far = torch.where(
+            self.small, 1.0, logits.abs()
+        )  # |l|, or 1 where the series is taken: no 0/0 in gradients
         super().__init__(logits.shape, validate_args=False)
 
     @property
@@ -278,6 +333,18 @@ class ContinuousBernoulli(Distribution):
             return torch.where(self.logits > 0, 1 - x, x)
 
 
+WIDE = 2.0  # levels: a scale beyond which sums over levels are integrals
+BLOCK = 32  # levels at a time
+SATURATED = 50.0  # σ(50) is 1, σ(-50) is 0, to all digits
+MIDPOINT = 1 / 24, -7 / 5760, 31 / 967680, -127 / 154828800  # Euler's and Maclaurin's, of midpoints
+SLOPES: tuple[Callable[[Tensor], Tensor], ...] = (  # derivatives of σ, of odd order, in terms of s = σ
+    lambda s: s * (1 - s),
+    lambda s: s * (1 - s) * (1 - 6 * s * (1 - s)),
+    lambda s: s * (1 - s) * (1 - 30 * s * (1 - s) * (1 - 4 * s * (1 - s))),
+    lambda s: s * (1 - s) * (1 - 126 * s * (1 - s) * (1 - 40 / 3 * s * (1 - s) * (1 - 3 * s * (1 - s)))),
+)
+
+
 class DiscreteLogistic(Distribution):
     """A logistic density cut into `levels` bins on {0, 1, ..., n-1}/(n-1), its tails in the two outer bins.
 
@@ -299,20 +366,47 @@ class DiscreteLogistic(Distribution):
     @property
     def mean(self) -> Tensor:
         """E[x] = Σ_{j=1}^{n-1} P(x ≥ j/(n-1)) / (n-1)."""
-        n = self.levels
-        total = torch.zeros_like(self.loc)
-        for j in range(1, n):
-            total = total + torch.sigmoid((self.loc - (j - 0.5) / (n - 1)) / self.scale)
-        return total / (n - 1)
+        n, eps = self.levels - 1, torch.finfo(self.scale.dtype).eps
+        count = 2 * math.ceil(-WIDE * math.log(eps))  # levels around μ, beyond which a narrow σ is 1 or 0
+        if n <= count:
+            return self._sum_near(self.scale, n) / n
+        wide = self.scale * n > WIDE
+        far = self._sum_by_integral(torch.where(wide, self.scale, 1.0))
+        return torch.where(wide, far, self._sum_near(torch.where(wide, 1 / n, self.scale), count)) / n
+
+    def _sum_near(self, scale: Tensor, count: int) -> Tensor:
+        """Σ_j σ((μ - c_j)/s), c_j = (j - ½)/(n - 1), by so many terms around μ: below them σ is 1, and above them 0."""
+        n = self.levels - 1
+        below = ((self.loc * n).floor() - count // 2).clamp(0, n - count).detach()
+        m, w = (self.loc - (below + 0.5) / n) / scale, 1 / (n * scale)
+        steps = torch.arange(count, dtype=scale.dtype, device=scale.device)
+        return below + torch.sigmoid(torch.addcmul(m.unsqueeze(-1), w.unsqueeze(-1), steps, value=-1)).sum(-1)
+
+    def _sum_by_integral(self, scale: Tensor) -> Tensor:
+        """The same sum by Euler and Maclaurin, for a wide s to the last digits.
+
+        With w = 1/((n-1) s), the width of a level: ∫ σ(m - t) dt / w over 0 < t < 1/s, and at both ends derivatives of
+        σ.
+        """
+        w, reach = 1 / (scale * (self.levels - 1)), 1 / scale
+        m = torch.minimum((self.loc / scale).clamp(min=-SATURATED), reach + SATURATED)
+        low, high, short = torch.sigmoid(m - reach), torch.sigmoid(m), reach.clamp(max=1.0)
+        area = torch.where(reach < 1, torch.log1p(low * torch.expm1(short)), F.logsigmoid(reach - m) - F.logsigmoid(-m))
+        ends = sum(
+            c * w ** (2 * i + 1) * (f(low) - f(high)) for i, (c, f) in enumerate(zip(MIDPOINT, SLOPES, strict=True))
+        )
+        return area / w + ends
 
     @property
     def variance(self) -> Tensor:
         """Σ_j P(x_j) (x_j - E[x])², with no difference of large numbers."""
-        n, mean = self.levels, self.mean
-        total, above = torch.zeros_like(self.loc), torch.ones_like(self.loc)
-        for j in range(n):  # P(x_j) = P(x ≥ x_j) - P(x ≥ x_j+1)
-            rest = torch.sigmoid((self.loc - (j + 0.5) / (n - 1)) / self.scale) if j < n - 1 else torch.zeros_like(above)
-            total, above = total + (above - rest) * (j / (n - 1) - mean) ** 2, rest
+        n, mean = self.levels - 1, self.mean.unsqueeze(-1)
+        loc, scale, total = self.loc.unsqueeze(-1), self.scale.unsqueeze(-1), torch.zeros_like(self.loc)
+        for levels in torch.arange(n + 1, dtype=loc.dtype, device=loc.device).split(BLOCK):
+            edges = torch.cat([levels - 0.5, levels[-1:] + 0.5])
+            above = torch.sigmoid((loc - edges / n) / scale)  # P(x ≥ x_j) of these levels, and of the next
+            above = torch.where(edges < 0, 1.0, torch.where(edges > n, 0.0, above))
+            total = total - (above.diff(dim=-1) * (levels / n - mean) ** 2).sum(-1)
         return total
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -369,7 +463,8 @@ def _kl_point(q: Delta, p: Distribution) -> Tensor:
 
 
 def kl_from_diagonal(q: Distribution, p: Independent[Any]) -> Tensor:
-    """KL(q ‖ N(m, diag s²)) of a normal q of any covariance: ½ Σ_d [(μ_d - m_d)² + Σ_dd] / s_d² + log 2π s_d², less H[q]."""
+    """KL(q ‖ N(m, diag s²)) of a normal q of any covariance: ½ Σ_d [(μ_d - m_d)² + Σ_dd] / s_d² + log 2π s_d², less
+    H[q]."""
     if not isinstance(p.base_dist, Normal):
         raise NotImplementedError
     far = ((q.mean - p.mean) ** 2 + q.variance) / p.variance

@@ -1,7 +1,7 @@
 """Normalising flows: a draw ε of a normal, bent by functions whose inverse and Jacobian are known (arXiv 1505.05770).
 
-Planar, Sylvester and Householder flows are here; autoregressive ones are zuko's, which is imported when the first of them
-is made.
+Planar, Sylvester and Householder flows are here; autoregressive ones are zuko's, which is imported when the first of
+them is made.
 """
 
 from __future__ import annotations
@@ -17,21 +17,24 @@ from torch.distributions import Distribution, Independent, Normal, constraints
 from torch.distributions.kl import register_kl
 
 from aevb.errors import RecipeError, ShapeError
+from aevb.parts import POSTERIOR, Offers, Support
 from aevb.probability.distributions import kl_from_diagonal
-from aevb.probability.families import Family, Shape, check_size, scale_from_log_variance
+from aevb.probability.families import HALF, Family, Shape, check_size, turned_scale
 
 Bend = Callable[[Tensor], tuple[Tensor, Tensor]]  # x (*, D) → y (*, D) and log |det ∂y/∂x| (*)
 STEEPEST = 0.999  # of a Sylvester flow's diagonals: at 1 it could fold
 SHORTEST = 1e-10  # |w|², of which one divides; a shorter w folds only for |u| beyond 10⁵
 LEAST = torch.finfo(torch.float32).eps ** 0.5  # in any precision, so that a planar flow is one function in all of them
+BENT = Offers(Support.REAL, factorized=False, known_mean=False, known_covariance=False)
 HALVINGS = 60  # of the interval in which an inverse is sought: down to the last digit of float64
 
 
 class Flow(Distribution):
     """z = f(ε), ε ~ base:   log q(z) = log base(ε) - log |det ∂f/∂ε|.
 
-    The inverse of f may be slow, so the density of the last draw is remembered: whoever asks for the density of that very
-    tensor gets it at once, with the same gradient. `mean` is f(E[ε]), the middle of the flow: its mean has no closed form.
+    The inverse of f may be slow, so the density of the last draw is remembered: whoever asks for the density of that
+    very tensor gets it at once, with the same gradient. `mean` is f(E[ε]), the middle of the flow: its mean has no
+    closed form.
 
     Args:
         base: of vectors (D), with the batch shape of the flow.
@@ -41,6 +44,7 @@ class Flow(Distribution):
 
     arg_constraints: dict[str, constraints.Constraint] = {}
     has_rsample = True
+    offers = BENT
 
     def __init__(self, base: Distribution, forward: Bend, inverse: Bend) -> None:
         self.base, self.bend, self.unbend = base, forward, inverse
@@ -112,11 +116,17 @@ def root(slope: Tensor, b: Tensor, target: Tensor) -> Tensor:
 
 
 def invertible(u: Tensor, w: Tensor) -> Tensor:
-    """û = u + (m(w·u) - w·u) w / |w|², m(s) = -1 + softplus(s): w·û > -1, without which a planar flow folds (App. A.1)."""
+    """û = u + (m(w·u) - w·u) w / |w|², m(s) = -1 + softplus(s): w·û > -1, without which a planar flow folds (App.
+    A.1)."""
     s = (w * u).sum(-1, keepdim=True)
     lift = F.softplus(s) - 1 + LEAST - s
     lifted: Tensor = u + lift * w / w.square().sum(-1, keepdim=True).clamp(min=SHORTEST)
     return lifted
+
+
+def bent_by(step: str, net: str) -> str:
+    """The equation of a flow, by what each step of it does."""
+    return "N(ε; μ, diag σ²) / |det ∂z/∂ε|,  z: ε after {flows} times z ← " + f"{step}, {net}"
 
 
 class Planar(Family):
@@ -129,18 +139,22 @@ class Planar(Family):
         flows: how many of them.
     """
 
+    word, roles = "planar", (POSTERIOR,)
+    offers = BENT
+    equation = bent_by("z + u tanh(w·z + b)", "(μ, log σ², u, w, b) = {net}")
+
     def __init__(self, shape: Shape, flows: int = 10) -> None:
         super().__init__(shape)
         self.latent, self.flows = vector(self.shape, "Planar"), flows
         if flows < 1:
-            raise ShapeError(f"Planar: flows must be at least 1; got {flows}. Without any it is Normal.")
+            raise ValueError(f"Planar: flows must be at least 1; got {flows}. Without any it is Normal.")
 
     @property
     def size(self) -> int:
         return 2 * self.latent + self.flows * (2 * self.latent + 1)
 
     def __call__(self, phi: Tensor) -> Distribution:
-        check_size(self, phi)
+        phi = check_size(self, phi)
         d = self.latent
         rest = phi[..., 2 * d :].unflatten(-1, (self.flows, 2 * d + 1))
         steps = [(invertible(t[..., :d], t[..., d:-1]), t[..., d:-1], t[..., -1]) for t in rest.unbind(-2)]
@@ -152,9 +166,9 @@ class Sylvester(Family):
 
         z ← z + Q R tanh(R̃ Qᵀ z + b),   log |det| = Σ_d log(1 + r_dd r̃_dd (1 - tanh²))
 
-    Q is a product of reflections, so orthogonal; R and R̃ are upper triangles with diagonals in (-1, 1), so that the flow
-    can be inverted, one latent after another. A planar flow is one of rank 1; these are of rank D. φ = (μ, log σ², then
-    the entries of R and R̃ above their diagonals, the diagonals, b, and the reflections' vectors, of each flow).
+    Q is a product of reflections, so orthogonal; R and R̃ are upper triangles with diagonals in (-1, 1), so that the
+    flow can be inverted, one latent after another. A planar flow is one of rank 1; these are of rank D. φ = (μ, log σ²,
+    then the entries of R and R̃ above their diagonals, the diagonals, b, and the reflections' vectors, of each flow).
 
     Args:
         shape: (D,).
@@ -162,11 +176,15 @@ class Sylvester(Family):
         reflections: in each Q.
     """
 
+    word, roles = "sylvester", (POSTERIOR,)
+    offers = BENT
+    equation = bent_by("z + Q R tanh(R̃ Qᵀ z + b)", "all from {net}")
+
     def __init__(self, shape: Shape, flows: int = 4, reflections: int = 4) -> None:
         super().__init__(shape)
         self.latent, self.flows, self.reflections = vector(self.shape, "Sylvester"), flows, reflections
         if min(flows, reflections) < 1:
-            raise ShapeError(f"Sylvester: flows and reflections must be at least 1; got {flows} and {reflections}.")
+            raise ValueError(f"Sylvester: flows and reflections must be at least 1; got {flows} and {reflections}.")
 
     @property
     def size(self) -> int:
@@ -178,7 +196,7 @@ class Sylvester(Family):
         return d * (d - 1) // 2, d * (d - 1) // 2, d, d, d, self.reflections * d
 
     def __call__(self, phi: Tensor) -> Distribution:
-        check_size(self, phi)
+        phi = check_size(self, phi)
         d = self.latent
         steps = [self._step(t) for t in phi[..., 2 * d :].unflatten(-1, (self.flows, -1)).unbind(-2)]
         return Flow(around(phi, d), chain(sylvester, steps), chain(sylvester_inverse, steps[::-1]))
@@ -265,26 +283,32 @@ class Householder(Family):
 
         z ← H_i z,   H_i = I - 2 v_i v_iᵀ / |v_i|²
 
-    Volume is preserved, and the KL to a normal prior has a closed form. n reflections give any rotation for n ≥ D: a full
-    covariance from n D + 2 D numbers. φ = (μ, log σ², v_1, ..., v_n).
+    Volume is preserved, and the KL to a normal prior has a closed form. n reflections give any rotation for n ≥ D: a
+    full covariance from n D + 2 D numbers. φ = (μ, log σ², v_1, ..., v_n).
 
     Args:
         shape: (D,).
         reflections: n.
     """
 
+    word, roles = "householder", (POSTERIOR,)
+    offers = Offers(Support.REAL, factorized=False)
+    equation = "N({v}; Q μ, Q diag(σ²) Qᵀ),  Q: {reflections} reflections I - 2 v vᵀ/|v|², (μ, log σ², each v) = {net}"
+
     def __init__(self, shape: Shape, reflections: int = 10) -> None:
         super().__init__(shape)
         self.latent, self.reflections = vector(self.shape, "Householder"), reflections
         if reflections < 1:
-            raise ShapeError(f"Householder: reflections must be at least 1; got {reflections}. Without any it is Normal.")
+            raise ValueError(
+                f"Householder: reflections must be at least 1; got {reflections}. Without any it is Normal."
+            )
 
     @property
     def size(self) -> int:
         return (2 + self.reflections) * self.latent
 
     def __call__(self, phi: Tensor) -> Distribution:
-        check_size(self, phi)
+        phi = check_size(self, phi)
         v = phi[..., 2 * self.latent :].unflatten(-1, (self.reflections, self.latent))
         return Reflected(around(phi, self.latent), v)
 
@@ -318,7 +342,7 @@ def sylvester_inverse(y: Tensor, r: Tensor, r_too: Tensor, b: Tensor, v: Tensor)
 
 def around(phi: Tensor, d: int) -> Distribution:
     """N(μ, σ² I) from the first 2D numbers of φ."""
-    scale = scale_from_log_variance(phi[..., d : 2 * d])
+    scale = turned_scale(0.5 * phi[..., d : 2 * d])
     return Independent(Normal(phi[..., :d], scale, validate_args=False), 1, validate_args=False)
 
 
@@ -340,8 +364,8 @@ class IAF(Family, nn.Module):
 
         z_d ← s_d(z_<d, h) z_d + m_d(z_<d, h),   in alternating order from flow to flow
 
-    φ = (μ, log σ², h): the network also gives a context h, which all flows see. A draw and its density take one pass; the
-    density of another z takes D. Needs zuko, the extra `flows`.
+    φ = (μ, log σ², h): the network also gives a context h, which all flows see. A draw and its density take one pass;
+    the density of another z takes D. Needs zuko, the extra `flows`.
 
     Args:
         shape: (D,).
@@ -350,12 +374,16 @@ class IAF(Family, nn.Module):
         features: length of h.
     """
 
+    word, roles = "iaf", (POSTERIOR,)
+    offers = BENT
+    equation = bent_by("s(z_<d, h) z_d + m(z_<d, h)", "(μ, log σ², h) = {net}")
+
     def __init__(self, shape: Shape, flows: int = 4, hidden: Sequence[int] = (128,), features: int = 32) -> None:
         nn.Module.__init__(self)
         Family.__init__(self, shape)
         self.latent, self.features = vector(self.shape, "IAF"), features
         if min(flows, features) < 1:
-            raise ShapeError(f"IAF: flows and features must be at least 1; got {flows} and {features}.")
+            raise ValueError(f"IAF: flows and features must be at least 1; got {flows} and {features}.")
         self.transform = zuko().MAF(self.latent, features, transforms=flows, hidden_features=tuple(hidden)).transform
 
     @property
@@ -363,9 +391,21 @@ class IAF(Family, nn.Module):
         return 2 * self.latent + self.features
 
     def __call__(self, phi: Tensor) -> Distribution:
-        check_size(self, phi)
-        f = self.transform(phi[..., 2 * self.latent :])
-        return Flow(around(phi, self.latent), f.call_and_ladj, f.inv.call_and_ladj)
+        phi = check_size(self, phi)
+        weights = next(self.transform.parameters())
+        f = self.transform(phi[..., 2 * self.latent :].to(weights.dtype))
+        bend, unbend = in_type_of(weights, f.call_and_ladj), in_type_of(weights, f.inv.call_and_ladj)
+        return Flow(around(phi, self.latent), bend, unbend)
+
+
+def in_type_of(weights: Tensor, bend: Bend) -> Bend:
+    """The same map, by networks whose weights may be in half precision."""
+
+    def cast(x: Tensor) -> tuple[Tensor, Tensor]:
+        y, log_det = bend(x.to(weights.dtype))
+        return y.to(x.dtype), log_det.to(x.dtype)
+
+    return bend if weights.dtype not in HALF else cast
 
 
 def zuko() -> ModuleType:

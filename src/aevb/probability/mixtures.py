@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent, MixtureSameFamily, Normal, constraints
 
-from aevb.errors import ShapeError
+from aevb.parts import LIKELIHOOD, Offers, Support
 from aevb.probability.distributions import DiscreteLogistic
-from aevb.probability.families import Family, Shape, check_size, scale_from_log
+from aevb.probability.families import Family, Shape, check_size, scale_from_log, single
 
 DRAWN = 2**24  # numbers drawn at a time: torch draws every component and keeps one
 
@@ -20,7 +20,7 @@ class FiniteMixture(MixtureSameFamily):
     """p(z) = Σ_m π_m p_m(z), π = softmax(logits): logits (*, M), and one distribution of batch (*, M) for all p_m."""
 
     def __init__(self, logits: Tensor, components: Distribution) -> None:
-        super().__init__(Categorical(logits=logits, validate_args=False), components, validate_args=False)
+        super().__init__(Categorical(logits=single(logits), validate_args=False), components, validate_args=False)
 
     @property
     def support(self) -> constraints.Constraint | None:
@@ -107,8 +107,8 @@ class PixelMixture(Distribution):
 class LogisticMixture(Family):
     """A mixture of logistics cut into bins, for each pixel: P(x) = Σ_m π_m Π_c P(x_c; μ_mc, s_mc) (arXiv 1701.05517).
 
-    The bins are those of `DiscretizedLogistic`, with exact masses. The channels of a pixel share the choice of m, which is
-    all that ties them: there is no autoregression over channels. φ = (logits of π, μ, log s), component axis first.
+    The bins are those of `DiscretizedLogistic`, with exact masses. The channels of a pixel share the choice of m, which
+    is all that ties them: there is no autoregression over channels. φ = (logits of π, μ, log s), component axis first.
 
     Args:
         shape: (C, H, W) of images; in any other shape each number is a pixel of one channel.
@@ -116,10 +116,17 @@ class LogisticMixture(Family):
         levels: n, for x on {0, 1, ..., n-1}/(n-1).
     """
 
+    word, roles = "logistic-mixture", (LIKELIHOOD,)
+    offers = Offers(Support.LEVELS, reparameterized=False)
+    equation = (
+        "Π_pixels Σ_m π_m Π_c Logistic(x_c ± h/2; μ_mc, s_mc),  π ∝ exp(l), (l, μ, log s) = {net},"
+        " {components} m, levels h apart"
+    )
+
     def __init__(self, shape: Shape, components: int = 5, levels: int = 256) -> None:
         super().__init__(shape)
         if components < 1 or levels < 2:
-            raise ShapeError(f"LogisticMixture: components ≥ 1 and levels ≥ 2; got {components} and {levels}.")
+            raise ValueError(f"LogisticMixture: components ≥ 1 and levels ≥ 2; got {components} and {levels}.")
         self.components, self.levels = components, levels
         self.channels = self.shape[0] if len(self.shape) == 3 else 1
         self.pixels = math.prod(self.shape) // self.channels
@@ -129,7 +136,7 @@ class LogisticMixture(Family):
         return self.components * self.pixels * (1 + 2 * self.channels)
 
     def __call__(self, phi: Tensor) -> Distribution:
-        check_size(self, phi)
+        phi = check_size(self, phi)
         c = self.channels
         parts = phi.unflatten(-1, (self.components, 1 + 2 * c, self.pixels)).movedim(-1, -3)  # (*, P, M, 1 + 2C)
         logits, loc, log_scale = parts[..., 0], parts[..., 1 : 1 + c], parts[..., 1 + c :]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
-from aevb.errors import ShapeError
-from aevb.probability.families import Family, Shape, check_size, scale_from_log
+from aevb.parts import LIKELIHOOD, Offers, Support, Values
+from aevb.probability.families import Family, Pass, Shape, check_size, linked, scale_from_log, single
 
 Link = Callable[[Tensor], Tensor]
 
@@ -36,10 +36,16 @@ class AroundMean(Family, nn.Module):
         """The distributions of the elements, from their means (*, *shape)."""
 
     def __call__(self, phi: Tensor) -> Distribution:
-        check_size(self, phi)
+        phi = check_size(self, phi)
         mean = phi.unflatten(-1, tuple(self.shape))
         elements = self.around(mean if self.link is None else self.link(mean))
         return Independent(elements, len(self.shape), validate_args=False)
+
+
+def around_mean(v: Values, variance: str, more: str) -> str:
+    """The equation of a normal whose network gives the mean alone."""
+    mean = "m" if v["link"] else "μ"
+    return f"Π_d N({v['v']}_d; μ_d, {variance}),  {mean} = {v['net']}{linked(v)}, {more}"
 
 
 class HomoscedasticNormal(AroundMean):
@@ -51,12 +57,20 @@ class HomoscedasticNormal(AroundMean):
         each: a σ for each element; one for all if False. They start at 1.
     """
 
+    word, roles = "homoscedastic-normal", (LIKELIHOOD,)
+    offers = Offers(Support.REAL)
+
+    @staticmethod
+    def equation(v: Values) -> str:
+        return around_mean(v, "σ_d²" if v["each"] else "σ²", "σ learned")
+
     def __init__(self, shape: Shape, link: Link | None = None, each: bool = True) -> None:
         super().__init__(shape, link)
         self.log_scale = nn.Parameter(torch.zeros(self.shape if each else ()))
 
     def around(self, mean: Tensor) -> Distribution:
-        return torch.distributions.Normal(mean, scale_from_log(self.log_scale).expand_as(mean), validate_args=False)
+        scale = scale_from_log(single(self.log_scale)).expand_as(mean)
+        return torch.distributions.Normal(mean, scale, validate_args=False)
 
 
 class OptimalNormal(AroundMean):
@@ -64,9 +78,9 @@ class OptimalNormal(AroundMean):
 
         σ*² = mean_B,D (x - μ)²:   log p(x|z) = -D/2 log 2πσ*² - |x - μ|² / 2σ*²
 
-    In training every minibatch has its own σ*, a constant for the gradient, since the bound is flat there in σ; its
-    square also goes into a running mean. In evaluation σ is that mean and nothing else, so that what is then reported
-    is the likelihood of one model.
+    In training every minibatch has its own σ*, a constant for the gradient, since the bound is flat there in σ.
+    Training calls `learn` once a step, which moves a running mean of σ*². In evaluation σ² is that mean and nothing
+    else, so that what is then reported is the likelihood of one model. A density changes nothing.
 
     Monte Carlo EM and M2 refuse it: it would tie chains to each other, and weigh all labels alike.
 
@@ -77,39 +91,51 @@ class OptimalNormal(AroundMean):
         momentum: how much of the running mean of σ*² each minibatch renews; the first sets it.
     """
 
+    word, roles = "optimal-normal", (LIKELIHOOD,)
+    offers = Offers(Support.REAL, couples_batch=True)
+
+    @staticmethod
+    def equation(v: Values) -> str:
+        return around_mean(v, "σ²", "σ² = mean (x - μ)² over the minibatch")
+
     mean_square: Tensor
     seen: Tensor
 
     def __init__(self, shape: Shape, link: Link | None = None, least: float = 1e-3, momentum: float = 0.1) -> None:
         super().__init__(shape, link)
         if not least > 0 or not 0 < momentum <= 1:
-            raise ShapeError(f"OptimalNormal: least > 0 and 0 < momentum ≤ 1; got {least} and {momentum}.")
+            raise ValueError(f"OptimalNormal: least > 0 and 0 < momentum ≤ 1; got {least} and {momentum}.")
         self.least, self.momentum = least, momentum
         self.register_buffer("mean_square", torch.ones(()))
         self.register_buffer("seen", torch.zeros(()))
 
     def around(self, mean: Tensor) -> Distribution:
-        scale = self.mean_square.sqrt().clamp(min=self.least).expand_as(mean)
-        return Fitted(mean, scale, self.meet) if self.training else torch.distributions.Normal(mean, scale, False)
+        scale = single(self.mean_square).sqrt().clamp(min=self.least).expand_as(mean)
+        return Fitted(mean, scale, self.least) if self.training else torch.distributions.Normal(mean, scale, False)
 
     @torch.no_grad()
-    def meet(self, error: Tensor) -> Tensor:
-        """x - μ of a minibatch → σ*, a scalar; the running mean moves towards its square."""
-        square = error.square().mean()
+    def learn(self, t: Pass) -> None:
+        """One step of the running mean towards σ*² of this minibatch.
+
+        At σ* the density per number is the entropy of the noise, -½ log 2πe σ*², on average: so σ*² is read off log
+        p(x|z).
+        """
+        square = torch.exp(-2 * t.log_px.mean() / math.prod(self.shape) - 1) / (2 * math.pi)
         share = torch.where(self.seen > 0, self.momentum, 1.0)
         self.mean_square.add_(share * (square - self.mean_square))
         self.seen.fill_(1.0)
-        return square.sqrt().clamp(min=self.least)
 
 
 class Fitted(torch.distributions.Normal):
-    """A normal that chooses its σ when it meets data: σ = fit(x - μ) for all of them together; until then, `scale`."""
+    """A normal whose density takes the one σ that is best for the values it is asked for; its draws take `scale`."""
 
-    def __init__(self, mean: Tensor, scale: Tensor, fit: Link) -> None:
-        self.fit = fit
+    def __init__(self, mean: Tensor, scale: Tensor, least: float) -> None:
+        self.least = least
         super().__init__(mean, scale, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        scale = self.fit(value - self.loc).expand_as(self.loc)
-        log_p: Tensor = torch.distributions.Normal(self.loc, scale, validate_args=False).log_prob(value)
+        best = (value - self.loc).detach().square().mean().sqrt().clamp(min=self.least)
+        log_p: Tensor = torch.distributions.Normal(self.loc, best.expand_as(self.loc), validate_args=False).log_prob(
+            value
+        )
         return log_p

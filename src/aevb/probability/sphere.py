@@ -1,9 +1,9 @@
 """The unit sphere in ℝᴰ: von Mises-Fisher and uniform, for codes that are directions (arXiv 1804.00891).
 
-All is in terms of the gap v = 1 - μᵀz, of which p(v) ∝ e^(-κv) (v (2 - v))^((D-3)/2) on 0 < v < 2: near κ = 10⁴, where z
-hardly leaves μ, 1 - v would have no digits left. Its integrals are sums over a fixed grid, so that normaliser, moments and
-their derivatives agree with one another to rounding, for every κ and D and without a Bessel function. They are taken in
-float64 whatever z is in.
+All is in terms of the gap v = 1 - μᵀz, of which p(v) ∝ e^(-κv) (v (2 - v))^((D-3)/2) on 0 < v < 2: near κ = 10⁴, where
+z hardly leaves μ, 1 - v would have no digits left. Its integrals are sums over a fixed grid, so that normaliser,
+moments and their derivatives agree with one another to rounding, for every κ and D and without a Bessel function. They
+are taken in float64 whatever z is in.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from torch.distributions import Distribution, constraints
 from torch.distributions.kl import register_kl
 
 from aevb.errors import ShapeError
-from aevb.probability.families import Family, Shape, check_size
+from aevb.parts import POSTERIOR, Offers, Support
+from aevb.probability.families import Family, Shape, bounded, check_size
 
 LARGEST = 1e4  # κ, where a code of float32 still has four digits of its distance from μ
 EDGE = 4.2  # of the grid in τ: beyond, a square root's singularity holds less than 10⁻¹⁷
@@ -44,21 +45,22 @@ def log_area(dimension: int) -> float:
 
 
 @cache
-def grid(dimension: int) -> tuple[Tensor, Tensor, Tensor]:
+def grid(dimension: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """log x, log(1 - x) and log of the weights of x = σ(π sinh τ), τ in equal steps (Takahasi & Mori 1974).
 
     Doubly exponential, it integrates over (0, 1) whatever the ends do; fine enough for peaks of a width of 1/(2 √D).
     """
     steps = math.ceil(2 * EDGE / min(0.04, 0.4 / math.sqrt(dimension)))
-    tau = torch.linspace(-EDGE, EDGE, steps + 1, dtype=torch.float64)
+    tau = torch.linspace(-EDGE, EDGE, steps + 1, dtype=torch.float64, device=device)
     u = math.pi * tau.sinh()
     log_x, log_rest = F.logsigmoid(u), F.logsigmoid(-u)
     return log_x, log_rest, log_x + log_rest + (math.pi * tau.cosh() * (2 * EDGE / steps)).log()
 
 
 def gaps_below(kappa: Tensor, end: Tensor, dimension: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of e^(-κv) (v (2 - v))^((D-3)/2) over 0 < v < `end`: log of the integral, mean and variance of v; all (*), float64."""
-    log_x, log_rest, log_w = (t.to(kappa.device) for t in grid(dimension))
+    """Of e^(-κv) (v (2 - v))^((D-3)/2) over 0 < v < `end`: log of the integral, mean and variance of v; all (*),
+    float64."""
+    log_x, log_rest, log_w = grid(dimension, kappa.device)
     end, kappa = end.unsqueeze(-1), kappa.unsqueeze(-1)
     v = end * log_x.exp()
     ends = end.log() + log_x + (2 - end + end * log_rest.exp()).log()
@@ -75,12 +77,13 @@ def reach(kappa: Tensor, dimension: int) -> Tensor:
 
 @torch.no_grad()
 def draw_gaps(kappa: Tensor, dimension: int) -> Tensor:
-    """v ~ p(v; κ), one for each κ (*), by rejection (Wood 1994); two of three proposals are taken, or more.
+    """v ~ p(v; κ), one for each κ (*), by rejection (Wood 1994); two of three proposals are taken, or more. NaN for a
+    NaN.
 
     A proposal is v = 2bε / (1 - (1 - b)ε) with ε ~ Beta((D-1)/2, (D-1)/2), b of the envelope that fits best.
     """
     flat, m = kappa.flatten(), dimension - 1
-    v, pending = torch.empty_like(flat), torch.arange(len(flat), device=flat.device)
+    v, pending = torch.full_like(flat, torch.nan), flat.isfinite().nonzero().squeeze(-1)  # no test would take a NaN
     gamma = torch.distributions.Gamma(flat.new_tensor(m / 2), flat.new_tensor(1.0), validate_args=False)
     while len(pending):
         k = flat[pending]
@@ -109,7 +112,8 @@ def slope(v: Tensor, kappa: Tensor, mean: Tensor, dimension: int) -> Tensor:
 class Directions(Distribution):
     """p(z) = C_D(κ) e^(κ μᵀz) on |z| = 1, the von Mises-Fisher distribution; its `mean` is E[z], inside of the sphere.
 
-    A draw is differentiable in μ and κ: z = (1 - v) μ + √(v (2 - v)) t, with v implicitly so, and t of length 1 across μ.
+    A draw is differentiable in μ and κ: z = (1 - v) μ + √(v (2 - v)) t, with v implicitly so, and t of length 1 across
+        μ.
 
     Args:
         mu: (*, D), of length 1.
@@ -203,24 +207,31 @@ class UniformSphere(Distribution):
 class VonMisesFisher(Family):
     """Von Mises-Fisher on the unit sphere in ℝᴰ (Davidson et al. 2018, arXiv 1804.00891): φ = (a direction, c).
 
-    μ = φ / |φ| of the first D numbers, κ = D softplus(c), at most 10⁴: at c = 0 the code is somewhat concentrated, in any
-    dimension. The prior is `uniform-sphere`, from which its KL has a closed form. A sphere in ℝᴰ has D - 1 dimensions.
+    μ = φ / |φ| of the first D numbers, κ = D softplus(c), at most 10⁴: at c = 0 the code is somewhat concentrated, in
+    any dimension. The prior is `uniform-sphere`, from which its KL has a closed form. A sphere in ℝᴰ has D - 1
+    dimensions.
     """
+
+    word, roles = "von-mises-fisher", (POSTERIOR,)
+    offers = Offers(Support.SPHERE, factorized=False, known_covariance=False)
+    equation = "C_D(κ) exp(κ μᵀ{v}),  |{v}| = 1, (m, c) = {net}, μ = m/|m|, κ = D softplus(c)"
 
     def __init__(self, shape: Shape) -> None:
         super().__init__(shape)
         if len(self.shape) != 1 or self.shape[0] < 2:
-            raise ShapeError(f"VonMisesFisher is over vectors of at least 2 numbers, of length 1; got {tuple(self.shape)}.")
+            raise ShapeError(
+                f"VonMisesFisher is over vectors of at least 2 numbers, of length 1; got {tuple(self.shape)}."
+            )
 
     @property
     def size(self) -> int:
         return self.shape[0] + 1
 
     def __call__(self, phi: Tensor) -> Distribution:
-        check_size(self, phi)
+        phi = check_size(self, phi)
         first = torch.eye(1, self.shape[0], dtype=phi.dtype, device=phi.device)[0]
         direction = phi[..., :-1] + 1e-9 * first  # 0 is no direction: it points along the first axis
-        kappa = (self.shape[0] * F.softplus(phi[..., -1])).clamp(1e-3, LARGEST)
+        kappa = bounded(self.shape[0] * F.softplus(phi[..., -1]), 1e-3, LARGEST)
         return Directions(F.normalize(direction, dim=-1), kappa)
 
 

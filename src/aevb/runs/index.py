@@ -9,6 +9,7 @@ from typing import Any
 
 from aevb.data.sources import load_data
 from aevb.errors import AevbError
+from aevb.runs.build import latents_text
 from aevb.runs.equations import equation, headed
 from aevb.runs.files import busy
 from aevb.runs.recipe import Recipe, recipe_names
@@ -35,7 +36,7 @@ def _summary(path: Path) -> dict[str, Any]:
     s = run.recipe.settings
     line |= {"status": status(run), "data": Path(s["data"]["source"]).name, "recipe": run.recipe.name}
     layered = "ladder" in s or s["chain"]
-    line |= {"latent": run.recipe.latents(run.meta["shape"]) if layered else s["latent"]}
+    line |= {"latent": latents_text(run.recipe, run.meta["shape"]) if layered else s["latent"]}
     line |= {"samples": run.meta.get("samples")}
     verdict = path / "evaluation-test.json"
     if verdict.is_file():

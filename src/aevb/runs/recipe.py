@@ -5,37 +5,29 @@ from __future__ import annotations
 import ast
 import copy
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from aevb.data.dataset import Split, Streamed, placed
+from aevb.data.dataset import Dataset, Split, Streamed, placed
 from aevb.data.labels import Pairs, hide_labels, one_hot
 from aevb.errors import DataError, RecipeError, suggest
-from aevb.models.conditional import Conditional
-from aevb.models.ladder import Ladder
-from aevb.models.networks import Planes
-from aevb.models.vae import VAE
-from aevb.objectives.bounds import Objective
-from aevb.objectives.schedules import Schedule, arrival
-from aevb.objectives.terms import Regularized
-from aevb.probability.families import Normal
-from aevb.runs.hierarchies import chained, check_hierarchy, heard, latent_shapes
-from aevb.runs.parts import AXES, build, construct, resolve, told
-from aevb.training.randomness import derive, seeded
-from aevb.training.train import Training
+from aevb.parts import LADDER, find
+from aevb.runs.parts import AXES, construct
+from aevb.training.events import Monitor
+from aevb.training.learner import Training
 
 TABLES = ("context", "ladder", "prior", "posterior", "likelihood", "encoder", "decoder", "objective", "training")
 DEFAULTS: dict[str, Any] = {
     "title": "",
     "paper": "",
     "latent": 20,
-    "data": {"source": "digits", "values": "", "seed": 0, "dir": ""},
+    "data": {"source": "digits", "values": "", "axes": "", "seed": 0, "dir": ""},
     "prior": {"type": "standard-normal"},
     "posterior": {"type": "normal"},
     "objective": {"type": "elbo"},
@@ -47,16 +39,13 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-CONVOLUTIONS = ("conv", "residual")  # encoders that read images
-MANY = 5  # layers of latents, which no longer are told one by one
-
-
 @dataclass(frozen=True)
 class Source:
     """Which data, and how: the arguments of `load_data`; empty values mean its defaults."""
 
     source: str = "digits"
     values: str = ""
+    axes: str = ""
     seed: int = 0
     dir: str = ""
 
@@ -66,8 +55,9 @@ class Context:
     """What the model is conditioned on: the labels, one-hot.
 
     Attributes:
-        classes: how many there are, labels 0 to classes - 1; 0: there is no context.
-        labels: how many labels of each class the training is told, for an objective that needs no more (m2); 0: all.
+        classes: how many there are, labels 0 to classes - 1; 0: as many as the data have (see `Recipe.of`), where the
+            recipe has a table [context] with anything in it.
+        labels: how many labels of each class the training sees, for an objective that needs no more (m2); 0: all.
     """
 
     classes: int = 0
@@ -76,13 +66,13 @@ class Context:
     def __post_init__(self) -> None:
         _at_least(self, classes=0, labels=0)
 
-    def rows(self, split: Split, device: torch.device | str, told: Tensor | None = None) -> Split | Streamed | Pairs:
-        """A split on a device, with its labels as contexts (those of `told`, if given) where the model has contexts.
+    def rows(self, split: Split, device: torch.device | str, visible: Tensor | None = None) -> Split | Streamed | Pairs:
+        """A split on a device, with its labels as contexts (those of `visible`, if given) where the model has contexts.
 
         Raises:
             DataError: the data have no labels, or others than these.
         """
-        rows, labels = placed(split, device), split.labels if told is None else told
+        rows, labels = placed(split, device), split.labels if visible is None else visible
         if not self.classes:
             return rows
         if labels is None:
@@ -95,38 +85,19 @@ class Context:
         """The labels of a split as contexts (N, classes), where the model has contexts."""
         return None if split.labels is None or not self.classes else one_hot(split.labels, self.classes)
 
-    def each(self, n: int) -> Tensor:
-        """n contexts, class after class over and over, (n, classes)."""
-        return one_hot(torch.arange(n) % self.classes, self.classes)
+    def each(self, n: int, seen: Sequence[int] = ()) -> Tensor:
+        """n contexts, class after class over and over, (n, classes): those that were `seen`, or all."""
+        turns = torch.tensor(seen or range(self.classes))
+        return one_hot(turns[torch.arange(n) % len(turns)], self.classes)
 
-    def told(self, train: Split, seed: int) -> Tensor | None:
-        """The labels of the train split that the training is told; which ones, the seed says."""
+    def visible_labels(self, train: Split, seed: int) -> Tensor | None:
+        """The labels of the train split that the training sees, chosen by the seed."""
         return train.labels if train.labels is None or not self.labels else hide_labels(train.labels, self.labels, seed)
 
 
 @dataclass(frozen=True)
-class Validation:
-    """How training is watched: a bound of the validation split, every so many training samples.
-
-    Attributes:
-        every: training samples between two looks; by default one pass, or a hundredth of the run if that is more.
-        samples: Monte-Carlo samples per data point.
-        patience: stop after so many looks without a better bound; never if 0.
-        importance_samples: K of the bound that says which weights are the best, log 1/K Σ_k w_k; if 0, the ELBO says it.
-    """
-
-    every: int = 0
-    samples: int = 1
-    patience: int = 0
-    importance_samples: int = 0
-
-    def __post_init__(self) -> None:
-        _at_least(self, every=0, samples=1, patience=0, importance_samples=0)
-
-
-@dataclass(frozen=True)
-class Judging:
-    """How the finished model is judged: Monte-Carlo samples of the ELBO, importance samples of log p(x)."""
+class EvaluationSettings:
+    """How the finished model is evaluated: Monte-Carlo samples of the ELBO, importance samples of log p(x)."""
 
     samples: int = 1
     importance_samples: int = 100
@@ -151,9 +122,11 @@ class Recipe:
     def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
         unknown = [k for k in settings if k not in {*DEFAULTS, *TABLES, "name"}]
         if unknown:
-            raise RecipeError(f"recipe {name!r}: there is no {unknown[0]!r}.{suggest(unknown[0], {*DEFAULTS, *TABLES})}")
+            raise RecipeError(
+                f"recipe {name!r}: there is no {unknown[0]!r}.{suggest(unknown[0], {*DEFAULTS, *TABLES})}"
+            )
         self.name = str(settings.get("name", name))
-        self.settings = merge(heard(DEFAULTS, settings), {k: v for k, v in settings.items() if k != "name"})
+        self.settings = merge(_defaults(settings), {k: v for k, v in settings.items() if k != "name"})
         self.source()
 
     @classmethod
@@ -191,163 +164,69 @@ class Recipe:
             assign(settings, key.split("__"), value)
         return Recipe(self.name, settings)
 
+    def of(self, data: Dataset) -> Recipe:
+        """The recipe for these data: where it conditions on labels, and gives no context.classes, with as many as they
+        have.
+
+        Raises:
+            DataError: it conditions on labels, and the data have none.
+        """
+        if not self.conditional or self.context().classes:
+            return self
+        if not data.classes:
+            raise DataError(
+                "The recipe conditions on labels (context.classes), but the data have none. Take another recipe."
+            )
+        return self.replace(context__classes=data.classes)
+
     def source(self) -> Source:
-        source: Source = construct("data", Source, self.settings["data"], {})
+        source: Source = construct("data", Source, self.settings["data"])
         return source
 
     def training(self) -> Training:
-        table, given = self.settings["training"], {}
-        if isinstance(table, Mapping) and "optimizer" in table:
-            given = {"optimizer": build("optimizer", table["optimizer"])}
-            table = {k: v for k, v in table.items() if k != "optimizer"}
-        training: Training = construct("training", Training, table, given)
+        training: Training = construct("training", Training, self.settings["training"])
         return training
 
-    def validation(self) -> Validation:
-        validation: Validation = construct("validation", Validation, self.settings["validation"], {})
-        return validation
+    def validation(self) -> Monitor:
+        monitor: Monitor = construct("validation", Monitor, self.settings["validation"])
+        return monitor
 
-    def judging(self) -> Judging:
-        judging: Judging = construct("evaluation", Judging, self.settings["evaluation"], {})
-        return judging
+    def evaluation(self) -> EvaluationSettings:
+        settings: EvaluationSettings = construct("evaluation", EvaluationSettings, self.settings["evaluation"])
+        return settings
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the model is one of p(x|y), y a label: whether there is anything in the table [context]."""
+        return bool(self.settings.get("context"))
 
     def context(self) -> Context:
-        context: Context = construct("context", Context, self.settings.get("context", {}), {})
+        context: Context = construct("context", Context, self.settings.get("context", {}))
         return context
 
-    def objective(self, model: nn.Module | None = None, n: int | None = None) -> Objective:
-        """The objective with its terms; what is of a model, or of N = `n` training points, must be given them."""
-        context = self.checked_context()
-        share = context.classes * context.labels / n if n and context.labels else 1.0
-        given: dict[str, Any] = {k: v for k, v in {"model": model, "n": n}.items() if v is not None}
-        given |= {"context": context.classes, "share": share}
-        with seeded(derive(self.training().seed, "objective")):
-            objective: Objective = build("objective", self.settings["objective"], **given)
-            terms = [build("terms", table, **given) for table in self.term_tables()]
-        if terms:
-            objective = told("terms", lambda: Regularized(objective, terms), "Regularized")  # type: ignore[arg-type]
-        return objective
-
-    def checked_context(self) -> Context:
-        """The context, which not every part can take, and which some need.
-
-        Raises:
-            RecipeError: parts that do not go together.
-        """
-        context, kind = self.context(), _type(self.settings["objective"])
-        if kind == "m2" and not context.classes:
-            raise RecipeError("objective (m2): needs labels: give context.classes, and context.labels of each class.")
-        if kind == "monte-carlo-em" and _type(self.settings.get("prior")) == "conditional":
-            raise RecipeError(
-                "objective (monte-carlo-em): its chains begin at draws of one p(z), not of a p(z|y) for each y. "
-                "Choose another prior."
-            )
-        if kind != "m2" and context.labels:
-            raise RecipeError(f"context.labels: only m2 learns with few labels; {kind} needs all of them. Leave it out.")
-        return context
-
-    def unfinished(self, n: int) -> list[str]:
-        """Schedules that do not reach their end with N = `n` training points, each said in words."""
-        total = self.training().steps(n)
-        late = [(key, schedule, arrival(schedule)) for key, schedule in self._schedules() if arrival(schedule) > total]
-        return [
-            f"{key} goes on for {steps:,} steps, but the training has {total:,}, so it stops at {schedule(total - 1):.3g}"
-            f" instead of {schedule(steps):.3g}. Let it end earlier, or train for longer."
-            for key, schedule, steps in late
-        ]
-
-    def _schedules(self) -> Iterator[tuple[str, Schedule]]:
-        """Those of the posterior, the objective and the terms, by keys such as objective.beta."""
-        tables = [(where, self.settings.get(where)) for where in ("posterior", "objective")]
-        for where, table in [*tables, *(("terms", t) for t in self.term_tables())]:
-            for key, value in table.items() if isinstance(table, Mapping) else ():
-                if isinstance(value, Mapping):
-                    yield f"{where}.{key}", resolve(f"{where}.{key}", key, value, object)
-
-    def term_tables(self) -> list[Any]:
-        """The array of tables `terms`, one for each regulariser."""
-        return self._tables("terms")
-
-    def _tables(self, name: str) -> list[Any]:
+    def tables(self, name: str) -> list[Any]:
+        """The array of tables of this name, `terms` or `chain`."""
         tables = self.settings[name]
         if not isinstance(tables, list):
             raise RecipeError(f"{name}: expected a list of tables ([[{name}]]); got {tables!r}.")
         return tables
 
-    def latent_shapes(self, shape: Iterable[int]) -> list[torch.Size]:
-        """The event shapes of the latents for data of event shape `shape`, z_1 first; several in a hierarchy."""
-        self.check_hierarchy()
-        if "ladder" in self.settings:
-            with torch.device("meta"):  # its sizes are known without numbers
-                return [rung.shape for rung in self.model(shape).rungs][::-1]  # type: ignore[union-attr]
-        return latent_shapes(self.settings["latent"], self._tables("chain"))
-
-    def check_hierarchy(self) -> None:
-        """Refuse what a `[[chain]]` or a `[ladder]` cannot take."""
-        s = self.settings
-        if "ladder" in s or self._tables("chain"):
-            kinds = {axis: _type(s.get(axis)) for axis in ("prior", "posterior", "objective")}
-            name = "ladder" if "ladder" in s else "chain"
-            check_hierarchy(name, kinds, _type(s["objective"], "gradient"), s["terms"])
-
-    def latents(self, shape: Iterable[int]) -> str:
-        """How many latents there are, in words: 20, or layer by layer 100 + 50."""
-        shapes = ["×".join(map(str, z)) for z in self.latent_shapes(shape)]
-        return " + ".join(shapes) if len(shapes) < MANY else f"{shapes[0]} + ... ({len(shapes)} layers)"
-
-    def code_shape(self, shape: Iterable[int]) -> tuple[int, ...]:
-        """The shape of a code, as `aevb encode` writes it: the layers of a hierarchy side by side."""
-        shapes = self.latent_shapes(shape)
-        return tuple(shapes[0]) if len(shapes) == 1 else (sum(z.numel() for z in shapes),)
-
-    def model(self, shape: Iterable[int], levels: int = 256) -> VAE | Ladder:
-        """The model for data of event shape `shape`, initialised from the training seed."""
-        s, event = self.settings, torch.Size(shape)
-        self.check_hierarchy()
-        pixel = {"levels": levels, "classes": levels, "spacing": 1 / (levels - 1)}
-        if "ladder" in s:
-            with seeded(derive(self.training().seed, "initialization")):
-                family = build("likelihood", s.get("likelihood"), shape=event, **pixel)
-                ladder: Ladder = build("ladder", s["ladder"], inputs=event, family=family)
-            return ladder
-        if "likelihood" not in s or "encoder" not in s or "decoder" not in s:
-            raise RecipeError(f"recipe {self.name!r}: the tables likelihood, encoder and decoder must be given.")
-        shapes = latent_shapes(s["latent"], s["chain"])
-        latent, top = shapes[0], shapes[-1]
-        classes = self.checked_context().classes
-        seen, code = (_beside(part, classes) for part in (event, latent))
-        with seeded(derive(self.training().seed, "initialization")):
-            posterior = build("posterior", s["posterior"], shape=latent)
-            likelihood = build("likelihood", s["likelihood"], shape=event, **pixel)
-            encoder: nn.Module = Conditional(_encoding(s["encoder"], event, classes, posterior.size), posterior)
-            decoder = build("decoder", s["decoder"], inputs=code, outputs=likelihood.size, image=event)
-            shared = isinstance(posterior, nn.Module) or top != latent
-            alike = Normal(top) if shared else posterior  # no prior shares a family's weights
-            whose = {"shape": top, "family": alike, "context": classes}
-            prior: nn.Module = build("prior", s["prior"], inputs=seen, encoder=encoder, **whose)
-            encoder, prior = chained(encoder, prior, shapes, s["chain"], s["posterior"])
-        return VAE(prior, encoder, Conditional(decoder, likelihood))
-
     def __repr__(self) -> str:
         return f"Recipe({self.name!r})"
 
 
-def _beside(shape: torch.Size, classes: int) -> torch.Size:
-    """The event shape of a network's input, with a one-hot label beside it where there are classes."""
-    return torch.Size((shape.numel() + classes,)) if classes else shape
+def _defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of a recipe, less the tables that a `[ladder]` replaces.
 
-
-def _encoding(table: Mapping[str, Any], event: torch.Size, classes: int, outputs: int) -> nn.Module:
-    """The encoder's network; one of convolutions reads a label as planes beside those of the image."""
-    if classes and _type(table) in CONVOLUTIONS and len(event) == 3:
-        stacked = torch.Size((event[0] + classes, *event[1:]))
-        return nn.Sequential(Planes(event), build("encoder", table, inputs=stacked, outputs=outputs))
-    network: nn.Module = build("encoder", table, inputs=_beside(event, classes), outputs=outputs)
-    return network
-
-
-def _type(table: Any, key: str = "type") -> Any:
-    return table.get(key) if isinstance(table, Mapping) else None
+    Raises:
+        RecipeError: such a table beside a ladder, which would have no effect.
+    """
+    ladder = settings.get("ladder")
+    replaced = find(LADDER, ladder.get("type")).offers.instead if isinstance(ladder, Mapping) else ()
+    for key in replaced:
+        if key in settings:
+            raise RecipeError(f"{key}: a [ladder] defines its own latents and networks, without labels. Remove {key}.")
+    return {k: v for k, v in DEFAULTS.items() if k not in replaced}
 
 
 def recipe_names() -> list[str]:
@@ -377,23 +256,28 @@ def parse_value(text: str) -> Any:
 
 def assign(settings: dict[str, Any], path: list[str], value: Any) -> None:
     """settings[a][b] = value; a new `type` starts its table afresh, since other keys belong to the old part."""
-    table = settings
-    for i, key in enumerate(path[:-1]):
-        known = {*DEFAULTS, *TABLES} if i == 0 else set(table)
-        if i == 0 and key not in known:
-            raise RecipeError(f"There is no {key!r} in a recipe.{suggest(key, known)}")
-        if not isinstance(table.setdefault(key, {}), dict):
-            raise RecipeError(f"{'.'.join(path[: i + 1])} is {table[key]!r}, not a table; set it whole.")
-        table = table[key]
-    last = path[-1]
+    table, last = _table_at(settings, path[:-1]), path[-1]
     if last == "type" and table.get("type") != value:
         table.clear()
     if value is None:
         table.pop(last, None)
         return
-    if isinstance(table.get(last), dict) and isinstance(value, str) and last in {*AXES, "optimizer"}:
+    if isinstance(table.get(last), dict) and isinstance(value, str) and last in AXES:
         value = {"type": value}  # --set objective=elbo
     table[last] = value
+
+
+def _table_at(settings: dict[str, Any], path: list[str]) -> dict[str, Any]:
+    """settings[a][b], a table, made where there is none yet."""
+    known = {*DEFAULTS, *TABLES}
+    if path and path[0] not in known:
+        raise RecipeError(f"There is no {path[0]!r} in a recipe.{suggest(path[0], known)}")
+    table = settings
+    for i, key in enumerate(path):
+        if not isinstance(table.setdefault(key, {}), dict):
+            raise RecipeError(f"{'.'.join(path[: i + 1])} is {table[key]!r}, not a table; set it whole.")
+        table = table[key]
+    return table
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

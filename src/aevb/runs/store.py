@@ -7,7 +7,8 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ import torch
 from torch import Tensor, nn
 
 import aevb
-from aevb.data.dataset import Dataset
+from aevb.data.dataset import Dataset, Split
 from aevb.data.sources import load_data
-from aevb.errors import RunError, suggest
+from aevb.data.values import Values
+from aevb.errors import AevbError, RunError, suggest
+from aevb.models.inputs import unset
 from aevb.models.ladder import Ladder
 from aevb.models.vae import VAE
-from aevb.objectives.bounds import Objective
+from aevb.objectives.bounds import Objective, PerPoint
+from aevb.runs.build import build_model, build_objective
 from aevb.runs.files import disk_error, partial, read_tensors, write_json, write_tensors, write_text
 from aevb.runs.recipe import Recipe
 
@@ -95,36 +99,81 @@ class Run:
             slower = " --set training.optimizer.lr=..." * (self.meta.get("status") == "diverged")
             why = "its training diverged" if slower else "its training did not finish"
             raise RunError(f"{self.path} has no weights yet: {why}. Continue: aevb train --resume {self.path}{slower}")
-        model = self.recipe.model(self.meta["shape"], self.meta["levels"])
+        model = build_model(self.recipe, self.meta["shape"], self.meta["levels"])
         tensors, _ = read_tensors(self.path / "weights.safetensors")
         load_weights(model, tensors, self.path / "weights.safetensors")
         return model.to(device).eval()
 
     def dataset(self, data_dir: str | Path | None = None) -> Dataset:
         """The data of this run, cut as they were, and checked to be the same."""
-        data = read(self.recipe, data_dir)
-        changed = differences(self.meta["splits"], fingerprints(data))
+        data, now = self._found(data_dir)
+        changed = differences(self.meta["splits"], now)
         if changed:
             raise RunError(
-                f"The data of {self.path} have changed since it was trained: {changed}. Its numbers would mean something "
+                f"The data of {self.path} have changed since it was trained: {changed}. Its "
+                f"numbers would mean something "
                 "else: bring the old data back, or train again."
             )
         return data
 
+    def _found(self, data_dir: str | Path | None) -> tuple[Dataset, dict[str, dict[str, Any]]]:
+        """The data that are there, and their fingerprints; for a run of aevb 0.1, with the labels and the prints of
+        0.1."""
+        data = read(self.recipe, data_dir)
+        if "values" in self.meta:
+            return data, fingerprints(data)
+        data = numbered(data)
+        prints = fingerprints(data)
+        for part in ("validation", "test") if data.train.values.kind == "dynamic" else ():
+            del prints[part]["sha256"]  # of bits that 0.1 drew from another stream
+        return data, prints
+
+    def values(self, data_dir: str | Path | None = None) -> Values:
+        """What the numbers of the data mean, to bring what leaves the model into their units; of 0.1, read from the
+        data."""
+        if "values" in self.meta:
+            return Values.from_dict(self.meta["values"])
+        return self.dataset(data_dir).train.values
+
+    def classes(self) -> dict[int, str]:
+        """The classes that training saw, and what they are called; none where the model is not conditioned on
+        labels."""
+        count = self.recipe.context().classes
+        if not count:
+            return {}
+        seen, names = self.meta.get("classes"), self.meta.get("class_names")
+        if seen is None:  # a run of aevb 0.1
+            seen, names = self._classes_of_data(count)
+        return {c: names[c] if names else str(c) for c in seen}
+
+    def _classes_of_data(self, count: int) -> tuple[list[int], Sequence[str] | None]:
+        try:
+            data = self.dataset()
+        except AevbError:
+            return list(range(count)), None
+        assert data.train.labels is not None
+        return data.train.labels.unique().tolist(), data.class_names
+
+    def each(self, n: int) -> Tensor | None:
+        """n contexts, one after another of the classes that training saw; None where the model has no contexts."""
+        classes = self.classes()
+        return self.recipe.context().each(n, list(classes)) if classes else None
+
     def objective(self, model: nn.Module) -> Objective:
         """The objective with what it has learnt beside the model's weights, such as their spread under `FullBayes`."""
-        objective = self.recipe.objective(model, self.meta["splits"]["train"]["n"])
+        n = self.meta["splits"]["train"]["n"]
+        objective = build_objective(self.recipe, model, n)
+        if isinstance(objective, PerPoint):
+            objective.start(model, n)
         if isinstance(objective, nn.Module) and objective.state_dict():
             tensors, _ = read_tensors(self.path / "objective.safetensors")
             load_weights(objective, tensors, self.path / "objective.safetensors")
         return objective
 
-    def save_weights(self, state: Mapping[str, Tensor]) -> None:
-        """weights.safetensors; what begins with "objective." goes into a file of its own."""
-        own = {k.removeprefix("objective."): v for k, v in state.items() if k.startswith("objective.")}
-        if own:
-            write_tensors(self.path / "objective.safetensors", own)
-        weights = {k: v for k, v in state.items() if not k.startswith("objective.")}
+    def save_weights(self, weights: Mapping[str, Tensor], objective: Mapping[str, Tensor]) -> None:
+        """weights.safetensors, and objective.safetensors where the objective has learnt something itself."""
+        if objective:
+            write_tensors(self.path / "objective.safetensors", objective)
         write_tensors(self.path / "weights.safetensors", weights)
 
     def log(self, record: Mapping[str, Any]) -> None:
@@ -162,11 +211,13 @@ def load(run: str | Path | None = None, device: str | torch.device = "cpu") -> V
 def read(recipe: Recipe, data_dir: str | Path | None = None) -> Dataset:
     """The data that a recipe names; files are searched for in `data_dir`, or where the recipe says."""
     where = recipe.source()
-    return load_data(where.source, values=where.values or None, data_dir=data_dir or where.dir or None, seed=where.seed)
+    values, axes, folder = where.values or None, where.axes or None, data_dir or where.dir or None
+    return load_data(where.source, values=values, axes=axes, data_dir=folder, seed=where.seed)
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
     """model.load_state_dict, with an error that names what is missing, extra or of another shape."""
+    tensors = {**unset(model), **tensors}
     expected = model.state_dict()
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     reshaped = [
@@ -215,27 +266,52 @@ def find(run: str | Path | None) -> Path:
 
 
 def fingerprints(data: Dataset) -> dict[str, dict[str, Any]]:
-    """Size and hash of each split."""
+    """Of each split: its size, and hashes of its rows (as aevb 0.1 stored them), their exact numbers and its labels."""
+
+    def one(split: Split) -> dict[str, Any]:
+        stored = split.stored
+        usual = stored if stored.dtype == torch.uint8 else stored.float()
+        exact = {} if usual.dtype == stored.dtype else {"exact": _hash(stored)}
+        labels = None if split.labels is None else _hash(split.labels, repr(data.class_names))
+        return {"n": len(split), "sha256": _hash(usual), **exact, "labels": labels}
+
+    return {name: one(getattr(data, name)) for name in ("train", "validation", "test")}
+
+
+def _hash(numbers: Tensor, words: str = "") -> str:
     import hashlib
 
-    def one(stored: Tensor) -> dict[str, Any]:
-        return {"n": len(stored), "sha256": hashlib.sha256(stored.cpu().contiguous().numpy().tobytes()).hexdigest()[:16]}
-
-    return {name: one(getattr(data, name).stored) for name in ("train", "validation", "test")}
+    return hashlib.sha256(numbers.cpu().contiguous().numpy().tobytes() + words.encode()).hexdigest()[:16]
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What differs between two `fingerprints`, in words; empty if nothing does."""
-    changed = [name for name in now if then.get(name) != now[name]]
-    sizes = {name: (then.get(name, {}).get("n"), now[name]["n"]) for name in changed}
-    return "; ".join(
-        f"{name} had {a} rows and has {b}" if a != b else f"{name} has other values in its {a} rows"
-        for name, (a, b) in sizes.items()
-    )
+    """What differs between two `fingerprints`, in words; empty if nothing does.  Hashes that aevb 0.1 lacks are left
+    out."""
+    return "; ".join(text for name in now if (text := _difference(name, then.get(name, {}), now[name])))
+
+
+def _difference(name: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    if then.get("n") != now["n"]:
+        return f"{name} had {then.get('n')} rows and has {now['n']}"
+    changed = [key for key in now if key in then and then[key] != now[key]]
+    what = "labels" if changed == ["labels"] else "values"
+    return f"{name} has other {what} in its {now['n']} rows" if changed else ""
+
+
+def numbered(data: Dataset) -> Dataset:
+    """The data with the labels of aevb 0.1, which kept whole numbers as they came instead of counting the classes from
+    0."""
+    names = data.class_names or ()
+    usual = names == tuple(map(str, range(len(names))))
+    if usual or not all(name.removeprefix("-").isdecimal() for name in names):
+        return data
+    numbers = torch.tensor([int(name) for name in names])
+    parts = {name: getattr(data, name) for name in ("train", "validation", "test")}
+    return replace(data, class_names=None, **{n: replace(p, labels=numbers[p.labels]) for n, p in parts.items()})
 
 
 def occupied(path: Path) -> RunError:
-    return RunError(f"{path} exists already. Go on with it: aevb train --resume {path}; or choose another --out.")
+    return RunError(f"{path} already exists. Resume it: aevb train --resume {path}; or choose another --out.")
 
 
 def machine() -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
+
+from aevb.parts import OPTIMIZER
 
 Groups = Iterable[dict[str, Any]]
 MakeOptimizer = Callable[[Groups], torch.optim.Optimizer]
@@ -16,6 +18,8 @@ MakeOptimizer = Callable[[Groups], torch.optim.Optimizer]
 @dataclass(frozen=True)
 class Adagrad:
     """Adagrad (Duchi et al. 2011), the paper's optimiser, its step size one of 0.01, 0.02, 0.1."""
+
+    word, roles, equation = "adagrad", (OPTIMIZER,), "Adagrad, θ ← θ + η ∇/√Σ∇²,  η = {lr}"
 
     lr: float = 0.02
     eps: float = 1e-10
@@ -30,6 +34,9 @@ class Adagrad:
 class Adam:
     """Adam (Kingma & Ba 2014, arXiv 1412.6980)."""
 
+    word, roles = "adam", (OPTIMIZER,)
+    equation = "Adam, θ ← θ + η m/√v,  m and v running means of ∇ and ∇², η = {lr}"
+
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
@@ -42,6 +49,8 @@ class Adam:
 class SGD:
     """Stochastic gradient ascent of the bound, with optional momentum."""
 
+    word, roles, equation = "sgd", (OPTIMIZER,), "SGD, θ ← θ + η ∇,  η = {lr}, momentum {momentum}"
+
     lr: float = 1e-3
     momentum: float = 0.0
 
@@ -49,18 +58,45 @@ class SGD:
         return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, fused=True)
 
 
+@runtime_checkable
+class HasNetworks(Protocol):
+    """A module that declares which of its parts are networks; the rest, such as a prior, has no weights in this
+    sense."""
+
+    @property
+    def networks(self) -> Sequence[nn.Module]: ...
+
+
 def parameter_groups(module: nn.Module, decay: float, but: Sequence[nn.Parameter] = ()) -> list[dict[str, Any]]:
-    """Weights (two dimensions or more) with `decay`, biases and other vectors without; `but` are those of other optimisers.
+    """The weights of networks with `decay`, all other parameters without; `but` are those of other optimizers.
 
     The prior p(θ) = N(0, I) on weights adds 1/N log p(θ) = -|θ|²/2N to the bound per data point: a decay of 1/N that is
     part of the gradient, so that Adagrad and Adam rescale it with the rest (Algorithm 1 as the paper's authors ran it).
-    A part of `module` that is an objective with p(θ) in its bound says so by an attribute `has_weight_prior`.
+
+    Weights are the matrices and kernels of layers: parameters called `weight` of two dimensions or more. They count in
+    the networks that a model declares (of a `VAE` encoder and decoder), or anywhere in a model that declares none.
+    Biases, scales, pseudo-inputs and parameters of priors are none.
+    An objective with p(θ) in its bound declares that it offers no `point_weights`.
     """
-    for part in module.modules() if decay else ():
-        if getattr(part, "has_weight_prior", False):
-            raise ValueError(f"{type(part).__name__} has p(θ) = N(0, I) in its bound already: leave out weight_prior.")
     left = {id(p) for p in but}
     free = [p for p in module.parameters() if p.requires_grad and id(p) not in left]
-    weights, others = [p for p in free if p.ndim >= 2], [p for p in free if p.ndim < 2]
+    decayed = {id(p) for p in network_weights(module)} if decay else set()
+    weights, others = [p for p in free if id(p) in decayed], [p for p in free if id(p) not in decayed]
     groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
     return [g for g in groups if g["params"]]
+
+
+def network_weights(module: nn.Module) -> Iterator[nn.Parameter]:
+    """The weights of the networks that a module or a part of it declares; where none does, of all its layers."""
+    if isinstance(module, HasNetworks):
+        yield from (w for network in module.networks for layer in network.modules() for w in _weights(layer))
+        return
+    yield from _weights(module)
+    for child in module.children():
+        yield from network_weights(child)
+
+
+def _weights(layer: nn.Module) -> Iterator[nn.Parameter]:
+    """Those of a layer itself; that of a normalisation is a scale."""
+    if not isinstance(layer, nn.LayerNorm | nn.RMSNorm):
+        yield from (p for name, p in layer.named_parameters(recurse=False) if "weight" in name and p.ndim >= 2)

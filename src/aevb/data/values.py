@@ -1,0 +1,186 @@
+"""What stored numbers mean: the map from them to model numbers, its inverse, and the logarithm of its derivative."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aevb.errors import DataError
+
+Kind = Literal["dynamic", "threshold", "grey", "levels", "standardized", "raw"]
+Support = Literal["binary", "unit", "levels", "real"]
+
+SUPPORTS: dict[Kind, Support] = {
+    "dynamic": "binary",
+    "threshold": "binary",
+    "grey": "unit",
+    "levels": "levels",
+    "standardized": "real",
+    "raw": "real",
+}
+BLOCK = 4096  # rows worked on at a time; in `Split.frozen` it is part of what a seed means
+EXACT = 2**53  # float64 holds every integer up to here
+
+
+@dataclass(frozen=True)
+class Values:
+    """What stored numbers s mean: how they become model inputs x, float32, and how x becomes numbers of the data again.
+
+    ============ ======================================== ========= =====================
+    kind         x                                        support   log |det ∂x/∂s|, nats
+    ============ ======================================== ========= =====================
+    dynamic      x ~ Bernoulli(s / (levels-1)), each call binary    0
+    threshold    1 if s ≥ levels/2, else 0                binary    0
+    grey         s / divisor                              unit      0
+    levels       s / (levels-1), on exactly that grid     levels    0
+    standardized (s - mean) / std                         real      -Σ log std
+    raw          s                                        real      0
+    ============ ======================================== ========= =====================
+
+    Stored uint8 are integers in 0..levels-1. Stored floats for `dynamic` and `threshold` are probabilities in [0, 1]
+    themselves (the threshold is 1/2). `mean` and `std`, of shape (*X), float64, come from the train split: see
+    `fitted`. `dtype` is NumPy's name of the type that the data came in, in which `inverse` gives numbers back; "" if
+    not known. `origin`, (*X), int64, is subtracted first from integers beyond 2⁵³, so that they lose nothing; `mean` is
+    then that of s - origin.
+
+    Grey levels have the unit of an intensity in [0, 1], in which a density of them is meant: no factor is due.
+    """
+
+    kind: Kind
+    levels: int = 256
+    divisor: float = 255.0
+    mean: Tensor | None = None
+    std: Tensor | None = None
+    origin: Tensor | None = None
+    dtype: str = ""
+
+    @property
+    def support(self) -> Support:
+        """Where x lives: in {0, 1}, in [0, 1], on the grid of `levels` points in [0, 1], or in ℝ."""
+        return SUPPORTS[self.kind]
+
+    def __call__(self, stored: Tensor) -> Tensor:
+        """Stored (B, *X) -> x (B, *X), float32, on the same device; `dynamic` draws from torch's global generator."""
+        match self.kind:
+            case "dynamic":
+                p = self.probability(stored)
+                return (torch.rand(p.shape, device=p.device) < p).float()
+            case "threshold":
+                return (stored >= (0.5 if stored.is_floating_point() else self.levels / 2)).float()
+            case "grey":
+                return stored.float() / self.divisor
+            case "levels":
+                return stored.float() / (self.levels - 1)
+            case "standardized":
+                mean, std = self._moments()
+                return ((self._shifted(stored) - mean) / std).float()
+            case "raw":
+                return stored.float()
+
+    def probability(self, stored: Tensor) -> Tensor:
+        """P(x = 1) of a `dynamic` pixel: s / (levels-1) for integers, s itself for floats."""
+        return stored if stored.is_floating_point() else stored.float() / (self.levels - 1)
+
+    def inverse(self, x: Tensor) -> NDArray[Any]:
+        """x (..., *X), of a model -> numbers (..., *X) in the units and the type of the data, computed in float64.
+
+        Integers are rounded, and clipped to what the data can hold: grey levels to 0..levels-1. Means of a binary x
+        become levels·x, or stay probabilities where the data were floats.
+        """
+        s = x.detach().cpu().double()
+        if self.kind == "standardized":
+            mean, std = self._moments()
+            s = s * std.cpu() + mean.cpu()
+        elif self.kind != "raw":
+            s = s * self._scale()
+        return self._typed(s)
+
+    @property
+    def log_abs_det(self) -> float:
+        """log |det ∂x/∂s| of a data point, in nats: log p(s) = log p(x) + `log_abs_det`."""
+        return -float(self._moments()[1].log().sum()) if self.kind == "standardized" else 0.0
+
+    def fitted(self, stored: Tensor) -> Values:
+        """These values with the mean and the std (ddof 0) of the rows (N, *X); the std of a constant entry is 1.
+
+        Both are computed in float64, in units of the largest deviation, so that no square is too large or too small for
+        it.
+        """
+        placed, parts, n = replace(self, origin=_origin(stored)), torch.split(stored, BLOCK), len(stored)
+        mean = _total((placed._shifted(part) / n).sum(0) for part in parts)
+        largest = torch.stack([(placed._shifted(part) - mean).abs().amax(0) for part in parts]).amax(0)
+        unit = torch.where(largest > 0, largest, 1.0)
+        mean_square = _total(((placed._shifted(part) - mean) / unit).square().sum(0) / n for part in parts)
+        constant = (stored == stored[:1]).all(0)  # not std == 0: rounding would make a constant's std 1e-17
+        return replace(placed, mean=mean, std=torch.where(constant, 1.0, unit * mean_square.sqrt()))
+
+    def to(self, device: torch.device | str) -> Values:
+        """The same values with mean and std on a device."""
+        moved: dict[str, Any] = {name: None if t is None else t.to(device) for name, t in self._tensors().items()}
+        return replace(self, **moved)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As numbers, lists and text for JSON; `from_dict` gives equal values back."""
+        lists = {name: None if t is None else t.tolist() for name, t in self._tensors().items()}
+        return {"kind": self.kind, "levels": self.levels, "divisor": self.divisor, "dtype": self.dtype, **lists}
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Values:
+        """The values of which `to_dict` gave a table."""
+        types = {"mean": torch.float64, "std": torch.float64, "origin": torch.int64}
+        tensors = {name: torch.tensor(table[name], dtype=t) for name, t in types.items() if table.get(name) is not None}
+        return cls(**{**table, **tensors})
+
+    def _tensors(self) -> dict[str, Tensor | None]:
+        return {"mean": self.mean, "std": self.std, "origin": self.origin}
+
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        if self.mean is None or self.std is None:
+            raise DataError("standardized values need a mean and a std: use Values.fitted(train rows)")
+        return self.mean.double(), self.std.double()
+
+    def _shifted(self, stored: Tensor) -> Tensor:
+        """s - origin in float64. In two halves, so that no difference of two int64 is too large for one."""
+        if self.origin is None:
+            return stored.double()
+        high, low = (stored >> 32) - (self.origin >> 32), (stored & 0xFFFFFFFF) - (self.origin & 0xFFFFFFFF)
+        return high.double() * 2**32 + low.double()
+
+    def _scale(self) -> float:
+        """Stored numbers per unit of x, for values that are pixels or bits."""
+        if self.kind == "grey":
+            return self.divisor
+        return float(self.levels - 1) if self.kind == "levels" or self._type.kind in "bui" else 1.0
+
+    @property
+    def _type(self) -> np.dtype[Any]:
+        return np.dtype(self.dtype or "float32")
+
+    def _typed(self, s: Tensor) -> NDArray[Any]:
+        if self._type.kind not in "bui":
+            return s.numpy().astype(self._type)
+        low, high = (0, 1) if self._type.kind == "b" else (np.iinfo(self._type).min, np.iinfo(self._type).max)
+        if self.support != "real":
+            low, high = 0, min(high, self.levels - 1)
+        if self.origin is not None:
+            return (s.round().long() + self.origin.cpu()).numpy().astype(self._type)
+        top = math.nextafter(float(high), 0.0) if high > EXACT else float(high)  # 2⁶³ is no int64
+        return s.round().clamp(float(low), top).numpy().astype(self._type)
+
+
+def _total(terms: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(terms)).sum(0)
+
+
+def _origin(stored: Tensor) -> Tensor | None:
+    """The first of rows of integers that float64 cannot hold exactly; None where it can."""
+    if stored.dtype != torch.int64 or not len(stored) or max(-int(stored.min()), int(stored.max())) <= EXACT:
+        return None
+    return stored[0].clone()

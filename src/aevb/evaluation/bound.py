@@ -1,0 +1,67 @@
+"""The evidence lower bound of every data point, split into its two parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aevb.data.batch import Indexable
+from aevb.data.randomness import derive
+from aevb.models.checks import likelihood_batches
+from aevb.models.inference import Model, as_result, inference
+from aevb.models.rows import Groups, by_row
+
+
+@dataclass(frozen=True)
+class Bound:
+    """L(x) = E_q[log p(x|z)] - KL(q(z|x) ‖ p(z)) for each of N data points, in nats, float64 on the CPU.
+
+    Attributes:
+        reconstruction: (N,), the first term, estimated.
+        kl: (N, G), the second term per group of latents, in closed form where there is one.
+    """
+
+    reconstruction: Tensor
+    kl: Tensor
+
+    @property
+    def elbo(self) -> Tensor:
+        """L(x), (N,)."""
+        return self.reconstruction - self.kl.sum(-1)
+
+
+def elbo(
+    model: Model,
+    data: Indexable,
+    *,
+    samples: int = 1,
+    seed: int = 0,
+    batch: int | None = None,
+    groups: Groups = by_row,
+) -> Bound:
+    """Estimator B of the bound (arXiv 1312.6114, eq. 7) for every data point, in nats.
+
+        L̃ᴮ(x) = 1/K Σ_k log p(x|z_k) - KL(q(z|x) ‖ p(z)),  z_k ~ q(z|x)
+
+    The KL is estimated from the same z_k where it has no closed form; of a point posterior (`Delta`) it is infinite.
+
+    Args:
+        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers; with
+            contexts, `Pairs`, it is the bound on log p(x|y).
+        samples: K.
+        batch: data points at a time; None for as many as memory allows.
+        groups: `by_row`, so that a row's bound does not depend on other rows; or `by_batch`, which is faster where
+            q(z|x) is no diagonal normal.
+    """
+    if samples < 1:
+        raise ValueError(f"elbo: samples must be at least 1; got {samples}.")
+    parts = []
+    with inference(model, derive(seed, "elbo")):
+        for b in likelihood_batches(model, data, batch):
+            for group in groups(model.posterior, b, seed):
+                t = model.trace_at(group.batch, group.q, group.draw(samples))
+                parts.append((as_result(t.log_px).mean(0), as_result(t.kl)))
+    reconstruction, kl = zip(*parts, strict=True)
+    return Bound(torch.cat(reconstruction), torch.cat(kl))

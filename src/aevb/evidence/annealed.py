@@ -1,0 +1,273 @@
+"""log p(x) by annealed importance sampling, and bracketed from both sides on data that the model made itself.
+
+A path of densities leads from a start r(z), such as the prior, to the posterior:
+
+    f_t(z) = r(z)^(1-β_t) p(x, z)^β_t,   0 = β_0 < β_1 < ... < β_T = 1
+
+which from r = p(z) is p(z) p(x|z)^β_t. A chain follows it by transitions that leave f_t invariant, and
+
+    log w = Σ_{t=1..T} (β_t - β_{t-1}) log p(x, z_{t-1}) / r(z_{t-1})
+
+Upwards, from z_0 ~ r, E[w] = p(x) (Neal 2001, Statistics and Computing 11, 125); downwards, from z_{T-1} ~ p(z|x),
+E[1/w] = p(x)⁻¹ (Grosse et al. 2015, arXiv 1511.02543). By Jensen's inequality the logarithms bound log p(x) from below
+and from above, in expectation. For generative networks: Wu et al. 2017, arXiv 1611.04273.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from aevb.data.batch import Batch, Indexable, batches
+from aevb.data.memory import keep_freed_memory
+from aevb.data.randomness import derive
+from aevb.evidence.marginal import Marginal, estimated, joined, reciprocal
+from aevb.evidence.support import CPU_MEMORY, GPU_MEMORY, Counter, Progress, Proposal, refuse_point, unconstraining
+from aevb.models.checks import likelihood_batches
+from aevb.models.inference import Model, as_result, inference
+from aevb.models.rows import RowNoise, by_row, row_seeds
+from aevb.models.trace import LatentModel
+from aevb.probability.hmc import HMC, LogDensity, adapted
+
+PILOT = 100  # temperatures at which the step sizes are found
+PILOT_CHAINS = 4
+ACCEPTANCE = 0.75  # aimed at; near the optimum of HMC, and on the side where chains do not get stuck
+Rungs = Sequence[tuple[float, Tensor]]  # (β_t, ε_t (B)) of the path, in the order in which it is gone
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """The path, and how a chain follows it.
+
+    Attributes:
+        temperatures: T; the estimates tighten as 1/T.
+        leapfrogs: steps of each HMC path, of which there is one per temperature.
+        start: r, a batch → a distribution of z; the prior if None. From `model.posterior` the way is
+            shorter; a mode of p(z|x) that q(z|x) does not know then widens the bracket, which holds nevertheless. Where
+            p(z) has density r must have some, so that a uniform q(z|x) is refused.
+    """
+
+    temperatures: int = 500
+    leapfrogs: int = 10
+    start: Proposal | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.temperatures, self.leapfrogs) < 1:
+            raise ValueError(f"Annealing: temperatures and leapfrogs must be at least 1; got {self}.")
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """log p(x) from both sides, for N data points that the model made, in nats, float64 on the CPU.
+
+    Attributes:
+        lower: of the chains that go up from the start; log p̂(x) ≤ log p(x) in expectation.
+        upper: of the chains that go down from the very z of which x was made; log p̂(x) ≥ log p(x) in expectation. All
+            K of a data point begin at the same z, so that its `se` and `ess` say too little: for an error, use the
+            spread over data points.
+        x: (N, *X), the data.
+
+    Means over data points hold the spread of log p(x), but `gap` does not: it bounds the error of both.
+    """
+
+    lower: Marginal
+    upper: Marginal
+    x: Tensor
+
+    @property
+    def gap(self) -> Tensor:
+        """upper - lower, (N,): KL divergences of the paths, at least zero in expectation; single ones can be
+        negative."""
+        return self.upper.log_px - self.lower.log_px
+
+
+def log_marginal_ais(
+    model: Model,
+    data: Indexable,
+    chains: int = 16,
+    annealing: Annealing = Annealing(),
+    *,
+    seed: int = 0,
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> Marginal:
+    """log p(x) by annealed importance sampling: log 1/K Σ_k w_k over K = `chains` independent chains per data point.
+
+    Transitions are HMC, in coordinates without constraints where z has any. A row's noise depends on its content and
+    the seed alone, so that its score does not depend on the rows beside it. Their step sizes ε_t(x) are found by a
+    pilot of separate chains and then kept, so that p̂(x) is unbiased, whatever the chains do.
+
+    Args:
+        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers; with
+            contexts, `Pairs`, the estimate is of log p(x|y).
+        chains: K.
+        memory: how many numbers to decode at a time; by default what is fastest on the model's device.
+        progress: called with (transitions so far, N K T).
+
+    Returns:
+        As `log_marginal` does, with chains in place of samples.
+    """
+    _check(chains, memory)
+    count = Counter(len(data) * chains * annealing.temperatures, progress)
+    keep_freed_memory()
+    with inference(model, derive(seed, "annealing")) as device:
+        rows = max(1, _memory(memory, device) // next(batches(data, 1, device)).x.numel())
+        points = max(1, rows // max(chains, PILOT_CHAINS))
+        parts = [
+            _upwards(Bridge(model, b, annealing, seed), chains, rows, count)
+            for b in likelihood_batches(model, data, points)
+        ]
+    return joined(parts)
+
+
+def bidirectional(
+    model: Model,
+    n: int = 100,
+    chains: int = 16,
+    annealing: Annealing = Annealing(),
+    *,
+    y: Tensor | None = None,
+    seed: int = 0,
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> Bracket:
+    """Bidirectional Monte Carlo: log p(x) of n data points x ~ p(x|z), z ~ p(z), from below and from above.
+
+    Of such a data point one exact draw of its posterior is known, the z of which it was made. The gap says how far
+    `log_marginal_ais` with the same chains and temperatures is from the truth on data like these, and on real data as
+    far as they are like these; q(z|x) takes no part in it (unless it is the start).
+
+    Args, and step sizes: as in `log_marginal_ais`; progress is called with (transitions so far, 2 n K T).
+        y: of a conditional model the conditions y, (n, *C), or (1, *C) for all: the bracket is of log p(x|y).
+    """
+    _check(min(n, chains), memory)
+    count = Counter(2 * n * chains * annealing.temperatures, progress)
+    keep_freed_memory()
+    with inference(model, derive(seed, "bidirectional")) as device:
+        y = None if y is None else y.to(device).expand(n, *y.shape[1:])
+        one = None if y is None else y[:1]
+        rows = max(1, _memory(memory, device) // model.decode(model.sample_latent(1, one), one).event_shape.numel())
+        parts = []
+        for i in torch.arange(n, device=device).split(max(1, rows // max(chains, PILOT_CHAINS))):
+            here = None if y is None else y[i]
+            z = model.sample_latent(len(i), here)
+            bridge = Bridge(model, Batch(model.decode(z, here).sample(), here), annealing, seed)
+            parts.append(_bracket(bridge, z, chains, rows, count))
+    lower, upper = (joined(side) for side in zip(*((b.lower, b.upper) for b in parts), strict=True))
+    return Bracket(lower, upper, torch.cat([b.x for b in parts]))
+
+
+def temperatures(count: int, steepness: float = 4.0) -> list[float]:
+    """β_0 = 0, ..., β_T = 1 with T = `count`, close to each other at both ends: a sigmoid over ±4 (arXiv
+    1611.04273)."""
+    s = torch.sigmoid(steepness * torch.linspace(-1, 1, count + 1, dtype=torch.float64))
+    beta: list[float] = ((s - s[0]) / (s[-1] - s[0])).tolist()
+    return beta
+
+
+class Bridge:
+    """The path of densities of a batch of B data points, over u (K, B, D) ∈ ℝᴰ with z = T(u), T = 1 for real z.
+
+    log f_β(u) = log r(z) + log |det ∂z/∂u| + β (log p(x, z) - log r(z))
+    """
+
+    def __init__(self, model: LatentModel, batch: Batch, path: Annealing, seed: int) -> None:
+        self.model, self.batch, self.path, self.seed = model, batch, path, seed
+        self.noise, self.drawn = RowNoise(row_seeds(batch, seed)), 0
+        self.start: Distribution = path.start(batch) if path.start else model.trace(batch).p
+        refuse_point(self.start, "annealed importance sampling from q(z|x)", everywhere=True)
+        self.transform = unconstraining(self.start)
+        self.shape = self.transform.inverse_shape(self.start.event_shape)
+
+    def draw(self, chains: int) -> Tensor:
+        """u ~ r, (K, B, D), at each call others."""
+        start = self.path.start or (lambda batch: self.model.trace(batch).p)
+        self.drawn += 1
+        parts = [group.draw(chains, self.drawn) for group in by_row(start, self.batch, self.seed)]
+        one = self.start.event_shape
+        return self.to_u(torch.cat([z.reshape(chains, -1, *one) for z in parts], 1))
+
+    def to_u(self, z: Tensor) -> Tensor:
+        u: Tensor = self.transform.inv(z)
+        return u.flatten(z.ndim - len(self.start.event_shape))
+
+    def log_ratio(self, u: Tensor) -> Tensor:
+        """log p(x, z) - log r(z), (K, B): from the prior, log p(x|z)."""
+        z = self.transform(u.unflatten(-1, self.shape))
+        ratio: Tensor = self.model.log_joint(self.batch, z) - self.start.log_prob(z)
+        return ratio
+
+    def density(self, beta: float) -> LogDensity:
+        def log_f(u: Tensor) -> Tensor:
+            v = u.unflatten(-1, self.shape)
+            z = self.transform(v)
+            log_r = self.start.log_prob(z)
+            jacobian = self.transform.log_abs_det_jacobian(v, z)
+            value: Tensor = log_r + jacobian + beta * (self.model.log_joint(self.batch, z) - log_r)
+            return value
+
+        return log_f
+
+    def rungs(self) -> Rungs:
+        """(β_t, ε_t) with step sizes from a pilot of other chains, which goes the same way in fewer steps and adapts.
+
+        The chains of the estimate do not touch their ε: adapted by what they met, their weights would be biased.
+        """
+        betas, pilot = temperatures(self.path.temperatures), temperatures(min(self.path.temperatures, PILOT))
+        u, step = (
+            self.draw(PILOT_CHAINS),
+            torch.full((len(self.batch),), 0.5, dtype=self.batch.x.dtype, device=self.batch.x.device),
+        )
+        found = []
+        for beta in pilot:
+            u, info = HMC(self.density(beta), step, self.path.leapfrogs, noise=self.noise)(u)
+            step = adapted(step, info, ACCEPTANCE, rate=0.4).log().mean(0).exp()
+            found.append(step)
+        return [(beta, found[round(t / self.path.temperatures * (len(pilot) - 1))]) for t, beta in enumerate(betas)]
+
+    def log_weights(self, u: Tensor, rungs: Rungs, count: Callable[[int], None]) -> Tensor:
+        """log w of the chains that begin at u (K, B, D) and go from the first rung to the last, up or down; (K, B)."""
+        total = torch.zeros(u.shape[:-1], dtype=torch.float64, device=u.device)
+        for (here, _), (there, step) in pairwise(rungs):
+            total += abs(there - here) * self.log_ratio(u).double()
+            if 0 < there < 1:  # the last move would enter no weight
+                u, _ = HMC(self.density(there), step, self.path.leapfrogs, noise=self.noise)(u)
+            count(total.numel())
+        return as_result(total)
+
+
+def _upwards(bridge: Bridge, chains: int, rows: int, count: Callable[[int], None]) -> Marginal:
+    """The lower bound of a batch, (B,)."""
+    rungs = bridge.rungs()
+    weights = (bridge.log_weights(bridge.draw(k), rungs, count) for k in _chunks(chains, rows // len(bridge.batch)))
+    return estimated(weights, chains)
+
+
+def _bracket(bridge: Bridge, z: Tensor, chains: int, rows: int, count: Callable[[int], None]) -> Bracket:
+    """Both bounds of the bridge's data, which were made of z (B, *Z)."""
+    rungs, u = bridge.rungs(), bridge.to_u(z)
+    sizes = list(_chunks(chains, rows // len(z)))
+    up = estimated((bridge.log_weights(bridge.draw(k), rungs, count) for k in sizes), chains)
+    down = estimated((-bridge.log_weights(u.expand(k, *u.shape), rungs[::-1], count) for k in sizes), chains)
+    return Bracket(up, reciprocal(down), bridge.batch.x.cpu())
+
+
+def _chunks(total: int, most: int) -> Iterator[int]:
+    """`total` in parts of at most `most`."""
+    most = max(1, most)
+    for start in range(0, total, most):
+        yield min(most, total - start)
+
+
+def _memory(memory: int | None, device: torch.device) -> int:
+    return memory or (CPU_MEMORY if device.type == "cpu" else GPU_MEMORY)
+
+
+def _check(count: int, memory: int | None) -> None:
+    if count < 1 or (memory is not None and memory < 1):
+        raise ValueError(f"chains, data points and memory must be at least 1; got {count} and {memory}.")

@@ -1,0 +1,454 @@
+"""The figures: pure functions from numbers, or from a model, to a matplotlib `Figure`; `save` writes one.
+
+N: data points; D: latent size; *X: the shape of a data point. Images are drawn as images. Any other data point is a
+vertical strip with one coloured field per feature, so that strips side by side are a heat map. Latents are counted from
+zero, as in code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from math import ceil, sqrt
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.distributions import Distribution, Independent, constraints
+
+from aevb.data.batch import Batch, Data, as_batch
+from aevb.data.randomness import seeded
+from aevb.errors import DataError
+from aevb.figures.style import (
+    GAP,
+    GREY,
+    INK,
+    PALETTE,
+    as_tiles,
+    chart,
+    common_limits,
+    fill,
+    image_grid,
+    is_image,
+    save,
+    settle,
+    sheet,
+    stack,
+    styled,
+)
+from aevb.models.chain import Chain
+from aevb.models.inference import Model, inference
+from aevb.models.ladder import Ladder
+from aevb.models.vae import VAE
+from aevb.parts import Support
+from aevb.probability.offers import support_of
+from aevb.use.interpolate import interpolate
+from aevb.use.reconstruct import decode
+from aevb.use.traverse import traverse
+
+__all__ = ["decoded", "image_grid", "interpolations", "latent_scatter", "loss_curves", "manifold"]
+__all__ += ["reconstructions", "samples", "save", "traversals"]
+
+FLAT = (Support.REAL, Support.POSITIVE, Support.UNIT)  # what a latent covers of which a plane is a picture
+CODES = (Support.ONE_HOT, Support.CODEBOOK, Support.GRID)  # between which there are no others
+TIED = (*CODES, Support.SPHERE, Support.SIMPLEX)  # of which no single number can be moved
+DRAWS = 100_000  # of a prior whose quantiles have no formula
+POINTS = 2000  # at most so many points go into t-SNE
+
+Metrics = Sequence[Mapping[str, Any]]
+Points = NDArray[np.float64]
+
+
+@styled
+def loss_curves(metrics: Metrics, title: str = "Training") -> Figure:
+    """The ELBO = reconstruction - KL (arXiv 1312.6114, eq. 7) and its parts, in nats per data point, over training
+    samples.
+
+    Lines are those of `metrics.jsonl`. The sample axis is logarithmic where it spans more than 1.5 decades, as in Fig.
+    2 of the paper. The first moments of a training may leave the frame, so that the rest can be seen.
+    """
+    figure = chart(1150, 590, title)
+    grid = figure.add_gridspec(2, 2, width_ratios=(1.35, 1))
+    places = {"elbo": grid[:, 0], "reconstruction": grid[0, 1], "kl": grid[1, 1]}
+    titles = {"elbo": "ELBO", "reconstruction": "Reconstruction, E[log p(x|z)]", "kl": "KL(q(z|x) ‖ p(z))"}
+    for name, place in places.items():
+        axes = figure.add_subplot(place)
+        axes.set_title(titles[name])
+        _curves(axes, metrics, name)
+        axes.set_ylabel("nats per data point" if name == "elbo" else "nats")
+        if name != "reconstruction":
+            axes.set_xlabel("training samples")
+    figure.axes[0].legend(loc="lower right")
+    return settle(figure)
+
+
+def _curves(axes: Axes, metrics: Metrics, name: str) -> None:
+    """Training and validation numbers of one name."""
+    shown: list[Points] = []
+    for part, colour, width in (("train", PALETTE[0], 1.4), ("validation", PALETTE[1], 1.6)):
+        rows = [(m["samples"], m[part][name]) for m in metrics if (m.get(part) or {}).get(name) is not None]
+        points = np.array(rows, dtype=float).reshape(-1, 2)
+        marker = "o" if len(points) < 12 else ""
+        axes.plot(points[:, 0], points[:, 1], color=colour, linewidth=width, label=part, marker=marker, markersize=3)
+        shown.append(points)
+    points = np.concatenate(shown)
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    if len(points) == 0:
+        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color=GREY)
+        return
+    first, last = points[:, 0].min(), points[:, 0].max()
+    early = max(0.02 * last, first)
+    if last > 10**1.5 * max(first, 1):
+        axes.set_xscale("log")
+        axes.set_xlim(0.9 * early, 1.15 * last)
+    late = points[points[:, 0] >= early, 1]
+    low, high = float(np.nanmin(late)), float(np.nanmax(late))
+    room = 0.06 * (high - low) or 1.0
+    axes.set_ylim(low - room, high + room)
+
+
+@styled
+def reconstructions(model: Model, data: Data, title: str = "Reconstructions", columns: int = 10) -> Figure:
+    """Data, x (N, *X) or a `Batch`, above the means of p(x|z) at the posterior means z = E[q(z|x)]."""
+    batch = as_batch(data)
+    x, y = batch.x, decode(model, _codes(model, batch), batch.y)
+    limits = common_limits(x, y)
+    columns = min(columns, len(x)) if is_image(x.shape[1:]) else len(x)
+    rows = 2 * ceil(len(x) / columns)
+    pairs = [
+        image_grid(torch.cat([fill(as_tiles(part, limits, rows, columns), columns) for part in pair]), columns, GAP)
+        for pair in zip(x.cpu().split(columns), y.split(columns), strict=True)
+    ]
+    return sheet(stack(pairs, 0, 14), title, "Data above, decoded posterior means below" + _legend(x, limits))
+
+
+@styled
+def samples(model: Model, n: int = 100, seed: int = 0, title: str = "Samples") -> Figure:
+    """The means of p(x|z) at n draws z ~ p(z) (Fig. 5 of arXiv 1312.6114); a seed draws the same ones again."""
+    with inference(model, seed):
+        y = model.decode(model.sample_latent(n)).mean.cpu()
+    return _page(y, None, title, "Decoded draws z ~ p(z)")
+
+
+@styled
+def decoded(x: Tensor, columns: int | None = None, title: str = "Decoded") -> Figure:
+    """Data points x (N, *X), whatever they are: images row by row, as a square unless `columns` says otherwise."""
+    return _page(x, columns, title, "")
+
+
+def _page(x: Tensor, columns: int | None, title: str, caption: str) -> Figure:
+    columns = len(x) if not is_image(x.shape[1:]) else columns or ceil(sqrt(len(x)))  # strips stand in one row
+    limits = common_limits(x)
+    tiles = as_tiles(x, limits, ceil(len(x) / columns), columns)
+    picture = image_grid(tiles, columns, GAP if is_image(x.shape[1:]) else 1)
+    return sheet(picture, title, caption + _legend(x, limits))
+
+
+@styled
+def manifold(
+    model: VAE | Ladder,
+    n: int = 20,
+    dims: tuple[int, int] | None = None,
+    title: str = "Manifold",
+    y: Tensor | None = None,
+) -> Figure:
+    """The means of p(x|z) over a plane of latents, z_d = F_d⁻¹(u_d), at the n x n cell centres u of the unit square.
+
+    F_d is the prior's distribution function of z_d, so that equal areas have equal prior mass where latents are
+    independent (Fig. 4 of arXiv 1312.6114, for which F is the normal one).
+
+    Args:
+        dims: the latents that run along x and up along y; the others stay at their medians. Needed only for more than
+            two.
+        y: the condition (1, *C) of the whole plane.
+    """
+    with inference(model, 0) as device:
+        y = None if y is None else y.to(device)
+        size = model.latent_shape.numel()
+        if dims is None and size != 2:
+            raise DataError(
+                f"A manifold is a plane, but this model has {size} latents: choose two, such "
+                f"as dims=(0, 1); the others "
+                "stay at the prior's median. `traversals` draws them one by one."
+            )
+        across, up = dims or (0, 1)
+        if across == up or not all(0 <= d < size for d in (across, up)):
+            raise DataError(f"dims={dims} must be two different latents from 0 to {size - 1}.")
+        u = torch.cat([(torch.arange(n, dtype=torch.float64) + 0.5) / n, torch.tensor([0.5], dtype=torch.float64)])
+        found = quantiles(model.prior() if y is None else model.prior(y), u.to(device))
+        ticks, median = found[:-1], found[-1]
+        z = median.expand(n, n, size).clone()
+        z[..., across], z[..., up] = ticks[:, across], ticks[:, up].flip(0).unsqueeze(1)
+        x = decode(model, z.flatten(0, 1), y)
+    limits = common_limits(x)
+    picture = image_grid(as_tiles(x, limits, n, n), n, 0 if _seamless(x) else GAP)
+    cells = [i for i in {0, n // 4, n - 1 - n // 4, n - 1} if 2 * i + 1 != n]
+    at = [(0.5, median), *(((i + 0.5) / n, ticks[i]) for i in cells)]
+    left = [((1 - u) * picture.shape[0], _number(value[up])) for u, value in at]
+    below = [(u * picture.shape[1], _number(value[across])) for u, value in at]
+    caption = f"z[{across}] to the right, z[{up}] upwards, in equal steps of prior mass" + _legend(x, limits)
+    return sheet(picture, title, caption, left, below, margin=50)
+
+
+def quantiles(p: Distribution, u: Tensor) -> Tensor:
+    """F_d⁻¹(u) of each latent by itself, (n, D), for u (n): the prior's own where it has them, else those of many
+    draws.
+
+    Raises:
+        DataError: the latents are on a sphere, a simplex or a grid, of which no plane is a picture.
+    """
+    _refuse(p, TIED, "no plane of numbers is a picture of them")
+    if isinstance(p, Independent) and not p.base_dist.event_shape:
+        with suppress(NotImplementedError):
+            found: Tensor = p.base_dist.icdf(u.reshape(-1, *[1] * len(p.event_shape)).to(p.mean))
+            return found.reshape(len(u), -1)
+    draws = p.sample(torch.Size((DRAWS,))).reshape(DRAWS, -1)
+    return draws.quantile(u.to(draws), 0)
+
+
+def _seamless(y: Tensor) -> bool:
+    """Whether images (N, ..., H, W) all end in the same level, as digits on black do: they then need no lines
+    between."""
+    if not is_image(y.shape[1:]):
+        return False
+    rim = torch.cat([y[..., [0, -1], :].flatten(), y[..., [0, -1]].flatten()])
+    return float(rim.std()) < 0.03
+
+
+@styled
+def interpolations(
+    model: Model,
+    a: Data,
+    b: Data,
+    steps: int = 11,
+    title: str = "Interpolations",
+) -> Figure:
+    """The means of p(x|z) at z = (1-t) E[q(z|a)] + t E[q(z|b)], t = 0, ..., 1 in equal steps; a, b: (N, *X), or a
+    `Batch`.
+
+    Where a and b have conditions y, these go along the same line.
+    """
+    from_, to = as_batch(a).x.cpu(), as_batch(b).x.cpu()
+    _refuse(prior_of(model, a), CODES, "between two of them there are no others to decode")
+    x = interpolate(model, a, b, steps)
+    limits, rows, columns = common_limits(from_, to, x.flatten(0, 1)), len(x), steps + 2
+    parts = [(from_, 1), (x.flatten(0, 1), steps), (to, 1)]
+    blocks = [image_grid(as_tiles(part, limits, rows, columns), c, GAP) for part, c in parts]
+    caption = "Data at the margins, decoded points of a line between" + _legend(from_, limits)
+    return sheet(stack(blocks, 1, 14), title, caption)
+
+
+def prior_of(model: Model, data: Data) -> Distribution:
+    """p(z), or p(z|y) at the conditions of some data."""
+    with inference(model, 0) as device:
+        return model.trace(as_batch(data).to(device)).p
+
+
+@styled
+def traversals(
+    model: Model,
+    data: Data | None,
+    kl_per_dimension: Tensor,
+    dims: int = 10,
+    span: float = 2.5,
+    steps: int = 11,
+    title: str = "Traversals",
+) -> Figure:
+    """One row per latent, those of the largest KL first: the means of p(x|z) while it moves from -span to span.
+
+    Latents that are never negative move between the percentiles 1 and 99 of the prior's draws. Of a hierarchy
+    it is a number of z_1, which alone is decoded.
+
+    Args:
+        data: one data point, x (1, *X) or a `Batch`, at whose posterior mean the other latents stay; None for the mean
+            0.
+        kl_per_dimension: (D,), nats of KL(q(z|x) ‖ p(z)) for each latent, as `evaluation` measures it. Where q does not
+            factorise there is only one number: the latents then come in their own order.
+        dims: at most so many rows.
+    """
+    kl = kl_per_dimension.detach().cpu()
+    if data is not None:
+        _refuse(prior_of(model, data), TIED, "one number of a latent cannot be moved without the others")
+    size, decoded = model.latent_shape.numel(), first_layer(model)
+    known = len(kl) == size and bool(kl.isfinite().all())
+    latents = (kl.argsort(descending=True, stable=True) if known else torch.arange(decoded))[:dims]
+    found = traverse(model, data, latents, span, steps)
+    limits, rows = common_limits(found.x.flatten(0, 1)), len(latents)
+    picture = image_grid(as_tiles(found.x.flatten(0, 1), limits, rows, steps), steps, GAP)
+    high, wide = (picture.shape[0] + GAP) / rows, (picture.shape[1] + GAP) / steps
+    name = "z₁" if decoded < size else "z"
+    labels = [f"{name}[{d}]" + (f"  {kl[d]:.2f}" if known else "") for d in latents.tolist()]
+    left = [((row + 0.5) * high, label) for row, label in enumerate(labels)]
+    below = [((i + 0.5) * wide, _number(found.values[i])) for i in (0, steps // 2, steps - 1)]
+    caption = "One latent moves, the others stay" + "; beside each its KL in nats" * known
+    return sheet(picture, title, caption + _legend(found.x.flatten(0, 1), limits), left, below, margin=100)
+
+
+@styled
+def latent_scatter(
+    codes: Tensor,
+    labels: Tensor | None = None,
+    class_names: Sequence[str] | None = None,
+    title: str = "Latent space",
+    prior: Distribution | None = None,
+    points: int = POINTS,
+) -> Figure:
+    """Posterior means (N, D), coloured by class (N,), with the class names at the medians; without labels, by density.
+
+    Two latents are drawn as they are, with lines of equal density of the prior p(z) that hold 50, 90 and 99 % of it.
+    More are embedded by t-SNE, of at most `points` of them; its distances between clusters mean nothing.
+    """
+    chosen = torch.randperm(
+        len(codes), generator=torch.Generator().manual_seed(0)
+    )  # no class is drawn above the others
+    chosen = chosen[:points] if codes.shape[1] > 2 else chosen
+    z, size = codes.detach().cpu().double()[chosen].numpy(), codes.shape[1]
+    xy = z if size == 2 else _t_sne(z) if size > 2 else np.c_[z, np.random.default_rng(0).uniform(-1, 1, len(z))]
+    levels = None if prior is None or size != 2 else density_levels(prior)
+    about = "height random" if size == 1 else "as they are" if size == 2 else f"t-SNE of {size} latents"
+    about = about if levels is None else "lines hold 50, 90 and 99 % of the prior"
+    figure = chart(900, 960, title, f"{len(xy):,} posterior means; {about}")
+    axes = figure.add_subplot()
+    which = None if labels is None else labels.detach().cpu()[chosen].numpy()
+    area = float(np.clip(24000 / max(len(xy), 1), 3, 28))
+    colours = _density(xy) if which is None else np.array(PALETTE)[which % len(PALETTE)]
+    axes.scatter(xy[:, 0], xy[:, 1], s=area, c=colours, alpha=0.75, linewidths=0, rasterized=True)
+    frame_latents(axes, size)
+    if prior is not None and levels is not None:
+        draw_prior(axes, prior, levels)
+    settle(figure)
+    if which is not None:
+        name_classes(axes, xy, which, class_names)
+    return figure
+
+
+def frame_latents(axes: Axes, size: int) -> None:
+    """Axes for two latents; hardly any for an embedding."""
+    if size == 1:
+        axes.set(xlabel="z[0]", yticks=[], ylim=(-3, 3))
+        axes.spines["left"].set_visible(False)
+        return
+    if size > 2:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        return
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set(xlabel="z[0]", ylabel="z[1]")
+
+
+def density_levels(p: Distribution, masses: Sequence[float] = (0.5, 0.9, 0.99)) -> Tensor | None:
+    """The log densities c of which {z: log p(z) ≥ c} holds these masses, from draws; None where the density is flat."""
+    with torch.no_grad(), seeded(0):
+        log_p = p.log_prob(p.sample(torch.Size((DRAWS,)))).flatten().double().cpu()
+    levels = torch.quantile(log_p, 1 - torch.tensor(masses, dtype=torch.float64))
+    return levels if bool((levels.diff() < -1e-3).all()) else None
+
+
+def draw_prior(axes: Axes, p: Distribution, levels: Tensor, cells: int = 200) -> None:
+    """Lines of equal density, in a frame that holds the points and nearly all of the prior."""
+    with torch.no_grad(), seeded(0):
+        draws = p.sample(torch.Size((1000,))).reshape(-1, 2).double().cpu()
+    drawn = torch.quantile(draws, torch.tensor([0.005, 0.995], dtype=torch.float64), 0).numpy()
+    limits = [
+        (min(a[0], b[0]), max(a[1], b[1])) for a, b in zip((axes.get_xlim(), axes.get_ylim()), drawn.T, strict=True)
+    ]
+    across, up = (np.linspace(low, high, cells) for low, high in limits)
+    z = torch.as_tensor(np.stack(np.meshgrid(across, up), -1)).float()
+    inside = constraints.real_vector.check(z) if p.support is None else p.support.check(z)
+    with torch.no_grad():
+        log_p = torch.where(inside, p.log_prob(torch.where(inside.unsqueeze(-1), z, draws[0].float())), -torch.inf)
+    height = np.ma.masked_invalid(log_p.cpu().numpy())
+    axes.contour(across, up, height, levels.flip(0).numpy(), colors=GREY, linewidths=0.7, alpha=0.6, linestyles="solid")
+
+
+def _t_sne(z: Points) -> Points:
+    from sklearn.manifold import TSNE  # imported late: seconds
+
+    if len(z) < 3:
+        raise DataError(f"t-SNE of {z.shape[1]} latents needs at least 3 data points; got {len(z)}.")
+    if not np.ptp(z, axis=0).any():
+        return np.zeros((len(z), 2))  # one code for all
+    perplexity = min(30.0, (len(z) - 1) / 3)
+    return np.asarray(TSNE(2, init="pca", random_state=0, perplexity=perplexity).fit_transform(z), dtype=float)
+
+
+def _density(xy: Points) -> Points:
+    """A colour (N, 4) for each point, the darker the more points are near."""
+    from matplotlib import colormaps
+    from scipy.ndimage import gaussian_filter
+
+    counts, *edges = np.histogram2d(xy[:, 0], xy[:, 1], bins=100)
+    cells = [np.clip(np.digitize(v, e) - 1, 0, 99) for v, e in zip(xy.T, edges, strict=True)]
+    level = gaussian_filter(counts, 2.0)[cells[0], cells[1]]
+    return np.asarray(colormaps["YlGnBu"](0.35 + 0.65 * level / level.max()))
+
+
+def name_classes(axes: Axes, xy: Points, which: NDArray[np.int64], names: Sequence[str] | None) -> None:
+    """Class names at the medians of their points, in ink with a white rim, moved apart where they would overlap."""
+    classes = np.unique(which)
+    words = [str(names[c]) if names else str(c) for c in classes]
+    axes.autoscale_view()
+    axes.apply_aspect()
+    at = axes.transData.transform([np.median(xy[which == c], axis=0) for c in classes])
+    at = _apart(at, np.array([(len(w) * 17 + 8, 26) for w in words]))
+    for (x, y), word, c in zip(axes.transData.inverted().transform(at), words, classes, strict=True):
+        rim = [
+            withStroke(linewidth=4.5, foreground=PALETTE[c % len(PALETTE)]),
+            withStroke(linewidth=3, foreground="white"),
+        ]
+        axes.text(x, y, word, ha="center", va="center", weight="bold", fontsize=12, color=INK, path_effects=rim)
+
+
+def _apart(at: Points, sizes: Points) -> Points:
+    """Push boxes of these sizes at these centres apart, along the axis on which they overlap least."""
+    at = at.copy()
+    for _ in range(100):
+        for i in range(len(at)):
+            for j in range(i):
+                apart = at[i] - at[j]
+                overlap = (sizes[i] + sizes[j]) / 2 - np.abs(apart)
+                if (overlap > 0).all():
+                    axis = int(overlap.argmin())
+                    push = (0.5 if apart[axis] >= 0 else -0.5) * overlap[axis]
+                    at[i, axis] += push
+                    at[j, axis] -= push
+    return at
+
+
+def _refuse(p: Distribution, kinds: Sequence[Support], why: str) -> None:
+    """Raise a `DataError` where the latents, with this prior, are of one of these kinds."""
+    support = support_of(p)
+    if support and support in kinds:
+        raise DataError(f"The latents of this model are on {support.value}: {why}.")
+
+
+def first_layer(model: Any) -> int:
+    """How many numbers z has, or z_1 in a hierarchy."""
+    part = model if isinstance(model, Ladder) else model.encoder
+    shapes = part.shapes if isinstance(part, Ladder | Chain) else (model.latent_shape,)
+    return shapes[0].numel()
+
+
+def _codes(model: Model, batch: Batch) -> Tensor:
+    """E_q[z|x], (N, *Z), on the CPU."""
+    with inference(model, 0) as device:
+        return model.encode(batch.to(device)).cpu()
+
+
+def _legend(x: Tensor, limits: tuple[float, float]) -> str:
+    """What colours mean, for data that are no images."""
+    return (
+        ""
+        if is_image(x.shape[1:])
+        else f"\nOne strip per data point: blue −{limits[1]:.2g}, white 0, red {limits[1]:.2g}"
+    )
+
+
+def _number(value: Tensor) -> str:
+    return f"{value + 0.0:.1f}".replace("-", "−")

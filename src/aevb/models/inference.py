@@ -1,0 +1,66 @@
+"""How models are used: without gradients, in evaluation mode, seeded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from aevb.data.batch import rows_at_once
+from aevb.data.randomness import seeded
+from aevb.models.trace import LatentModel
+
+
+class Model(LatentModel, Protocol):
+    """A latent model that is a module: what evaluation needs."""
+
+    def eval(self) -> object: ...
+    def modules(self) -> Iterator[nn.Module]: ...
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
+
+
+@contextmanager
+def inference(model: Model, seed: int) -> Iterator[torch.device]:
+    """Run a block on the model's device without gradients, in evaluation mode, under `seed`; then restore every
+    mode."""
+    device = next(model.parameters()).device
+    with (
+        torch.no_grad(),
+        seeded(seed, device),
+        evaluation_mode(model),
+    ):  # the modes last: other threads wait for them too
+        yield device
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module | Model) -> Iterator[None]:
+    """Run a block with the model in evaluation mode; then restore the mode of every module."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def code_batches(model: Model, z: Tensor, y: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Codes z (N, *Z) and conditions y (N, *C) on the model's device, as many at a time as memory allows."""
+    device = next(model.parameters()).device
+    size = rows_at_once(model.decode(z[:1].to(device), None if y is None else y[:1].to(device)).event_shape)
+    for start in range(0, len(z), size):
+        part = slice(start, start + size)
+        yield z[part].to(device), None if y is None else y[part].to(device)
+
+
+def dtype_of(model: Model) -> torch.dtype:
+    """The type of the parameters, and so of the data."""
+    return next(model.parameters()).dtype
+
+
+def as_result(x: Tensor) -> Tensor:
+    """A result as it is handed back: float64 on the CPU, where sums over many data points lose nothing."""
+    return x.to("cpu", torch.float64)

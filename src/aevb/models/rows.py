@@ -1,0 +1,100 @@
+"""Random draws for scores: the noise of a row depends on the row, the model and the seed, never on other rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal
+
+from aevb.data.batch import Batch
+from aevb.data.randomness import derive, seeded
+from aevb.models.trace import draw
+
+BLOCK = 256  # samples of a row that are drawn from one stream; more samples take further streams
+
+Posterior = Callable[[Batch], Distribution]  # a batch → q(z|x), batch (B)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Data points with their posteriors, and where their random numbers come from.
+
+    Attributes:
+        batch: B data points; q: their q(z|x), batch (B); seeds: of B streams, one for each row, or of one for all.
+    """
+
+    batch: Batch
+    q: Distribution
+    seeds: list[int]
+
+    def draw(self, samples: int, block: int = 0) -> Tensor:
+        """z ~ q(z|x), (K, B, *Z), from block `block` of the streams."""
+        if len(self.seeds) < len(self.batch) or not _diagonal(self.q):
+            with seeded(derive(self.seeds[0], block), self.batch.x.device):
+                return draw(self.q, samples)
+        mean, generator = self.q.mean, torch.Generator()
+        noise = torch.empty(len(self.seeds), samples, *self.q.event_shape)
+        for row, seed in zip(noise, self.seeds, strict=True):
+            row.normal_(generator=generator.manual_seed(derive(seed, block)))
+        return mean + self.q.stddev * noise.transpose(0, 1).to(mean)
+
+    def blocks(self, samples: int) -> Iterator[Tensor]:
+        """z ~ q(z|x) in blocks (K', B, *Z), `samples` in all."""
+        for i, start in enumerate(range(0, samples, BLOCK)):
+            yield self.draw(min(BLOCK, samples - start), i)
+
+
+class RowNoise:
+    """Noise for chains (*C, B, D) of B rows, each row's from a generator of its own."""
+
+    def __init__(self, seeds: list[int]) -> None:
+        self.generators = [torch.Generator().manual_seed(derive(seed, "chain")) for seed in seeds]
+
+    def normal(self, like: Tensor) -> Tensor:
+        """ε ~ N(0, I), of the shape and type of z (*C, B, D)."""
+        return self._each(like.shape, like, lambda row, g: row.normal_(generator=g))
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """u ~ U(0, 1), one for each chain, (*C, B)."""
+        return self._each((*like.shape[:-1], 1), like, lambda row, g: row.uniform_(generator=g)).squeeze(-1)
+
+    def _each(self, shape: Sequence[int], like: Tensor, fill: Callable[[Tensor, torch.Generator], object]) -> Tensor:
+        noise = torch.empty(shape[-2], *shape[:-2], shape[-1], dtype=like.dtype)
+        for row, generator in zip(noise, self.generators, strict=True):
+            fill(row, generator)
+        return noise.movedim(0, -2).to(like.device)
+
+
+Groups = Callable[[Posterior, Batch, int], Iterator[Group]]
+
+
+def by_row(posterior: Posterior, batch: Batch, seed: int) -> Iterator[Group]:
+    """The batch in groups that each row's noise does not depend on: whole for diagonal normals, else row by row."""
+    seeds, q = row_seeds(batch, seed), posterior(batch)
+    if _diagonal(q):
+        yield Group(batch, q, seeds)
+        return
+    for i, own in enumerate(seeds):
+        row = batch[i : i + 1]
+        yield Group(row, posterior(row), [own])
+
+
+def by_batch(posterior: Posterior, batch: Batch, seed: int) -> Iterator[Group]:
+    """The batch as one group with one stream: faster, where scores need not be compared row by row."""
+    yield Group(batch, posterior(batch), row_seeds(batch[:1], seed))
+
+
+def row_seeds(batch: Batch, seed: int) -> list[int]:
+    """A seed for each row, from its content: the numbers of x and of y."""
+    parts = [part.detach().cpu().contiguous().flatten(1) for part in (batch.x, *batch.contexts)]
+    rows = zip(*(part.to(torch.float64).numpy() for part in parts), strict=True)
+    hashes = (hashlib.blake2b(b"".join(part.tobytes() for part in row), digest_size=8).hexdigest() for row in rows)
+    return [derive(seed, "row", content) for content in hashes]
+
+
+def _diagonal(q: Distribution) -> bool:
+    return isinstance(q, Independent) and type(q.base_dist) is Normal

@@ -1,0 +1,56 @@
+"""How the numbers of a recipe are written in its equation."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aevb.parts import SCHEDULE, Part, Values, parts_in
+
+
+def plain(value: Any) -> str:
+    """A number as one writes it, 4 or 0.25; a list, 500, 500; a schedule, from 0 to 1 in 3,000 steps; a name."""
+    if isinstance(value, Mapping) and value.get("type") in parts_in(SCHEDULE):
+        return text(parts_in(SCHEDULE)[value["type"]], value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(plain, value))
+    if isinstance(value, type):
+        return value.__name__.lower()  # the default of an activation
+    return f"{value:,}" if type(value) is int else f"{value:g}" if type(value) is float else str(value)
+
+
+def text(part: Part, values: Values) -> str:
+    """The equation of a part, its numbers filled in; of one without an equation, its word and its numbers."""
+    defaults = {k: p.default for k, p in inspect.signature(part.make).parameters.items()}
+    filled = {**defaults, **values}
+    if callable(part.equation):
+        return part.equation(filled)
+    if part.equation:
+        return part.equation.format(**{k: plain(v) for k, v in filled.items()})
+    numbers = [f"{k} = {plain(v)}" for k, v in values.items() if k in defaults]
+    of = f"({values['v']}; {values['net']})" if {"v", "net"} <= values.keys() else ""
+    return f"{part.word}{of}" + (f",  {', '.join(numbers)}" if numbers else "")
+
+
+def bound_to(symbol: str, value: Any) -> str:
+    """β = 4, or β from 0 to 1 in 3,000 steps."""
+    return f"{symbol} {plain(value)}" if isinstance(value, Mapping) else f"{symbol} = {plain(value)}"
+
+
+def where(equation: str, *bindings: str) -> str:
+    return ",  ".join([equation, ", ".join(bindings)] if bindings else [equation])
+
+
+def count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'s' * (n != 1)}"
+
+
+def bar(y: str) -> str:
+    """p(x, z) becomes p(x, z|y)."""
+    return y.replace(", ", "|")
+
+
+def product_of(name: str, parameters: str, net: str, more: str = "") -> str:
+    """Π_d name(v_d; parameters), (net) = the network's numbers."""
+    return f"Π_d {name}({{v}}_d; {parameters}),  {net} = {{net}}{more}"

@@ -1,0 +1,151 @@
+"""Evaluate a run on a split of its data, and keep the result beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aevb.data.batch import rows_at_once
+from aevb.data.dataset import Dataset, Split, placed
+from aevb.data.values import Values
+from aevb.errors import DataError
+from aevb.evaluation.estimate import Estimate, flat
+from aevb.evaluation.evaluate import evaluate
+from aevb.evaluation.likelihood import Estimator, Path, likelihood
+from aevb.evaluation.report import Subject, report
+from aevb.evidence.support import Progress
+from aevb.objectives.semi_supervised import M2
+from aevb.runs.files import write_json
+from aevb.runs.store import Run
+
+REFERENCE = 10_000  # labelled training points that neighbours and probes learn from, at most
+LIMIT = 50  # data points of the costlier estimators of log p(x), where no number is given
+
+
+def evaluate_run(
+    run: Run,
+    data: Dataset,
+    part: str = "test",
+    *,
+    importance_samples: int | None = None,
+    samples: int | None = None,
+    limit: int | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Evaluate a run's model on a split, with the recipe's settings where none are given; the numbers by name.
+
+    With none given, the result is kept in evaluation-SPLIT.json. A run by `FullBayes` is evaluated at the posterior
+    mean of its weights, and `weights` in the result says so; `log_predictive` averages over the posterior. A model that
+    is conditioned on labels is evaluated as p(x|y) at the true labels, and the classifier of `M2` by its accuracy.
+    """
+    settings, context = run.recipe.evaluation(), run.recipe.context()
+    rows, known, model = rows_of(run, data, part, limit), data.train.take(REFERENCE).frozen(), run.model(device)
+    numbers = evaluate(
+        model,
+        context.rows(rows, device),
+        split=part,
+        importance_samples=importance_samples or settings.importance_samples,
+        elbo_samples=samples or settings.samples,
+        labels=None if context.classes else rows.labels,  # codes that were given the label know it
+        reference=None if known.labels is None or context.classes else (placed(known, device), known.labels),
+    ).numbers()
+    numbers |= {"given_labels": True} if context.classes else {}
+    numbers |= _of_objective(run, model, rows)
+    if all(
+        option is None for option in (limit, importance_samples, samples)
+    ):  # what is kept is by the recipe's settings
+        write_json(run.path / f"evaluation-{part}.json", flat(numbers))
+    return numbers
+
+
+def _of_objective(run: Run, model: nn.Module, rows: Split) -> dict[str, Any]:
+    """What full Bayes and M2 add to an evaluation."""
+    kind = run.recipe.settings["objective"]["type"]
+    if kind == "full-bayes":
+        return {"weights": "posterior mean"}
+    objective = run.objective(model) if kind == "m2" else None
+    return {"classifier_accuracy": accuracy(objective.classifier, rows)} if isinstance(objective, M2) else {}
+
+
+def estimate_likelihood(
+    run: Run,
+    data: Dataset,
+    part: str = "test",
+    *,
+    estimator: Estimator,
+    path: Path = Path(),
+    limit: int | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """log p(x) of a run's model by a costlier estimator than `evaluate_run`'s, on the first `limit` rows of a split.
+
+    A model that is conditioned on labels is evaluated as p(x|y), at the true labels, or by "bdmc" at each class in
+    turn.
+    """
+    found = likelihood(subject(run, data, part, limit or LIMIT, device), estimator, path, progress)
+    about: dict[str, Any] = {"split": part} if estimator != "bdmc" else {}
+    about |= {"given_labels": True} if run.recipe.context().classes else {}
+    return in_units({**about, **found}, data.train.values)
+
+
+def measure(
+    run: Run, data: Dataset, name: str, part: str = "test", *, limit: int | None = None, device: str = "cpu"
+) -> dict[str, Any]:
+    """The numbers of one of the `reports` on a run."""
+    return in_units(report(name).measure(subject(run, data, part, limit, device)), data.train.values)
+
+
+DENSITIES = {"elbo": 1, "reconstruction": 1, "log_likelihood": 1, "lower": 1, "upper": 1, "distortion": -1}  # signs
+STANDARDIZED = ("elbo", "log_likelihood", "lower", "upper")  # of which the standardized data's number is kept, too
+
+
+def in_units(numbers: Mapping[str, Any], values: Values) -> dict[str, Any]:
+    """Densities of the data as given, from densities of what the model sees: log p(s) = log p(x) + log |det ∂x/∂s|,
+    nats.
+
+    Of standardized data; `elbo_standardized`, `log_likelihood_standardized` and the like keep what the model sees.
+    """
+    found, constant = dict(numbers), values.log_abs_det
+    if not constant:
+        return found
+    for name, sign in DENSITIES.items():
+        if isinstance(number := found.get(name), Estimate) and number.known:
+            found[name] = number.moved(sign * constant)
+            found |= {f"{name}_standardized": number} if name in STANDARDIZED else {}
+    return found
+
+
+def subject(run: Run, data: Dataset, part: str, limit: int | None, device: str) -> Subject:
+    """A run's model and the rows of a split, for a report."""
+    rows, context = rows_of(run, data, part, limit), run.recipe.context()
+
+    def conditions(n: int) -> Tensor | None:
+        y = run.each(n)
+        return None if y is None else y.to(device)
+
+    return Subject(run.model(device), rows, context.rows(rows, device), data.train.frozen(), conditions)
+
+
+@torch.no_grad()
+def accuracy(classifier: nn.Module, rows: Split) -> Estimate:
+    """The share of a split's labels that a classifier x (B, *X) → logits (B, C), on the CPU, finds."""
+    assert rows.labels is not None  # a recipe with classes has trained on labels
+    found = torch.cat([classifier(rows[i]).argmax(-1) for i in torch.arange(len(rows)).split(rows_at_once(rows.shape))])
+    return Estimate.share(float((found == rows.labels).double().mean()), len(rows))
+
+
+def rows_of(run: Run, data: Dataset, part: str, limit: int | None = None) -> Split:
+    """The rows of a split, fixed; the first `limit` of them.
+
+    Raises:
+        DataError: there are none.
+    """
+    rows: Split = getattr(data, part)
+    rows = (rows if limit is None else rows.take(limit)).frozen()
+    if not len(rows):
+        raise DataError(f"The {part} split of {run.path.name} is empty. Choose another with --split.")
+    return rows

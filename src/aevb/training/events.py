@@ -1,0 +1,363 @@
+"""A training as a stream of events: steps, records of their means, validation, checkpoints, the end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aevb.data.batch import Indexable
+from aevb.evaluation.bound import elbo
+from aevb.evidence.importance import log_marginal
+from aevb.models.checks import check_data
+from aevb.models.compat import check_model
+from aevb.models.rows import by_batch
+from aevb.objectives.bounds import Info, PerPoint
+from aevb.parts import Member, Needs
+from aevb.training.checkpoint import state_tensors
+from aevb.training.learner import Learner
+from aevb.training.train import Step, check_training, steps
+
+RECORDS = 100  # records in a whole training, besides those at a validation
+
+
+@dataclass(frozen=True)
+class Record:
+    """The means of what was logged over the steps since the last record, in nats per data point where losses are.
+
+    Attributes:
+        number, samples: steps and training samples done.
+        seconds: of training, from its very beginning.
+    """
+
+    number: int
+    samples: int
+    seconds: float
+    numbers: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The bound on the validation data, by the weights of this moment: `elbo`, `reconstruction`, `kl`, perhaps
+    `log_px`.
+
+    Attributes:
+        number, samples: steps and training samples done.
+        numbers: means over the validation data, in nats; without `elbo` and `kl` where the KL is infinite.
+        best: whether this is the best validation so far.
+    """
+
+    number: int
+    samples: int
+    numbers: Mapping[str, float]
+    best: bool
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a training needs to resume bit for bit; see `TrainingState.restore`.
+
+    Attributes:
+        tensors: copies of everything that moves, and of the best weights as best.NAME.
+        notes: the rest, plain numbers for JSON.
+    """
+
+    number: int
+    tensors: Mapping[str, Tensor]
+    notes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a training.
+
+    Attributes:
+        number, samples: steps and training samples done.
+        reason: "samples", all were seen; "patience", see `Monitor`; "interrupted", by `TrainingState.stop`.
+        weights: the best weights of the model, or the last where nothing was validated: for `model.load_state_dict`.
+        objective: likewise the objective's own, such as a classifier's.
+        best: the number of the step that they are from.
+        seconds: of training.
+    """
+
+    number: int
+    samples: int
+    reason: str
+    weights: Mapping[str, Tensor]
+    objective: Mapping[str, Tensor]
+    best: int
+    seconds: float
+
+
+Event = Step | Record | Validation | Checkpoint | End
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """How a training is validated: a bound on the validation data, every so many training samples.
+
+    Attributes:
+        every: training samples between two validations; by default one pass, or a hundredth of the training if that is
+            more.
+        samples: Monte-Carlo samples per data point.
+        patience: stop after so many validations without a better bound; never if 0.
+        importance_samples: K of the bound that says which weights are the best, log 1/K Σ_k w_k; if 0, the ELBO says
+            it.
+    """
+
+    every: int = 0
+    samples: int = 1
+    patience: int = 0
+    importance_samples: int = 0
+
+    def members(self) -> list[Member]:
+        """What validation requires of a model, as a part beside the others."""
+        needs = Needs(
+            density=True, everywhere=True, otherwise=dict.fromkeys(("density", "everywhere"), "importance_samples = 0")
+        )
+        return [Member("", "validation.importance_samples", needs=needs)] if self.importance_samples else []
+
+    def __post_init__(self) -> None:
+        for name, least in (("every", 0), ("samples", 1), ("patience", 0), ("importance_samples", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}; got {getattr(self, name)}.")
+
+
+@dataclass
+class TrainingState:
+    """What a training knows beyond its `Learner`: sums since the last record, and the best weights so far.
+
+    Attributes:
+        weights: the best, those of the objective as objective.NAME; empty before the first validation.
+        score: their validation bound, in nats.
+        best: the number of the step that they are from.
+        since: validations since then.
+        stopped: set by `stop`; the training then ends after the step in hand.
+    """
+
+    sums: dict[str, Any] = field(default_factory=dict)
+    counted: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    score: float = -math.inf
+    best: int = 0
+    since: int = 0
+    seconds: float = 0.0
+    stopped: bool = False
+
+    def stop(self) -> None:
+        """End the training after the step in hand."""
+        self.stopped = True
+
+    def add(self, info: Info) -> None:
+        for name, number in info.items():
+            self.sums[name] = self.sums.get(name, 0.0) + number
+        self.counted += 1
+
+    def means(self) -> dict[str, float]:
+        """Of what was logged since the last record."""
+        return {name: float(total) / max(self.counted, 1) for name, total in self.sums.items()}
+
+    def record(self, step: Step) -> Record:
+        """The means, which begin anew."""
+        record = Record(step.number, step.samples, self.seconds, self.means())
+        self.sums, self.counted = {}, 0
+        return record
+
+    def observe(self, learner: Learner, score: float) -> bool:
+        """Whether a validation is the best so far; its weights are then kept."""
+        self.since += 1
+        if not score > self.score:
+            return False
+        self.score, self.best, self.since = score, learner.number, 0
+        self.weights = {k: v.detach().clone() for k, v in learnt(learner).items()}
+        return True
+
+    def checkpoint(self, learner: Learner) -> Checkpoint:
+        """Everything of this moment.
+
+        Raises:
+            TrainingDiverged: something in it is not finite.
+        """
+        tensors = state_tensors(learner)
+        learner.watch.look_at(learner.number, tensors)
+        notes = {
+            "number": learner.number,
+            "sums": {k: float(v) for k, v in self.sums.items()},
+            "counted": self.counted,
+            "best_score": self.score if math.isfinite(self.score) else None,
+            "best_step": self.best,
+            "looks_since": self.since,
+            "seconds": self.seconds,
+        }
+        return Checkpoint(learner.number, tensors | {f"best.{k}": v for k, v in self.weights.items()}, notes)
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> TrainingState:
+        """The state in a checkpoint; for its `Learner` see `checkpoint.restore`."""
+        notes = checkpoint.notes
+        return cls(
+            dict(notes["sums"]),
+            notes["counted"],
+            {k.removeprefix("best."): v for k, v in checkpoint.tensors.items() if k.startswith("best.")},
+            -math.inf if notes["best_score"] is None else notes["best_score"],
+            notes["best_step"],
+            notes["looks_since"],
+            notes["seconds"],
+        )
+
+
+def learnt(learner: Learner) -> dict[str, Tensor]:
+    """What a finished training keeps: the weights, and the objective's own parameters where it has some."""
+    objective = learner.objective
+    own = objective.state_dict() if isinstance(objective, nn.Module) else {}
+    model: dict[str, Tensor] = (learner.model if learner.average is None else learner.average.module).state_dict()
+    return {**model, **{f"objective.{k}": v for k, v in own.items()}}
+
+
+def train_events(
+    learner: Learner,
+    data: Indexable,
+    validation: Indexable | None = None,
+    monitor: Monitor | None = None,
+    state: TrainingState | None = None,
+    checkpoint_every: float = math.inf,
+) -> Iterator[Event]:
+    """Train a learner from where it stands; what happens comes as `Step | Record | Validation | Checkpoint | End`.
+
+    An estimator in memory, with validation and early stopping:
+
+        learner = aevb.Learner(model, aevb.ELBO(), aevb.Training(), len(x))
+        for event in aevb.train_events(learner, x, held, aevb.Monitor(patience=5)):
+            if isinstance(event, aevb.End):
+                model.load_state_dict(event.weights)
+
+    A tracker, such as TensorBoard (`writer = SummaryWriter()`) or Weights & Biases:
+
+        for event in aevb.train_events(learner, x, held):
+            match event:
+                case aevb.Record() | aevb.Validation():
+                    where = type(event).__name__.lower()
+                    for name, number in event.numbers.items():
+                        writer.add_scalar(f"{where}/{name}", number, event.samples)
+                        # or wandb.log({f"{where}/{name}": number}, step=event.samples)
+
+    There is a `Record` after each hundredth of the training, and after each `Validation`.
+    The best weights are those of the best validation bound of the trained model: the plain ELBO whatever the loss adds
+    to it or weighs in it, the reconstruction alone where the KL is infinite, or the importance-weighted bound if
+    `monitor` asks. The data are checked now, before the generator is asked for its first event. It leaves the model in
+    evaluation mode.
+
+    Args:
+        validation: data as `data` are; no rows, or None, for none. Not used with an objective that trains no encoder.
+        state: of an earlier part of this training, to continue it; `state.stop()` ends it after the step in hand.
+        checkpoint_every: seconds between two checkpoints, at least; there is one at the end too. By default none.
+
+    Raises:
+        DataError, ShapeError, RecipeError, TrainingDiverged: as `train`; the data errors for the validation data too.
+        ValueError: patience without validation data.
+    """
+    monitor, state = monitor or Monitor(), state or TrainingState()
+    held = validated(learner, validation, monitor)
+    state.stopped = False
+    check_training(learner.model, learner.objective, data)
+    if held is not None:
+        check_data(learner.model, held)
+        check_model(learner.model, *monitor.members())
+    return _events(learner, data, held, monitor, state, checkpoint_every)
+
+
+def validated(learner: Learner, validation: Indexable | None, monitor: Monitor) -> Indexable | None:
+    """The validation data, if a bound on them can be watched.
+
+    Raises:
+        ValueError: it cannot, but a patience asks for it.
+    """
+    if validation is not None and len(validation) and not isinstance(learner.objective, PerPoint):
+        return validation
+    if monitor.patience:
+        raise ValueError(
+            "patience: there is no validation bound, so training would never stop early. Leave it "
+            "out, or train by a bound "
+            "with validation data."
+        )
+    return None
+
+
+def _events(
+    learner: Learner, data: Indexable, held: Indexable | None, monitor: Monitor, state: TrainingState, every: float
+) -> Iterator[Event]:
+    settings = learner.training_settings
+    batch, total = min(settings.batch, learner.n), settings.steps(learner.n)
+    validate_every = max(1, (monitor.every or max(learner.n, settings.samples // 100)) // batch)
+    record_every = max(1, total // RECORDS)
+    begun, saved, before = Clock(), Clock(), state.seconds
+
+    def due(every: int) -> bool:
+        return learner.number % every == 0 or learner.number == total
+
+    def spent() -> bool:
+        return 0 < monitor.patience <= state.since
+
+    with closing(steps(learner, data)) as walk:
+        for step in walk if not spent() else ():
+            state.add(step.info)
+            yield step
+            if due(validate_every) or due(record_every):
+                state.seconds = before + begun.age
+                if held is not None and due(validate_every):
+                    yield _validate(learner, held, monitor, state, step)
+                yield state.record(step)
+            if state.stopped or spent():
+                break
+            if saved.age >= every and state.counted == 0:
+                yield state.checkpoint(learner)
+                saved = Clock()
+    learner.eval()
+    if math.isfinite(every):
+        yield state.checkpoint(learner)
+    yield _end(learner, state, batch, "interrupted" if state.stopped else "patience" if spent() else "samples")
+
+
+def _validate(learner: Learner, held: Indexable, monitor: Monitor, state: TrainingState, step: Step) -> Validation:
+    numbers, score = validation_bound(learner, held, monitor)
+    if not math.isfinite(score):
+        raise learner.watch.diverged(f"The validation bound became {score} at step {step.number}.")
+    return Validation(step.number, step.samples, numbers, state.observe(learner, score))
+
+
+def validation_bound(learner: Learner, held: Indexable, monitor: Monitor) -> tuple[dict[str, float], float]:
+    """The bound on the validation data, and the number that says which weights are the best, in nats."""
+    bound = elbo(learner.best_known, held, samples=monitor.samples, groups=by_batch)
+    numbers = {"reconstruction": float(bound.reconstruction.mean())}
+    score = numbers["reconstruction"]
+    if bool(torch.isfinite(bound.kl).all()):
+        numbers |= {"elbo": float(bound.elbo.mean()), "kl": float(bound.kl.sum(-1).mean())}
+        score = numbers["elbo"]
+    if k := monitor.importance_samples:
+        score = numbers["log_px"] = float(log_marginal(learner.best_known, held, k).log_px.mean())
+    return numbers, score
+
+
+def _end(learner: Learner, state: TrainingState, batch: int, reason: str) -> End:
+    kept = state.weights or {k: v.detach().clone() for k, v in learnt(learner).items()}
+    own = {k.removeprefix("objective."): v for k, v in kept.items() if k.startswith("objective.")}
+    weights = {k: v for k, v in kept.items() if not k.startswith("objective.")}
+    best = state.best if state.weights else learner.number
+    return End(learner.number, learner.number * batch, reason, weights, own, best, state.seconds)
+
+
+class Clock:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+
+    @property
+    def age(self) -> float:
+        return max(time.perf_counter() - self.start, 1e-9)

@@ -1,0 +1,172 @@
+"""What a training moves: the model, the optimizers and the step count."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from aevb.data.batch import Batch, Data, as_batch
+from aevb.data.randomness import derive, seeded
+from aevb.models.compat import check_model
+from aevb.models.inference import Model
+from aevb.models.trace import LatentModel
+from aevb.objectives.bounds import Info, Objective, PerPoint
+from aevb.objectives.schedules import Learns, Paced, Schedule
+from aevb.objectives.terms import Adversary, members_of
+from aevb.parts import Member, Needs
+from aevb.training.optimizers import Adam, MakeOptimizer, parameter_groups
+from aevb.training.watch import Watch
+
+LossFunction = Callable[[Batch, Tensor], tuple[Tensor, Info]]  # (batch, step) → (loss, what to log)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The settings of Algorithm 1.
+
+    Attributes:
+        optimizer: called with parameter groups, gives a `torch.optim.Optimizer`: `Adagrad(0.02)`, `Adam(1e-3)`,
+            `SGD()`, or your own, such as `functools.partial(torch.optim.RMSprop, lr=1e-4)`.
+        batch: M, data points per step.
+        samples: training samples to see in all, S; the run has ⌈S / M⌉ steps.
+        seed: of the order of the data and of the noise.
+        weight_prior: p(θ) = N(0, I) on the weights of the networks (maximum a posteriori, §2.3); see
+            `parameter_groups`.
+        learning_rate: a schedule of factors on the optimizer's step size.
+        clip: largest norm of the gradient.
+        ema: decay of an exponential moving average of the weights, which then is what is evaluated and saved. What is
+            no weight, such as a VQ's codebook, a running mean already, or batch statistics, is saved as the last step
+            left it.
+        compile: let `torch.compile` fuse the loss and its gradient: slow to start, faster ever after.
+    """
+
+    optimizer: MakeOptimizer = field(default_factory=Adam)
+    batch: int = 100
+    samples: int = 1_000_000
+    seed: int = 0
+    weight_prior: bool = False
+    learning_rate: Schedule | None = None
+    clip: float | None = None
+    ema: float | None = None
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "samples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Training: {name} must be at least 1; got {getattr(self, name)}.")
+
+    def members(self) -> list[Member]:
+        """The settings that not every objective can take."""
+        compiled = Member("", "training.compile", needs=Needs(compiled=True))
+        prior = Member("", "training.weight_prior", needs=Needs(point_weights=True))
+        return [compiled] * self.compile + [prior] * self.weight_prior
+
+    def steps(self, n: int) -> int:
+        """How many steps see `samples` training samples, with n data points in the training set."""
+        return math.ceil(self.samples / min(self.batch, n))
+
+
+class Loss(nn.Module):
+    """(batch, step) → (loss, what to log): an objective of a model as one module, which wrappers can take.
+
+    loss = DistributedDataParallel(aevb.Loss(model, objective))
+    learner = aevb.Learner(model, objective, training, n, loss)
+    """
+
+    def __init__(self, model: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.model, self.objective = model, objective
+
+    def forward(self, data: Data, step: Tensor) -> tuple[Tensor, Info]:
+        return self.objective(self.model, data, step)  # type: ignore[arg-type]
+
+
+class Update:
+    """One step of Algorithm 1: the gradient of the loss on a minibatch, clipped, then a step of every optimizer."""
+
+    def __init__(self, loss: LossFunction, optimizers: Sequence[torch.optim.Optimizer], clip: float | None) -> None:
+        self.loss, self.optimizers, self.clip = loss, optimizers, clip
+        self.clipped = [p for group in optimizers[0].param_groups for p in group["params"]] if clip is not None else []
+
+    def __call__(self, batch: Batch, number: int) -> tuple[Tensor, Info]:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss, info = self.loss(batch, torch.tensor(number, device=batch.x.device))
+        loss.backward()
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.clipped, self.clip)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return loss.detach(), info
+
+
+class Learner(nn.Module):
+    """What moves: the model, the optimizers and the step count.
+
+    An adversary within the objective, such as a discriminator, moves by an optimizer of its own: `optimizers[1:]`.
+
+    Args:
+        n: N, the number of rows in the training data.
+        loss: what is differentiated, (batch, step) → (loss, what to log), where it is not the objective of the model
+            itself but a wrapper around it; see `Loss`.
+    """
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, training: Training, n: int, loss: LossFunction | None = None
+    ) -> None:
+        super().__init__()
+        check_model(model, *members_of(objective), *training.members())
+        self.model, self.objective, self.training_settings, self.n = model, objective, training, n
+        if isinstance(objective, PerPoint):
+            with seeded(derive(training.seed, "objective"), next(model.parameters()).device):
+                objective.start(model, n)
+        adversaries = [part for part in self.modules() if isinstance(part, Adversary)]
+        theirs = [p for part in adversaries for p in part.parameters()]
+        self.optimizer = training.optimizer(parameter_groups(self, 1 / n if training.weight_prior else 0.0, but=theirs))
+        self.optimizers = [self.optimizer, *(part.own_optimizer() for part in adversaries)]
+        self.rates = [float(g["lr"]) for g in self.optimizer.param_groups]
+        averaging = get_ema_multi_avg_fn(training.ema) if training.ema else None
+        self.average = AveragedModel(model, multi_avg_fn=averaging) if averaging else None
+        self.paced = [module for module in model.modules() if isinstance(module, Paced)]
+        self.learning = [module for module in model.modules() if isinstance(module, Learns)]
+        self.number = 0
+        self.watch = Watch(max(self.rates))
+        function = loss or Loss(model, objective).forward
+        self.step = Update(torch.compile(function) if training.compile else function, self.optimizers, training.clip)
+
+    @property
+    def best_known(self) -> Model:
+        """The model to evaluate: the average of the weights where one is kept."""
+        return cast(Model, self.model if self.average is None else self.average.module)
+
+    def update(self, data: Data) -> Info:
+        """One step of Algorithm 1 on a minibatch of M data points."""
+        for module in self.paced:
+            module.pace(self.number)
+        if self.training_settings.learning_rate is not None:
+            self._set_rates(float(self.training_settings.learning_rate(self.number)))
+        batch = as_batch(data)
+        loss, info = self.step(batch, self.number)
+        if self.learning:
+            self._learn(batch)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        self.number += 1
+        return {"loss": loss, **info}
+
+    @torch.no_grad()
+    def _learn(self, batch: Batch) -> None:
+        """Let those that learn without gradients learn from the minibatch, by the model as it is after the update."""
+        t = cast(LatentModel, self.model).trace(batch)
+        for module in self.learning:
+            module.learn(t)
+
+    def _set_rates(self, factor: float) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor

@@ -1,0 +1,89 @@
+"""When a training has diverged: something that moves is no longer a number, or the loss explodes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aevb.errors import TrainingDiverged
+
+WATCH = 50  # steps between two looks at the loss; a look waits for the device
+FACTOR = 100  # the loss may rise by so many times the largest plausible loss between two looks
+LEAST = 100.0  # nats: a loss that is always plausible
+UNSCALED = 1000.0  # nats per number of x at the first step, far beyond what data of unit size cost
+
+
+class Watch:
+    """Looks every 50 steps at the mean loss since the last look, and whether all that moves is finite.
+
+    A training has diverged where the mean is NaN or infinite, or where it rises, from one look to the next, by more
+    than
+
+        100 · max(|first loss|, |lowest mean|, 100 nats).
+
+    A loss that falls is no divergence, however far: a density has no upper bound. A rise over many looks is none
+    either, as a schedule may cause it. The weights and the optimizer's memory are looked at after steps 1, 2, 4, 8, 16
+    and 32 too, since data that are far too large overflow them at once, which the loss need not show.
+
+    Args:
+        rate: the optimizer's step size, for the advice.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self.sum: Any = 0.0
+        self.count = self.seen = 0
+        self.numbers = 1  # of x in a row
+        self.first = self.last = self.lowest = math.nan
+
+    def add(self, number: int, x: Tensor, loss: Tensor, end: bool) -> bool:
+        """After step `number`, on x (B, *X); `end` after the last. Whether it is time to look at all that moves."""
+        self.sum, self.count, self.seen = self.sum + loss, self.count + 1, self.seen + 1
+        if self.seen == 1:
+            self.numbers = x[0].numel()
+        if self.seen == 1 or self.count == WATCH or end:
+            self.look_at_loss(number)
+        return self.count == 0 or (self.seen < WATCH and self.seen.bit_count() == 1)
+
+    def look_at_loss(self, number: int) -> None:
+        mean = float(self.sum) / self.count
+        if self.seen == 1:
+            self.first = self.last = self.lowest = mean
+        scale = max(abs(self.first), abs(self.lowest), LEAST)
+        if not math.isfinite(mean) or mean - self.last > FACTOR * scale:
+            came = f"rose from {self.last:.4g} to" if math.isfinite(mean) else "became"
+            raise self.diverged(f"The loss {came} {mean:.4g} nats within steps {number - self.count + 1} to {number}.")
+        self.last, self.lowest = mean, min(self.lowest, mean)
+        self.sum, self.count = 0.0, 0
+
+    def look_at(self, number: int, tensors: Mapping[str, Tensor]) -> None:
+        """Raise where one of these tensors holds NaN or infinity after step `number`."""
+        floats = {name: v for name, v in tensors.items() if v.is_floating_point()}
+        sums = torch.stack([v.detach().sum().double().cpu() for v in floats.values()])  # one number each: fast
+        for (name, v), finite in zip(floats.items(), sums.isfinite().tolist(), strict=True):
+            if not finite and not bool(torch.isfinite(v).all()):
+                raise self.diverged(
+                    f"The weights or the optimizer's memory are not finite after step {number} ({name})."
+                )
+
+    def diverged(self, what: str) -> TrainingDiverged:
+        """The error, with the advice that fits the first loss."""
+        if self.seen and not math.isfinite(self.first):
+            return TrainingDiverged(
+                f"{what} It was no number from the first step on. Either one of prior, posterior and likelihood has no "
+                "density where another draws: take a posterior such as Normal, or ELBO(beta=0) for "
+                "an autoencoder. Or the "
+                "data are too large: rescale them, as in (x - x.mean(0)) / x.std(0)."
+            )
+        if abs(self.first) > UNSCALED * self.numbers:
+            return TrainingDiverged(
+                f"{what} The first loss was {self.first:.2g} nats, so the data are too large. Rescale them, as in "
+                "(x - x.mean(0)) / x.std(0).",
+                changes=("data.values=standardized",),
+            )
+        advice = f"Try a smaller step size than {self.rate:g} (lr of the optimizer)."
+        return TrainingDiverged(f"{what} {advice}", changes=("training.optimizer.lr=...",))

@@ -1,0 +1,24 @@
+"""Codes of data: posterior means, and draws from posteriors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aevb.data.batch import Indexable, batches
+from aevb.data.randomness import derive
+from aevb.models.inference import Model, dtype_of, inference
+
+
+def encode(model: Model, data: Indexable, batch: int | None = None) -> Tensor:
+    """E_q[z|x] of every data point, (N, *Z), on the CPU; the layers of a hierarchy side by side, (N, D)."""
+    with inference(model, 0) as device:
+        return torch.cat([model.encode(b).cpu() for b in batches(data, batch, device, dtype_of(model))])
+
+
+def posterior_draws(model: Model, data: Indexable, samples: int, *, seed: int = 0) -> Tensor:
+    """z ~ q(z|x), (K, N, *Z) with K = `samples`, on the CPU; the layers of a hierarchy side by side, (K, N, D)."""
+    with inference(model, derive(seed, "posterior")) as device:
+        shape = torch.Size((samples,))
+        walk = batches(data, None, device, dtype_of(model))
+        return torch.cat([model.posterior(b).sample(shape).cpu() for b in walk], 1)

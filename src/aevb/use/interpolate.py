@@ -1,0 +1,54 @@
+"""What lies between two codes: the decoded data of a straight line."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aevb.data.batch import Batch, Data, as_batch
+from aevb.errors import DataError, ShapeError
+from aevb.models.inference import Model, inference
+from aevb.use.reconstruct import decode
+
+
+def interpolate(model: Model, a: Data, b: Data, steps: int = 11) -> Tensor:
+    """From a to b, x (N, *X) or a `Batch` each: the means of p(x|z) at z = (1-t) E[q(z|a)] + t E[q(z|b)], (N, T, *X).
+
+    t = 0, ..., 1 in T = `steps` equal steps. Conditions y, where a and b have them, go along the same line.
+    """
+    ends: tuple[Batch, Batch] = as_batch(a), as_batch(b)
+    if ends[0].x.shape != ends[1].x.shape:
+        raise ShapeError(f"Both ends need the same shape; got {tuple(ends[0].x.shape)} and {tuple(ends[1].x.shape)}.")
+    with inference(model, 0) as device:
+        z = [model.encode(end.to(device)).cpu() for end in ends]
+    y = None if ends[0].y is None or ends[1].y is None else line(ends[0].y, ends[1].y, steps).flatten(0, 1)
+    x = decode(model, line(z[0], z[1], steps).flatten(0, 1), y)
+    return x.reshape(-1, steps, *x.shape[1:])
+
+
+def paths(model: Model, starts: Tensor, ends: Tensor, steps: int = 11) -> Tensor:
+    """The means of p(x|z) along the lines between codes z₀ and z₁, (N, *Z) each: (N, T, *X), on the CPU."""
+    x = decode(model, line(starts, ends, steps).flatten(0, 1))
+    return x.reshape(-1, steps, *x.shape[1:])
+
+
+def line(a: Tensor, b: Tensor, steps: int) -> Tensor:
+    """(1-t) a + t b of a and b (N, *), t = 0, ..., 1: (N, T, *)."""
+    t = torch.linspace(0, 1, steps, device=a.device).view(1, -1, *[1] * (a.ndim - 1))
+    return torch.lerp(a.unsqueeze(1), b.unsqueeze(1), t)
+
+
+def different_pairs(labels: Tensor, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """n random pairs of rows whose labels (N,) differ: two tensors of row numbers, (n,).
+
+    Raises:
+        DataError: all labels are the same.
+    """
+    if len(labels.unique()) < 2:
+        raise DataError("Pairs of different classes need at least two classes; all labels are the same.")
+    generator = torch.Generator().manual_seed(seed)
+    found = torch.empty(2, 0, dtype=torch.int64)
+    while found.shape[1] < n:
+        pairs = torch.randint(len(labels), (2, 2 * n), generator=generator)
+        found = torch.cat([found, pairs[:, labels[pairs[0]] != labels[pairs[1]]]], 1)
+    return found[0, :n], found[1, :n]
