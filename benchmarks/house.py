@@ -68,7 +68,7 @@ def main() -> None:
 
 def measured(root: Path) -> Iterator[Found]:
     home = root / "src" / "aevb"
-    files = [read(path, home) for path in sorted(home.rglob("*.py"))]
+    files = [read(path, home) for path in sorted(home.rglob("*.py*")) if path.suffix in (".py", ".pyi")]
     own = [file for file in files if not file.paper]
     lines = sum(file.text.count("\n") for file in own)
     family = mentions(files, r"\b[Ww]eibull\b", but=("probability/reparameterized.py", "probability/distributions.py"))

@@ -350,7 +350,7 @@ def test_labels_become_contexts() -> None:
     for wrong in (3, -1, -2):
         with pytest.raises(DataError, match=f"a label {wrong}, but 3 classes have the labels 0 to 2"):
             one_hot(torch.tensor([0, wrong]), 3)
-    with pytest.raises(ShapeError, match="3 data points need as many contexts; got 2"):
+    with pytest.raises(ShapeError, match="3 data points need as many conditions y; got 2"):
         Pairs(torch.zeros(3, 1), torch.zeros(2, 1))
 
 

@@ -14,7 +14,7 @@ and nothing else knows of it. A part that declares nothing is admitted: only a d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from enum import Enum, IntEnum
 from functools import cache
 from importlib import import_module
@@ -322,13 +322,16 @@ def conflicts(members: Members) -> Iterator[Conflict]:
     """What each part requires and another, present one lacks; then what is wrong between posterior and prior."""
     roles = {member.role: member for member in members}
     for by in members:
-        for need in fields(Needs):
-            if need.name != "otherwise" and getattr(by.needs, need.name) and need.metadata["role"] in roles:
-                part = roles[need.metadata["role"]]
-                if not _has(part, need.metadata["offer"] or need.name, roles):
-                    yield Conflict(part, need.metadata["what"], by, need.name)
+        for need in _required(by.needs):
+            part = roles.get(need.metadata["role"])
+            if part is not None and not _has(part, need.metadata["offer"] or need.name, roles):
+                yield Conflict(part, need.metadata["what"], by, need.name)
     if POSTERIOR in roles and PRIOR in roles:
         yield from _between(roles[POSTERIOR], roles[PRIOR])
+
+
+def _required(needs: Needs) -> Iterator[Field[Any]]:
+    return (need for need in fields(Needs) if need.name != "otherwise" and getattr(needs, need.name))
 
 
 def _has(part: Member, offer: str, roles: Mapping[str, Member]) -> bool:

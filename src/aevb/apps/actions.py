@@ -52,19 +52,25 @@ def choose(
     if source is None and named is None:
         raise DataError("Missing SOURCE. Name one, such as: aevb train digits. `aevb data` lists them.")
     where = (source or named.source().source) if named else str(source)
-    path = str(Path(where).expanduser().resolve()) if Path(where).expanduser().exists() else where
-    changes = {"data__source": where if where in SOURCES else path}
+    path = Path(where).expanduser()
+    changes = {"data__source": str(path.resolve()) if where not in SOURCES and path.exists() else where}
     if data_dir is not None:
         changes["data__dir"] = str(data_dir.expanduser().resolve())
-    if named is None:  # the data say which, read as the assignments say
-        of_data = [a for a in assignments if a.partition("=")[0].strip().startswith("data")]
-        named = Recipe.load(
-            SOURCES[where].recipe
-            if where in SOURCES
-            else read(Recipe("", {}).replace(**changes).override(of_data)).recipe
-        )
+    named = named or Recipe.load(_recipe_of(where, changes, assignments))
     chosen = named.replace(**changes).override(assignments)
     return chosen, read(chosen)
+
+
+def _recipe_of(where: str, changes: dict[str, Any], assignments: list[str]) -> str:
+    """The name of the recipe that suits the data, which are read as the assignments say."""
+    from aevb.data.sources import SOURCES
+    from aevb.runs.recipe import Recipe
+    from aevb.runs.store import read
+
+    if where in SOURCES:
+        return SOURCES[where].recipe
+    of_data = [a for a in assignments if a.partition("=")[0].strip().startswith("data")]
+    return read(Recipe("", {}).replace(**changes).override(of_data)).recipe
 
 
 def total_samples(epochs: float | None, samples: float | None, n: int) -> int:

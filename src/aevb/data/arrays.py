@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -150,14 +150,17 @@ def numbers(x: Array, where: str) -> Array:
         raise DataError(f"{where} holds {x.dtype} and not numbers: encode them as numbers first")
     if x.ndim < 2 or x.size == 0:
         raise DataError(f"{where} has shape {x.shape}; rows × columns or images (rows, height, width[, channels]) fit")
-    if x.dtype == np.bool_ or (x.dtype.kind in "ui" and x.ndim > 2 and x.min() >= 0 and x.max() <= 255):
-        return x.astype(np.uint8)
-    if x.dtype == np.uint8:
-        return x
+    if x.dtype in (np.bool_, np.uint8) or _bytes(x):
+        return x.astype(np.uint8, copy=False)
     if x.dtype.kind in "ui" and x.max() <= np.iinfo(np.int64).max:
         return x.astype(np.int64)
     check_finite(x, where)
     return x.astype(np.float32 if x.dtype.itemsize <= 4 else np.float64)
+
+
+def _bytes(x: Array) -> bool:
+    """Whether these are images of integers in 0..255."""
+    return x.dtype.kind in "ui" and x.ndim > 2 and bool(x.min() >= 0 and x.max() <= 255)
 
 
 def narrowed(x: Array, values: Values, where: str) -> Array:
@@ -242,21 +245,24 @@ def channels_first(x: Array, where: str, axes: str | None = None) -> Array:
     axes: where the channels are: "first", "last" or "none" (one axis is then added).  Without it, an axis of size
     1, 3 or 4 holds them if the other one has another size.  Raises DataError where that does not tell which.
     """
-    if axes not in (None, *get_args(Axes)):
-        raise DataError(f"{where}: there is no axes={axes!r}.{suggest(str(axes), get_args(Axes))}")
-    if (axes == "none" and x.ndim > 2) or (axes is None and x.ndim == 3):
+    _check_axes(x, where, axes)
+    if axes == "none" or (axes is None and x.ndim == 3):
         return x[:, None]
-    if axes is not None and x.ndim != 4:
-        raise DataError(f"{where}: axes={axes!r} is for images (N, H, W, C) or (N, C, H, W); the shape is {x.shape}")
     if x.ndim != 4 or axes == "first":
         return x
     if axes is None and (x.shape[1] in CHANNELS) == (x.shape[3] in CHANNELS):
         raise DataError(
-            f"{where} has shape {x.shape}: which axis holds the channels? Say data.axes = "
-            f"'last' for (N, H, W, C), 'first'"
-            " for (N, C, H, W), or 'none' where no axis does (--set data.axes=last, load_data(axes='last'))"
+            f"{where} has shape {x.shape}: which axis holds the channels? Say data.axes = 'last' for (N, H, W, C), "
+            "'first' for (N, C, H, W), or 'none' where no axis does (--set data.axes=last, load_data(axes='last'))"
         )
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if axes == "last" or x.shape[3] in CHANNELS else x
+
+
+def _check_axes(x: Array, where: str, axes: str | None) -> None:
+    if axes not in (None, *get_args(Axes)):
+        raise DataError(f"{where}: there is no axes={axes!r}.{suggest(str(axes), get_args(Axes))}")
+    if axes is not None and x.ndim != 4 and not (axes == "none" and x.ndim > 2):
+        raise DataError(f"{where}: axes={axes!r} is for images (N, H, W, C) or (N, C, H, W); the shape is {x.shape}")
 
 
 def classes(y: Array, n: int, where: str) -> tuple[Array, tuple[str, ...] | None]:
@@ -394,19 +400,22 @@ def _presplit(path: Path, arrays: dict[str, Array], reading: Reading) -> Dataset
     found = {part: _part(path, arrays, part) for part in ("train", "val", "valid", "validation", "test")}
     held = next((found[part] for part in ("val", "valid", "validation") if found[part] is not None), None)
     given = [part for part in (found["train"], held, found["test"]) if part is not None]
-    if len({part.x.shape[1:] for part in given}) > 1 or len({part.labels is None for part in given}) > 1:
-        raise DataError(f"{path}: the splits differ in the shape of a row, or only some have labels")
+    _check_alike(path, given)
     labels, names = _labels(path, given)
     stored, values, recipe = reading.of(np.concatenate([part.x for part in given]), str(path))
     ends = np.cumsum([len(part) for part in given]).tolist()
-    train, test = Rows(stored, labels)[: ends[0]], Rows(stored, labels)[ends[-2] :]
+    rows = Rows(stored, labels)
+    train, validation, test = rows[: ends[0]], rows[ends[0] : ends[-2]], rows[ends[-2] :]
     if held is None:
         tenth = tenths(len(train), f"{path}, train")[1]
         cut = divide(train, (len(train) - tenth, tenth, 0), reading.seed)
-        parts = Parts(cut.train, cut.validation, test)
-    else:
-        parts = Parts(train, Rows(stored, labels)[ends[0] : ends[1]], test)
-    return Dataset(path.stem, *parts.splits(values, str(path)), recipe, names)
+        train, validation = cut.train, cut.validation
+    return Dataset(path.stem, *Parts(train, validation, test).splits(values, str(path)), recipe, names)
+
+
+def _check_alike(path: Path, parts: Sequence[Rows]) -> None:
+    if len({part.x.shape[1:] for part in parts}) > 1 or len({part.labels is None for part in parts}) > 1:
+        raise DataError(f"{path}: the splits differ in the shape of a row, or only some have labels")
 
 
 def _part(path: Path, arrays: dict[str, Array], part: str) -> Rows | None:

@@ -7,7 +7,7 @@ import re
 import stat
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -210,9 +210,15 @@ def is_deep(image: ImageFile) -> bool:
         return True
     if image.format == "JPEG2000":
         return jpeg_2000_bits(image) > 8
-    given = [word for _, _, _, words in image.tile for word in (words if isinstance(words, tuple) else (words,))]
+    given = list(decoder_words(image))
     scaled = image.format == "PPM" and any(isinstance(word, int) and word > 255 for word in given)
     return scaled or any(isinstance(word, str) and DEEP_RAW.search(word) for word in given)
+
+
+def decoder_words(image: ImageFile) -> Iterator[Any]:
+    """The arguments of the decoders of an image's tiles."""
+    for _, _, _, words in image.tile:
+        yield from words if isinstance(words, tuple) else (words,)
 
 
 def jpeg_2000_bits(image: ImageFile) -> int:

@@ -30,7 +30,7 @@ class Pairs:
         y: (N, *C), any float tensor on the same device, such as `one_hot(labels, 10)`.
 
     Raises:
-        ShapeError: there are not as many contexts as data points.
+        ShapeError: there are not as many conditions as data points.
     """
 
     x: Rows
@@ -38,7 +38,7 @@ class Pairs:
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
-            raise ShapeError(f"Pairs: {len(self.x)} data points need as many contexts; got {len(self.y)}.")
+            raise ShapeError(f"Pairs: {len(self.x)} data points need as many conditions y; got {len(self.y)}.")
 
     def __len__(self) -> int:
         return len(self.y)

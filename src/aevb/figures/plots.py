@@ -13,6 +13,7 @@ from math import ceil, sqrt
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -171,15 +172,7 @@ def manifold(
     with inference(model, 0) as device:
         y = None if y is None else y.to(device)
         size = model.latent_shape.numel()
-        if dims is None and size != 2:
-            raise DataError(
-                f"A manifold is a plane, but this model has {size} latents: choose two, such "
-                f"as dims=(0, 1); the others "
-                "stay at the prior's median. `traversals` draws them one by one."
-            )
-        across, up = dims or (0, 1)
-        if across == up or not all(0 <= d < size for d in (across, up)):
-            raise DataError(f"dims={dims} must be two different latents from 0 to {size - 1}.")
+        across, up = _plane(dims, size)
         u = torch.cat([(torch.arange(n, dtype=torch.float64) + 0.5) / n, torch.tensor([0.5], dtype=torch.float64)])
         found = quantiles(model.prior() if y is None else model.prior(y), u.to(device))
         ticks, median = found[:-1], found[-1]
@@ -194,6 +187,19 @@ def manifold(
     below = [(u * picture.shape[1], _number(value[across])) for u, value in at]
     caption = f"z[{across}] to the right, z[{up}] upwards, in equal steps of prior mass" + _legend(x, limits)
     return sheet(picture, title, caption, left, below, margin=50)
+
+
+def _plane(dims: tuple[int, int] | None, size: int) -> tuple[int, int]:
+    """The two latents of a manifold."""
+    if dims is None and size != 2:
+        raise DataError(
+            f"A manifold is a plane, but this model has {size} latents: choose two, such as dims=(0, 1); the others "
+            "stay at the prior's median. `traversals` draws them one by one."
+        )
+    across, up = dims or (0, 1)
+    if across == up or not all(0 <= d < size for d in (across, up)):
+        raise DataError(f"dims={dims} must be two different latents from 0 to {size - 1}.")
+    return across, up
 
 
 def quantiles(p: Distribution, u: Tensor) -> Tensor:
@@ -304,14 +310,11 @@ def latent_scatter(
     Two latents are drawn as they are, with lines of equal density of the prior p(z) that hold 50, 90 and 99 % of it.
     More are embedded by t-SNE, of at most `points` of them; its distances between clusters mean nothing.
     """
-    chosen = torch.randperm(
-        len(codes), generator=torch.Generator().manual_seed(0)
-    )  # no class is drawn above the others
-    chosen = chosen[:points] if codes.shape[1] > 2 else chosen
-    z, size = codes.detach().cpu().double()[chosen].numpy(), codes.shape[1]
-    xy = z if size == 2 else _t_sne(z) if size > 2 else np.c_[z, np.random.default_rng(0).uniform(-1, 1, len(z))]
+    size = codes.shape[1]
+    chosen = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))  # no class is above the others
+    chosen = chosen[:points] if size > 2 else chosen
+    xy, about = _in_the_plane(codes.detach().cpu().double()[chosen].numpy())
     levels = None if prior is None or size != 2 else density_levels(prior)
-    about = "height random" if size == 1 else "as they are" if size == 2 else f"t-SNE of {size} latents"
     about = about if levels is None else "lines hold 50, 90 and 99 % of the prior"
     figure = chart(900, 960, title, f"{len(xy):,} posterior means; {about}")
     axes = figure.add_subplot()
@@ -326,6 +329,16 @@ def latent_scatter(
     if which is not None:
         name_classes(axes, xy, which, class_names)
     return figure
+
+
+def _in_the_plane(z: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], str]:
+    """Codes (N, D) as points (N, 2), and how they became so."""
+    size = z.shape[1]
+    if size == 2:
+        return z, "as they are"
+    if size > 2:
+        return _t_sne(z), f"t-SNE of {size} latents"
+    return np.c_[z, np.random.default_rng(0).uniform(-1, 1, len(z))], "height random"
 
 
 def frame_latents(axes: Axes, size: int) -> None:

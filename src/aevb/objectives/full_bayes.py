@@ -102,14 +102,17 @@ class FullBayes(nn.Module):
 
 def _chosen(model: nn.Module, over: Sequence[str]) -> Weights:
     """The parameters of the named parts; those that are frozen stay as they are."""
-    free = {k: p.detach() for k, p in model.named_parameters() if p.requires_grad}
-    for part in over:
-        if not any(_within(k, part) for k in free):
-            parts = [k for k, m in model.named_children() if any(p.requires_grad for p in m.parameters())]
-            raise ValueError(f"FullBayes: the model has no {part!r} with parameters.{suggest(part, parts)}")
     if not over:
         raise ValueError("FullBayes: `over` names no part of the model; for point estimates take ELBO.")
-    return {k: p for k, p in free.items() if any(_within(k, part) for part in over)}
+    free = {k: p.detach() for k, p in model.named_parameters() if p.requires_grad}
+    chosen: Weights = {}
+    for part in over:
+        within = {k: p for k, p in free.items() if _within(k, part)}
+        if not within:
+            possible = list(dict.fromkeys(k.partition(".")[0] for k in free))
+            raise ValueError(f"FullBayes: the model has no {part!r} with parameters.{suggest(part, possible)}")
+        chosen |= within
+    return {k: p for k, p in free.items() if k in chosen}
 
 
 def _within(name: str, part: str) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -50,6 +50,10 @@ class Source:
     dir: str = ""
 
 
+def refuse_unlabeled() -> NoReturn:
+    raise DataError("The recipe conditions on labels (context.classes), but the data have none. Take another recipe.")
+
+
 @dataclass(frozen=True)
 class Context:
     """What the model is conditioned on: the labels, one-hot.
@@ -76,9 +80,7 @@ class Context:
         if not self.classes:
             return rows
         if labels is None:
-            raise DataError(
-                "The recipe conditions on labels (context.classes), but the data have none. Take another recipe."
-            )
+            refuse_unlabeled()
         return Pairs(rows, one_hot(labels, self.classes).to(device))
 
     def given(self, split: Split) -> Tensor | None:
@@ -174,9 +176,7 @@ class Recipe:
         if not self.conditional or self.context().classes:
             return self
         if not data.classes:
-            raise DataError(
-                "The recipe conditions on labels (context.classes), but the data have none. Take another recipe."
-            )
+            refuse_unlabeled()
         return self.replace(context__classes=data.classes)
 
     def source(self) -> Source:

@@ -131,8 +131,7 @@ class Learner(nn.Module):
         self.optimizer = training.optimizer(parameter_groups(self, 1 / n if training.weight_prior else 0.0, but=theirs))
         self.optimizers = [self.optimizer, *(part.own_optimizer() for part in adversaries)]
         self.rates = [float(g["lr"]) for g in self.optimizer.param_groups]
-        averaging = get_ema_multi_avg_fn(training.ema) if training.ema else None
-        self.average = AveragedModel(model, multi_avg_fn=averaging) if averaging else None
+        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(training.ema)) if training.ema else None
         self.paced = [module for module in model.modules() if isinstance(module, Paced)]
         self.learning = [module for module in model.modules() if isinstance(module, Learns)]
         self.number = 0

@@ -78,12 +78,12 @@ def parameter_groups(module: nn.Module, decay: float, but: Sequence[nn.Parameter
     Biases, scales, pseudo-inputs and parameters of priors are none.
     An objective with p(θ) in its bound declares that it offers no `point_weights`.
     """
-    left = {id(p) for p in but}
-    free = [p for p in module.parameters() if p.requires_grad and id(p) not in left]
-    decayed = {id(p) for p in network_weights(module)} if decay else set()
-    weights, others = [p for p in free if id(p) in decayed], [p for p in free if id(p) not in decayed]
-    groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-    return [g for g in groups if g["params"]]
+    left, decayed = set(map(id, but)), set(map(id, network_weights(module))) if decay else set()
+    groups: dict[float, list[nn.Parameter]] = {decay: [], 0.0: []}
+    for p in module.parameters():
+        if p.requires_grad and id(p) not in left:
+            groups[decay if id(p) in decayed else 0.0].append(p)
+    return [{"params": found, "weight_decay": rate} for rate, found in groups.items() if found]
 
 
 def network_weights(module: nn.Module) -> Iterator[nn.Parameter]:
