@@ -91,7 +91,6 @@ class Offers:
         quantized: its codes come of numbers h, to which an encoder can be committed.
         own_weights: it shares no weights with the prior.
         couples_batch: what it says of one data point depends on the others of the minibatch.
-        missing: it takes data with missing values.
         layered: as the prior of a hierarchy's top layer it has a density.
         unconditional: of a prior, p(z) is the same for every y.
         layers: of latents.
@@ -120,7 +119,6 @@ class Offers:
     quantized: bool = False
     own_weights: bool = True
     couples_batch: bool = False
-    missing: bool = False
     layered: bool = True
     unconditional: bool = True
     layers: int = 1
@@ -191,7 +189,6 @@ class Needs:
     unconditional: bool = _need(PRIOR, "single p(z) for all y")
     draws_density: bool = _need(PRIOR, "density of relaxed codes")
     separate: bool = _need(LIKELIHOOD, "likelihood of single data points")
-    missing: bool = _need(LIKELIHOOD, "density of data with missing values")
     terms: bool = _need(OBJECTIVE, "loss to which terms can be added")
     unlabelled: bool = _need(OBJECTIVE, "use of data without labels")
     point_weights: bool = _need(OBJECTIVE, "point estimates of the weights")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aevb.data.batch import Indexable
+from aevb.data.batch import Indexable, look, rows_at_once
 from aevb.data.randomness import derive
 from aevb.models.checks import likelihood_batches
 from aevb.models.inference import Model, as_result, inference
@@ -58,8 +58,9 @@ def elbo(
     if samples < 1:
         raise ValueError(f"elbo: samples must be at least 1; got {samples}.")
     parts = []
-    with inference(model, derive(seed, "elbo")):
-        for b in likelihood_batches(model, data, batch):
+    with inference(model, derive(seed, "elbo")) as device:
+        size = batch or max(1, rows_at_once(look(data, device)[1].x.shape[1:]) // samples)
+        for b in likelihood_batches(model, data, size):
             for group in groups(model.posterior, b, seed):
                 t = model.trace_at(group.batch, group.q, group.draw(samples))
                 parts.append((as_result(t.log_px).mean(0), as_result(t.kl)))

@@ -28,15 +28,14 @@ from aevb.evaluation.latent import (
 from aevb.evaluation.report import Line, as_html, as_text, cells
 from aevb.evidence.importance import log_weights, points_at_a_time
 from aevb.evidence.marginal import Marginal, estimated, joined
-from aevb.evidence.support import CPU_MEMORY, GPU_MEMORY, Counter, Progress
+from aevb.evidence.support import Counter, Progress, memory_on
 from aevb.models.checks import likelihood_batches
 from aevb.models.inference import Model, as_result, dtype_of, inference
 from aevb.models.rows import by_row
 from aevb.probability.codes import perplexity, usage
 from aevb.probability.distributions import Pixels
-from aevb.probability.families import elements_of
 from aevb.probability.mixtures import FiniteMixture
-from aevb.probability.offers import read_offers
+from aevb.probability.offers import elements_of, read_offers
 from aevb.use.encode import encode
 
 UNREACHED = (
@@ -224,21 +223,23 @@ class _Pass:
         self._marginals: list[Marginal] = []
         self._codes: list[Tensor] = []
         self._shares: list[Tensor] = []
+        self._prior: list[tuple[Tensor, Tensor]] = []
         self.usage: Tensor | None = None
         with inference(model, derive(seed, "evaluate")) as device:
             first = next(batches(data, 1, device, dtype_of(model)))
             q = model.posterior(first)
             self.offers, self.p = read_offers(q), model.decode(q.mean, first.y)
-            points = points_at_a_time(data, samples, CPU_MEMORY if device.type == "cpu" else GPU_MEMORY, device)
+            points = points_at_a_time(data, max(samples, self.elbo_samples), memory_on(device), device)
             for batch in likelihood_batches(model, data, points):
                 for group in by_row(model.posterior, batch, seed):
                     self._read(group)
-            self.prior_variance = _variance(self.prior)
+            self.prior_variance = _variance(self._prior)
 
     def _read(self, group: Any) -> None:
         t = self.model.trace_at(group.batch, group.q, group.draw(self.elbo_samples))
         self._bounds.append((as_result(t.log_px).mean(0), as_result(t.kl)))
-        self.prior = t.p
+        if t.p.batch_shape or not self._prior:  # of a prior p(z|y) that of each row
+            self._prior.append(_moments(t.p))
         self._codes.append(group.q.mean.flatten(1).cpu())
         if self.offers.density and self.offers.everywhere:  # else importance sampling from q says nothing of log p(x)
             self._marginals.append(estimated(log_weights(self.model, group, self.samples), self.samples, self.count))
@@ -267,15 +268,22 @@ class _Pass:
         return torch.cat(self._shares) if self._shares else None
 
 
-def _variance(p: Distribution, draws: int = 1000) -> Tensor:
-    """Var_p(z) of each latent, (D,), from draws where there is no formula; 1 where it is infinite."""
+def _moments(p: Distribution, draws: int = 1000) -> tuple[Tensor, Tensor]:
+    """E_p[z] and Var_p(z) of each latent, (B, D), or (1, D) of one prior; from draws where there is no formula."""
     size = p.event_shape.numel()
     try:
-        variance, mean = p.variance.reshape(-1, size), p.mean.reshape(-1, size)
-        variance = variance.mean(0) + mean.var(0, correction=0)  # of a prior p(z|y), over the y of a batch
+        mean, variance = p.mean, p.variance
     except NotImplementedError:
-        variance = p.sample(torch.Size((draws,))).reshape(-1, size).var(0)
-    return torch.where(variance.isfinite(), variance, 1.0).double().cpu()
+        z = p.sample(torch.Size((draws,)))
+        mean, variance = z.mean(0), z.var(0)
+    return as_result(mean.reshape(-1, size)), as_result(variance.reshape(-1, size))
+
+
+def _variance(moments: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Var_p(z) of each latent, (D,); of a prior p(z|y) over the y of all rows; 1 where it is infinite."""
+    mean, variance = (torch.cat(parts) for parts in zip(*moments, strict=True))
+    total = variance.mean(0) + mean.var(0, correction=0)
+    return torch.where(total.isfinite(), total, 1.0)
 
 
 def discrete(support: Any) -> bool:

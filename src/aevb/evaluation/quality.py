@@ -25,6 +25,7 @@ from aevb.errors import DataError, ShapeError
 from aevb.evaluation.estimate import Estimate
 from aevb.evaluation.evaluate import discrete, relaxed
 from aevb.evaluation.report import Line, Report, Subject
+from aevb.models.inference import inference
 from aevb.use.generate import generate
 
 Features = Callable[[Tensor], Tensor]  # (N, *X) → (N, F)
@@ -181,7 +182,9 @@ def _report(subject: Subject) -> dict[str, Any]:
     which a model that generalises has.
     """
     rows = subject.rows.take(POINTS)
-    one = subject.model.decode(subject.model.sample_latent(1, subject.conditions(1)), subject.conditions(1))
+    with inference(subject.model, 0):
+        y = subject.conditions(1)
+        one = subject.model.decode(subject.model.sample_latent(1, y), y)
     drawn = discrete(one.support) and not relaxed(one)
     samples = generate(subject.model, len(rows), draw=drawn, y=subject.conditions(len(rows)))
     train = subject.train.take(POINTS)[:]

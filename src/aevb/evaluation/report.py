@@ -12,7 +12,6 @@ from html import escape
 from importlib import import_module
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from aevb.data.batch import Indexable
@@ -42,10 +41,6 @@ class Subject:
     data: Indexable
     train: Split
     conditions: Callable[[int], Tensor | None]
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.model.parameters()).device
 
 
 @dataclass(frozen=True)

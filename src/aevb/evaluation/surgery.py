@@ -46,9 +46,9 @@ class Surgery:
         mutual_information: (M,), log q(z_m|x_m) - log q(z_m). On average at most log N, which is the entropy of n, and
             near it a bound on what can be seen: with log N nats every code tells its data point from all the others.
         aggregate_kl: (M,), log q(z_m) - log p(z_m): how far codes are from the prior, from which new data are drawn.
-        total_correlation: (M,), log q(z_m) - Σ_d log q(z_md): how far latents are from independent. None, and so the
-            next, where q(z|x) or p(z) gives no density of single latents.
-        dimension_kl: (M, D), log q(z_md) - log p(z_md).
+        total_correlation: (M,), log q(z_m) - Σ_d log q(z_md): how far latents are from independent. None
+            where q(z|x) gives no density of single latents.
+        dimension_kl: (M, D), log q(z_md) - log p(z_md). None where q(z|x) or p(z) gives none.
     """
 
     bound: Bound

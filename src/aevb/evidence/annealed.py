@@ -27,7 +27,7 @@ from aevb.data.batch import Batch, Indexable, batches
 from aevb.data.memory import keep_freed_memory
 from aevb.data.randomness import derive
 from aevb.evidence.marginal import Marginal, estimated, joined, reciprocal
-from aevb.evidence.support import CPU_MEMORY, GPU_MEMORY, Counter, Progress, Proposal, refuse_point, unconstraining
+from aevb.evidence.support import Counter, Progress, Proposal, memory_on, refuse_point, unconstraining
 from aevb.models.checks import likelihood_batches
 from aevb.models.inference import Model, as_result, inference
 from aevb.models.rows import RowNoise, by_row, row_seeds
@@ -116,7 +116,7 @@ def log_marginal_ais(
     count = Counter(len(data) * chains * annealing.temperatures, progress)
     keep_freed_memory()
     with inference(model, derive(seed, "annealing")) as device:
-        rows = max(1, _memory(memory, device) // next(batches(data, 1, device)).x.numel())
+        rows = max(1, (memory or memory_on(device)) // next(batches(data, 1, device)).x.numel())
         points = max(1, rows // max(chains, PILOT_CHAINS))
         parts = [
             _upwards(Bridge(model, b, annealing, seed), chains, rows, count)
@@ -151,7 +151,9 @@ def bidirectional(
     with inference(model, derive(seed, "bidirectional")) as device:
         y = None if y is None else y.to(device).expand(n, *y.shape[1:])
         one = None if y is None else y[:1]
-        rows = max(1, _memory(memory, device) // model.decode(model.sample_latent(1, one), one).event_shape.numel())
+        rows = max(
+            1, (memory or memory_on(device)) // model.decode(model.sample_latent(1, one), one).event_shape.numel()
+        )
         parts = []
         for i in torch.arange(n, device=device).split(max(1, rows // max(chains, PILOT_CHAINS))):
             here = None if y is None else y[i]
@@ -262,10 +264,6 @@ def _chunks(total: int, most: int) -> Iterator[int]:
     most = max(1, most)
     for start in range(0, total, most):
         yield min(most, total - start)
-
-
-def _memory(memory: int | None, device: torch.device) -> int:
-    return memory or (CPU_MEMORY if device.type == "cpu" else GPU_MEMORY)
 
 
 def _check(count: int, memory: int | None) -> None:

@@ -85,26 +85,23 @@ def posterior_chain(
     batch = as_batch(data)
     transform = coordinates(model, batch)
 
-    def log_joint(u: Tensor) -> Tensor:
-        z = transform(u)
-        value: Tensor = model.log_joint(batch, z) + transform.log_abs_det_jacobian(u, z)
-        return value
-
     def log_density(u: Tensor) -> Tensor:
-        return log_joint(u.unsqueeze(0)).squeeze(0)
+        z = transform(u)
+        value: Tensor = model.log_joint(batch, z.unsqueeze(0)).squeeze(0) + transform.log_abs_det_jacobian(u, z)
+        return value
 
     u = transform.inv(beginning(model, batch))
     step = torch.full((len(batch),), 0.1, dtype=batch.x.dtype, device=batch.x.device)
     for _ in range(burn_in):
         u, info = HMC(log_density, step, leapfrogs)(u)
         step = adapted(step, info, target=0.9, rate=0.2)
-    kernel, chain = HMC(log_density, step, leapfrogs), []
+    kernel, chain, values = HMC(log_density, step, leapfrogs), [], []
     for _ in range(draws):
         for _ in range(thin):
             u, _ = kernel(u)
         chain.append(u)
-    stacked = torch.stack(chain)
-    return stacked, log_joint(stacked)
+        values.append(log_density(u))
+    return torch.stack(chain), torch.stack(values)
 
 
 def coordinates(model: LatentModel, data: Data) -> Transform:

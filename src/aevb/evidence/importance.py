@@ -11,7 +11,7 @@ from aevb.data.batch import Indexable, batches
 from aevb.data.memory import keep_freed_memory
 from aevb.data.randomness import derive
 from aevb.evidence.marginal import Marginal, estimated, joined
-from aevb.evidence.support import CPU_MEMORY, GPU_MEMORY, Counter, Progress, Proposal, refuse_point
+from aevb.evidence.support import Counter, Progress, Proposal, memory_on, refuse_point
 from aevb.models.checks import likelihood_batches
 from aevb.models.inference import Model, as_result, inference
 from aevb.models.rows import BLOCK, Group, by_batch, by_row
@@ -53,7 +53,7 @@ def log_marginal(
     count = Counter(len(data) * samples, progress)
     keep_freed_memory()
     with inference(model, derive(seed, "importance")) as device:
-        points = points_at_a_time(data, samples, memory or (CPU_MEMORY if device.type == "cpu" else GPU_MEMORY), device)
+        points = points_at_a_time(data, samples, memory or memory_on(device), device)
         parts = [
             estimated(log_weights(model, group, samples), samples, count)
             for batch in likelihood_batches(model, data, points)

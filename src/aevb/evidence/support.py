@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch.distributions import Distribution, Transform, biject_to, constraints
 
 from aevb.data.batch import Batch
@@ -16,6 +17,11 @@ Proposal = Callable[[Batch], Distribution]  # a batch → a distribution of z, b
 
 CPU_MEMORY = 2**20  # numbers decoded at a time: few enough for the processor's cache, enough for a matrix product
 GPU_MEMORY = 2**26  # enough to keep thousands of cores busy
+
+
+def memory_on(device: torch.device) -> int:
+    """How many numbers to decode at a time."""
+    return CPU_MEMORY if device.type == "cpu" else GPU_MEMORY
 
 
 class NoLikelihood(AevbError, TypeError):

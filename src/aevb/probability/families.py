@@ -97,13 +97,6 @@ class Factorized(Family):
         return Independent(self.elements(*parts), len(self.shape), validate_args=False)
 
 
-def elements_of(p: Distribution) -> Distribution:
-    """The distributions of the elements, where the event is independent elements; else p itself."""
-    while isinstance(p, Independent):
-        p = p.base_dist
-    return p
-
-
 def single(x: Tensor) -> Tensor:
     """x, in float32 where it is in half precision."""
     return x.float() if x.dtype in HALF else x

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from aevb.data.batch import Indexable
 from aevb.data.dataset import Dataset
@@ -180,6 +181,8 @@ class _Job:
         rows = context.rows(data.train, device, context.visible_labels(data.train, recipe.source().seed))
         start_at_data(model, rows, training.seed)
         objective = build_objective(recipe, model, n)
+        if isinstance(objective, nn.Module):
+            objective.to(device)  # a classifier or a discriminator is no part of the model
         check_recipe(recipe, model, objective)
         learner = wrap_errors("training", lambda: Learner(model, objective, training, n))
         job = cls(recipe, learner, rows, context.rows(data.validation, device))

@@ -61,7 +61,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a training needs to resume bit for bit; see `TrainingState.restore`.
+    """All that a training needs to resume bit for bit; see `TrainingState.of` and `training.checkpoint.restore`.
 
     Attributes:
         tensors: copies of everything that moves, and of the best weights as best.NAME.
@@ -318,6 +318,7 @@ def _events(
             if saved.age >= every and state.counted == 0:
                 yield state.checkpoint(learner)
                 saved = Clock()
+    state.seconds = before + begun.age
     learner.eval()
     if math.isfinite(every):
         yield state.checkpoint(learner)

@@ -87,12 +87,13 @@ def fit_prior(
         raise DataError(
             f"{len(z)} codes of {z.shape[1]} numbers are too few for {list(candidates)} components. Encode more."
         )
-    densities = {named(c): log_density(fitted(c, rest, seed), held) for c in possible}
+    named = dict(zip(names(possible), possible, strict=True))
+    densities = {name: log_density(fitted(c, rest, seed), held) for name, c in named.items()}
     scores = {name: float(log_p.mean()) for name, log_p in densities.items()}
     errors = {name: float(log_p.std()) / len(log_p) ** 0.5 for name, log_p in densities.items()}
-    best = max(possible, key=lambda c: scores[named(c)])
-    prior = fitted(best, z, seed).to(next(model.parameters()))
-    return FittedPrior(VAE(prior, model.encoder, model.decoder).train(model.training), named(best), scores, errors)
+    best = max(named, key=scores.__getitem__)
+    prior = fitted(named[best], z, seed).to(next(model.parameters()))
+    return FittedPrior(VAE(prior, model.encoder, model.decoder).train(model.training), best, scores, errors)
 
 
 def enough(candidate: Candidate, z: Codes) -> bool:
@@ -100,8 +101,14 @@ def enough(candidate: Candidate, z: Codes) -> bool:
     return isinstance(candidate, nn.Module) or (candidate >= 1 and candidate + z.shape[1] < len(z))
 
 
-def named(candidate: Candidate) -> int | str:
-    return type(candidate).__name__ if isinstance(candidate, nn.Module) else candidate
+def names(candidates: Sequence[Candidate]) -> list[int | str]:
+    """A number of components, or a class; the second of a class is «FlowPrior 2»."""
+    found: list[int | str] = []
+    for candidate in candidates:
+        kind = type(candidate).__name__
+        same = sum(str(name).split(" ")[0] == kind for name in found)
+        found.append(candidate if isinstance(candidate, int) else f"{kind} {same + 1}" if same else kind)
+    return found
 
 
 def fitted(candidate: Candidate, z: Codes, seed: int) -> nn.Module:

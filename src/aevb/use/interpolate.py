@@ -44,6 +44,7 @@ def different_pairs(labels: Tensor, n: int, seed: int = 0) -> tuple[Tensor, Tens
     Raises:
         DataError: all labels are the same.
     """
+    labels = labels.cpu()
     if len(labels.unique()) < 2:
         raise DataError("Pairs of different classes need at least two classes; all labels are the same.")
     generator = torch.Generator().manual_seed(seed)

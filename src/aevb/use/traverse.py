@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aevb.data.batch import Data, as_batch
-from aevb.models.inference import Model, inference
+from aevb.models.inference import Model, dtype_of, inference
 from aevb.use.reconstruct import decode
 
 
@@ -39,7 +39,9 @@ def traverse(model: Model, data: Data | None, latents: Tensor, span: float = 2.5
     with inference(model, 0) as device:
         batch = None if data is None else as_batch(data).to(device)
         y = None if batch is None else batch.y
-        centre = torch.zeros(1, *model.latent_shape) if batch is None else model.encode(batch).cpu()
+        centre = (
+            torch.zeros(1, *model.latent_shape, dtype=dtype_of(model)) if batch is None else model.encode(batch).cpu()
+        )
         values = _values(model.sample_latent(1000, y).cpu(), span, steps)
     z = centre.flatten(1).repeat(len(latents), steps, 1)
     for row, latent in enumerate(latents.tolist()):
@@ -50,4 +52,4 @@ def traverse(model: Model, data: Data | None, latents: Tensor, span: float = 2.5
 def _values(draws: Tensor, span: float, steps: int) -> Tensor:
     if bool((draws < 0).any()):
         return torch.linspace(-span, span, steps)
-    return torch.quantile(draws.flatten(), torch.linspace(0.01, 0.99, steps))
+    return torch.quantile(draws.flatten().float(), torch.linspace(0.01, 0.99, steps))
