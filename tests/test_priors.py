@@ -31,7 +31,7 @@ from aevb.runs.fit import fit, resume
 from aevb.runs.parts import AXES
 from aevb.runs.recipe import Recipe
 from aevb.training.start import some_rows
-from aevb.use.fit_prior import as_prior, fit_prior
+from aevb.use.fit_prior import as_prior, fit_prior, names
 
 
 def mixture(components: int = 3, latent: int = 1, family: type[aevb.Family] = aevb.Normal) -> Mixture:
@@ -479,3 +479,29 @@ def test_a_fifth_of_the_codes_chooses_the_prior() -> None:
     o = oracle()
     error = fit_prior(o.vae(), o.data(3000), candidates=(1,)).errors[1]
     assert error == pytest.approx(math.sqrt(3 / 2 / 600), rel=0.25)
+
+
+def test_two_candidates_of_one_class_have_a_score_each() -> None:
+    few, many = (Mixture(aevb.Normal(3), components=n) for n in (1, 4))
+    assert names((2, few, many, StandardNormal(3))) == [2, "Mixture", "Mixture 2", "StandardNormal"]
+    found = fit_prior(oracle().vae(), oracle().data(300), candidates=(few, many))
+    assert found.scores.keys() == {"Mixture", "Mixture 2"}
+    assert found.scores[found.chosen] == max(found.scores.values())
+
+
+def test_the_variance_of_a_prior_for_each_label_is_over_the_labels_of_all_rows() -> None:
+    """p(z|y) = N(±3, 1): Var p(z) = 1 + 9, so that means which spread by √(0.05) of it are no active unit."""
+    n, q = 40, aevb.FullNormal(1)
+    y = aevb.one_hot((torch.arange(n) >= n // 2).long(), 2)
+    prior = Conditional(nn.Linear(2, 2), aevb.Normal(1))
+    encoder, decoder = Conditional(nn.Linear(3, q.size), q), Conditional(nn.Linear(3, 2), aevb.Normal(1))
+    with torch.no_grad():
+        for part in (prior, encoder):
+            part.net.weight.zero_()
+            part.net.bias.zero_()
+        prior.net.weight[0] = torch.tensor([-3.0, 3.0])
+        encoder.net.weight[0, 0] = 1.0
+    x = torch.linspace(-1, 1, n).unsqueeze(1) * math.sqrt(3 * 0.05)  # variance 0.05: more than 0.01, less than 0.1
+    model = VAE(prior, encoder, decoder)
+    for rows in (torch.arange(n), torch.randperm(n, generator=torch.Generator().manual_seed(0))):
+        assert aevb.evaluate(model, aevb.Pairs(x[rows], y[rows]), importance_samples=2).active_units == 0
