@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -409,15 +410,15 @@ def test_a_prior_that_does_not_fit_is_refused_with_the_reason(posterior: str, pr
         build_model(small(posterior, prior), (1, 8, 8))
     first = f"The prior {prior} gives no {lack}, which the posterior {posterior} requires. Choose one of: "
     assert str(refusal.value).startswith(first)
-    priors, posteriors = str(refusal.value).removeprefix(first).removesuffix(".").split("; or the posterior ")
+    listed = re.sub(r" and \d+ more", "", str(refusal.value).removeprefix(first).removesuffix("."))
+    priors, posteriors = listed.split("; or the posterior ")
     assert cure in priors.split(", ")
     assert "conditional" not in priors  # there are no labels
     pairs = [(posterior, other) for other in priors.split(", ")] + [(other, prior) for other in posteriors.split(", ")]
     for q, p in pairs:
-        if "..." not in (q, p):
-            changed = small(q, p)
-            model, objective = build_model(changed, (1, 8, 8)), build_objective(changed)
-            assert math.isfinite(next(aevb.train(model, objective, digits().train, changed.training())).info["loss"])
+        changed = small(q, p)
+        model, objective = build_model(changed, (1, 8, 8)), build_objective(changed)
+        assert math.isfinite(next(aevb.train(model, objective, digits().train, changed.training())).info["loss"])
 
 
 def test_fit_refuses_it_before_it_makes_a_folder(tmp_path: Path) -> None:
