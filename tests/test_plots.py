@@ -112,6 +112,9 @@ def test_vectors_are_strips_with_a_field_per_feature_red_above_zero_and_blue_bel
 
 def test_limits_keep_the_unit_interval_for_images_and_are_symmetric_for_vectors():
     assert common_limits(torch.rand(4, 1, 8, 8)) == (0.0, 1.0)
+    assert common_limits(0.3 * torch.rand(4, 1, 8, 8)) == (0.0, 1.0)  # dark images stay dark
+    low, high = common_limits(0.1 * torch.randn(4, 1, 8, 8))  # the means of a standardised image
+    assert low == pytest.approx(-high, rel=0.5)
     low, high = common_limits(5 * torch.randn(4, 1, 8, 8))
     assert low < -3
     assert high > 3

@@ -157,7 +157,8 @@ def common_limits(*parts: Tensor) -> tuple[float, float]:
         most = float(np.quantile(np.abs(values), 0.98)) or 1.0
         return -most, most
     low, high = (float(v) for v in np.quantile(values, (0.01, 0.99)))
-    return (0.0, 1.0) if low > -0.25 and high < 1.25 else (low, high)
+    grey = low >= -0.25 * high and high < 1.25  # standardised pixels are as often negative, however small
+    return (0.0, 1.0) if grey else (low, high if high > low else low + 1)
 
 
 def _whole(value: float, least: int, most: int) -> int:
