@@ -80,10 +80,20 @@ def test_equal_weights_have_no_tail() -> None:
 
 
 def test_too_few_weights_say_nothing() -> None:
-    found = estimated([pareto_weights(2.0, 20, 3)], 20)
+    found = estimated([torch.linspace(0, 1, 20, dtype=DTYPE).unsqueeze(1)], 20)
     assert bool(found.pareto_k.isnan().all())
     assert math.isnan(found.heavy)
     assert found.warning is None
+
+
+@pytest.mark.parametrize("k", [8, 100])
+def test_an_estimate_that_rests_on_one_weight_has_not_converged(k: int) -> None:
+    log_w = torch.zeros(k, 3, dtype=DTYPE)
+    log_w[0, 0] = 1e5
+    found = estimated([log_w], k)
+    assert float(found.ess[0]) == 1
+    assert found.warning is not None
+    assert found.warning.startswith("The estimate has not converged: log p(x) of 33% of the data points rests on one")
 
 
 def test_one_weight_that_outweighs_all_is_a_heavy_tail() -> None:

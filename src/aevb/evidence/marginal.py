@@ -12,6 +12,7 @@ from torch import Tensor
 from aevb.evidence.pareto import pareto_k, tail_size
 
 HEAVY = 0.7  # the Pareto k above which an estimate is not what it says
+ALONE = 1.1  # an effective sample size below which one weight outweighs all others
 TOLERATED = 0.1  # the share of data points with a larger k that goes without a warning
 
 
@@ -45,7 +46,14 @@ class Marginal:
 
     @property
     def warning(self) -> str | None:
-        """In words, where more than a tenth of the data points have k > 0.7."""
+        """What is wrong where more than a tenth of the data points rest on one sample, or have k > 0.7."""
+        alone = float((self.ess < ALONE).double().mean())
+        if self.samples > 1 and alone > TOLERATED:
+            return (
+                f"The estimate has not converged: log p(x) of {alone:.0%} of the data points rests on one sample of"
+                f" {self.samples:,} (effective sample size below {ALONE}), and its Monte-Carlo error is unknown. Take"
+                " more samples, or train longer."
+            )
         if not self.heavy > TOLERATED:
             return None
         return (
