@@ -77,11 +77,12 @@ class Surgery:
         silent, size = int(self.collapsed.sum()), len(self.collapsed)
         error = float(self.mutual_information.std()) / math.sqrt(len(self.mutual_information))
         if silent < size and float(self.mutual_information.mean()) < 2 * error:
-            return (
-                "The posterior has collapsed: its KL is the same for all data, so that the code "
-                "carries no information about them; "
-                "I(x; z) is 0 within its error."
-            )
+            if float(self.bound.kl.sum(1).std(correction=0)) < SILENT:
+                return (
+                    "The posterior has collapsed: its KL is the same for all data, so that the code "
+                    "carries no information about them; I(x; z) is 0 within its error."
+                )
+            return "I(x; z) is 0 within its error: whether the posterior has collapsed takes more data points to say."
         if size == 1:  # one latent, or one KL for all of them together
             return (
                 "The posterior has collapsed: the code carries no information about the data."

@@ -43,6 +43,8 @@ def evaluate_run(
     """
     settings, context = run.recipe.evaluation(), run.recipe.context()
     rows, known, model = rows_of(run, data, part, limit), data.train.take(REFERENCE).frozen(), run.model(device)
+    alone = part == "train" or context.classes  # no row is its own neighbour
+    reference = None if known.labels is None or alone else (placed(known, device), known.labels)
     numbers = evaluate(
         model,
         context.rows(rows, device),
@@ -50,7 +52,7 @@ def evaluate_run(
         importance_samples=importance_samples or settings.importance_samples,
         elbo_samples=samples or settings.samples,
         labels=None if context.classes else rows.labels,  # codes that were given the label know it
-        reference=None if known.labels is None or context.classes else (placed(known, device), known.labels),
+        reference=reference,
     ).numbers()
     numbers |= {"given_labels": True} if context.classes else {}
     numbers |= _of_objective(run, model, rows)
