@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 import aevb
 from aevb.data.dataset import Split, Values
+from aevb.data.sources import load_data
 from aevb.errors import AevbError, DataError
 from aevb.evaluation.bound import Bound, elbo
 from aevb.evaluation.estimate import Estimate, flat
@@ -26,6 +28,7 @@ from aevb.models.priors import StandardNormal, UniformOverCodes
 from aevb.models.vae import VAE
 from aevb.probability import families
 from aevb.probability.codes import OneHot
+from aevb.runs.evaluate import evaluate_run
 from aevb.use.encode import encode
 
 
@@ -519,3 +522,15 @@ def test_a_linear_probe_does_not_depend_on_the_scale_of_single_latents() -> None
         for z in (codes, codes * torch.tensor([1e-3, 1.0, 50.0, 1.0], dtype=torch.float64))
     ]
     assert probe[0] == probe[1] > 0.95
+
+
+def test_rows_of_the_train_split_are_not_classified_by_themselves(tmp_path: Path) -> None:
+    data = load_data("digits", values="dynamic")
+    recipe = aevb.Recipe.load("bernoulli").replace(
+        training__samples=500, latent=2, encoder__hidden=[8], decoder__hidden=[8]
+    )
+    run = aevb.fit(recipe, data, tmp_path / "run")
+    test, train = (evaluate_run(run, data, part, importance_samples=2, limit=100) for part in ("test", "train"))
+    assert 0 < test["latent"]["knn_accuracy"] < 1
+    assert math.isnan(train["latent"]["knn_accuracy"])
+    assert math.isnan(train["latent"]["linear_accuracy"])
