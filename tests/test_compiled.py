@@ -1,20 +1,48 @@
-"""The compiled loss: its trajectory against the eager one."""
+"""The compiled step: its update rules against PyTorch's optimizers, its trajectory against the eager one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import aevb
+from aevb.training import compiled
 from aevb.training.checkpoint import restore, state_tensors
-from aevb.training.optimizers import MakeOptimizer
+from aevb.training.optimizers import MakeOptimizer, parameter_groups
 
 OPTIMIZERS = {"adam": aevb.Adam(0.01, betas=(0.8, 0.95), eps=1e-6), "adagrad": aevb.Adagrad(0.1, eps=1e-8)}
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_each_rule_is_the_optimizers_own(make: MakeOptimizer) -> None:
+    """Twelve steps along given gradients, with weight decay, in double precision: the same parameters and memory."""
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(4, 3).double(), nn.Linear(4, 3).double()
+    theirs.load_state_dict(ours.state_dict())
+    mine, reference = make(parameter_groups(ours, 0.3)), make(parameter_groups(theirs, 0.3))
+    rule = compiled.RULES[type(reference)]
+    compiled.begin(mine, rule)
+    for t in range(1, 13):
+        for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+            q.grad = torch.randn_like(q)
+            p.grad = q.grad.clone()
+        reference.step()
+        with torch.no_grad():
+            for group in mine.param_groups:
+                scalars = tuple(torch.tensor(s, dtype=torch.float64) for s in rule.scalars(group, t))
+                for p in group["params"]:
+                    assert p.grad is not None
+                    rule.update(p, p.grad + group["weight_decay"] * p, mine.state[p], scalars)
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-12)
+        for name in rule.memory:
+            torch.testing.assert_close(mine.state[p][name], reference.state[q][name], rtol=1e-9, atol=1e-14)
 
 
 def tiny(seed: int = 0) -> tuple[aevb.VAE, Tensor]:
@@ -38,6 +66,7 @@ def test_compiled_training_is_eager_training(make: MakeOptimizer) -> None:
     schedule = aevb.Linear(1.0, 0.1, 20)
     eager, a = losses(aevb.Training(learning_rate=schedule, **settings))
     fused, b = losses(aevb.Training(learning_rate=schedule, compile=True, **settings))
+    assert isinstance(b.step, FunctionType)
     torch.testing.assert_close(torch.tensor(fused), torch.tensor(eager), rtol=1e-4, atol=1e-4)
     left, right = state_tensors(a), state_tensors(b)
     assert left.keys() == right.keys()
@@ -73,6 +102,7 @@ def test_objectives_compile_with_all_their_gradients(
         for _ in aevb.continue_training(learners[-1], x):
             pass
     eager, fused = learners
+    assert isinstance(fused.step, FunctionType)
     for a, b in zip(eager.parameters(), fused.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
@@ -88,6 +118,17 @@ def test_compiled_training_resumes_bit_for_bit() -> None:
     assert half + rest == whole
     for key, value in state_tensors(a).items():
         assert torch.equal(state_tensors(again)[key], value), key
+
+
+def test_unknown_rules_fall_back() -> None:
+    """Momentum, clipping and changing buffers are left to PyTorch's own update."""
+    model, _ = tiny()
+    adam = aevb.Adam()(parameter_groups(model, 0.0))
+    assert compiled.compiled_update(model, [aevb.SGD(0.1)(parameter_groups(model, 0.0))], None) is None
+    assert compiled.compiled_update(model, [adam], 1.0) is None
+    normed = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    assert compiled.compiled_update(normed, [aevb.Adam()(parameter_groups(normed, 0.0))], None) is None
+    assert compiled.compiled_update(model, [adam], None) is not None
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ def restore(learner: Learner, tensors: dict[str, Tensor], number: int) -> None:
         index = {name: i for i, name in enumerate(_names(learner, optimizer))}
         state = {index[name]: entries for name, entries in memory.items()}
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    learner.number = number
+    learner.number, learner.step = number, None  # a compiled step holds the memory that was replaced
 
 
 def _modules(learner: Learner) -> dict[str, nn.Module]:

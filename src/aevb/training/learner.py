@@ -20,10 +20,12 @@ from aevb.objectives.bounds import Info, Objective, PerPoint
 from aevb.objectives.schedules import Learns, Paced, Schedule
 from aevb.objectives.terms import Adversary, members_of
 from aevb.parts import Member, Needs
+from aevb.training.compiled import compiled_update
 from aevb.training.optimizers import Adam, MakeOptimizer, parameter_groups
 from aevb.training.watch import Watch
 
 LossFunction = Callable[[Batch, Tensor], tuple[Tensor, Info]]  # (batch, step) → (loss, what to log)
+StepFunction = Callable[[Batch, int], tuple[Tensor, Info]]  # the same, with an update of the parameters
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Training:
         ema: decay of an exponential moving average of the weights, which then is what is evaluated and saved. What is
             no weight, such as a VQ's codebook, a running mean already, or batch statistics, is saved as the last step
             left it.
-        compile: let `torch.compile` fuse the loss and its gradient: slow to start, faster ever after.
+        compile: let `torch.compile` fuse loss, gradient and update into one function. The start takes seconds; the
+            steps are faster. With clipping, buffers or an optimizer other than Adam and Adagrad, PyTorch updates.
     """
 
     optimizer: MakeOptimizer = field(default_factory=Adam)
@@ -136,8 +139,10 @@ class Learner(nn.Module):
         self.learning = [module for module in model.modules() if isinstance(module, Learns)]
         self.number = 0
         self.watch = Watch(max(self.rates))
-        function = loss or Loss(model, objective).forward
-        self.step = Update(torch.compile(function) if training.compile else function, self.optimizers, training.clip)
+        self.loss = loss
+        self.step: StepFunction | None = (
+            None  # made at the first update, as a compiled one holds the optimizers' memory
+        )
 
     @property
     def best_known(self) -> Model:
@@ -151,6 +156,7 @@ class Learner(nn.Module):
         if self.training_settings.learning_rate is not None:
             self._set_rates(float(self.training_settings.learning_rate(self.number)))
         batch = as_batch(data)
+        self.step = self.step or self._step()
         loss, info = self.step(batch, self.number)
         if self.learning:
             self._learn(batch)
@@ -158,6 +164,13 @@ class Learner(nn.Module):
             self.average.update_parameters(self.model)
         self.number += 1
         return {"loss": loss, **info}
+
+    def _step(self) -> StepFunction:
+        settings, own = self.training_settings, Loss(self.model, self.objective)
+        if not settings.compile:
+            return Update(self.loss or own.forward, self.optimizers, settings.clip)
+        fused = None if self.loss else compiled_update(own, self.optimizers, settings.clip)
+        return fused or Update(torch.compile(self.loss or own.forward), self.optimizers, settings.clip)
 
     @torch.no_grad()
     def _learn(self, batch: Batch) -> None:
