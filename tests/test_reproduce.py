@@ -269,3 +269,17 @@ def test_other_step_sizes_stand_beside_the_paper_at_their_own_marks() -> None:
         (0.02, False, 3 * 10**6, -1),
     ]
     assert figure3.steps_matter(rows)[0].endswith("in nats: AEVB 0.1: +4.0 (3,000,000); AEVB 0.02: -1.0 (3,000,000).")
+
+
+def test_curves_are_compared_at_marks_that_all_of_a_panel_have_and_left_out_where_there_is_none() -> None:
+    """A small budget ends before the first mark, at a whole number of steps: batches of another size end elsewhere."""
+    place = {"panel": "N=1000", "split": "test"}
+    both = [place | {"algorithm": a, "samples": n, "ours": v} for a, n, v in [("A", 200, -3.0), ("B", 200, -2.0)]]
+    train = [row | {"split": "train"} for row in both]
+    ends = [place | {"algorithm": a, "samples": n, "ours": 0.0} for a, n in [("A", 300), ("B", 1000)]]
+    found = figure3.standings([*both, *train, *ends])
+    assert found == [
+        "N=1000, test log p(x) by App. D after 200 samples, best first: B -2.0 (train -2.0), A -3.0 (train -3.0) nats."
+    ]
+    assert figure3.standings(ends) == []
+    assert figure3.agreement([]) == []

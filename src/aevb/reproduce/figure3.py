@@ -186,7 +186,10 @@ def standings(table: Sequence[Mapping[str, Any]]) -> list[str]:
             name: {r["samples"]: r for r in rows if r["algorithm"] == name and r["split"] == "test"}
             for name in names(rows)
         }
-        last = max(set.intersection(*(set(line) for line in lines.values())))
+        marks = set.intersection(*(set(line) for line in lines.values()))
+        if not marks:
+            continue
+        last = max(marks)
         order = sorted(lines, key=lambda name: -lines[name][last]["ours"])
         train = {r["algorithm"]: r["ours"] for r in rows if r["split"] == "train" and r["samples"] == last}
         words = ", ".join(f"{name} {lines[name][last]['ours']:.1f} (train {train[name]:.1f})" for name in order)
@@ -210,6 +213,8 @@ def beside_paper(table: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def agreement(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """How far the estimator of App. D is from importance sampling."""
+    if not rows:
+        return []
     worst = max(rows, key=lambda r: abs(r["difference"]))
     middle = sorted(abs(r["difference"]) for r in rows)[len(rows) // 2]
     return [
