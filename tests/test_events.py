@@ -235,7 +235,7 @@ def test_training_leaves_the_model_in_evaluation_mode_however_it_ends() -> None:
     steps.close()  # type: ignore[attr-defined]
     for _ in aevb.train_events(broken, X, HELD):
         break
-    raised.step.loss = raising
+    raised.loss = raising
     with pytest.raises(RuntimeError, match="on purpose"):
         next(iter(aevb.continue_training(raised, X)))
     for job in (ended, closed, broken, raised):

@@ -103,8 +103,13 @@ def forked(work: Callable[[], None]) -> int:
 
 
 def wait_for(there: Callable[[], bool], child: int) -> None:
-    """Until something is there, or the child ended."""
-    while not there() and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+    """Until something is there, or the child ended, or does nothing: a fork of a process with threads may deadlock."""
+    end = time.monotonic() + 60
+    while (
+        time.monotonic() < end
+        and not there()
+        and os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    ):
         time.sleep(0.0005)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -602,7 +604,8 @@ def test_the_noise_of_the_first_process_is_that_of_one_process() -> None:
 
 def distributed(rank: int, place: str) -> list[Tensor]:
     """Three steps of two processes, each on a half of every minibatch, through DistributedDataParallel."""
-    dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=2)
+    limit = timedelta(seconds=120)
+    dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=2, timeout=limit)
     try:
         x, model = binary(), small()
         loss = nn.parallel.DistributedDataParallel(Loss(model, ELBO("A")))
@@ -619,9 +622,9 @@ def distributed(rank: int, place: str) -> list[Tensor]:
 @pytest.mark.skipif(not dist.is_available(), reason="needs torch.distributed")
 def test_several_processes_move_one_model(tmp_path: Path) -> None:
     """The wrapped loss is what is differentiated: both end in the same weights, those of the mean of both gradients."""
-    context = torch.multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may deadlock
     with context.Pool(2) as pool:
-        found = pool.starmap(distributed, [(0, str(tmp_path)), (1, str(tmp_path))])
+        found = pool.starmap_async(distributed, [(0, str(tmp_path)), (1, str(tmp_path))]).get(timeout=300)
     assert_same(*found)
     model, x, order = small(), binary(), Order(50, 10, 0)
     for step in range(3):

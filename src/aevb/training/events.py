@@ -296,7 +296,7 @@ def _events(
     batch, total = min(settings.batch, learner.n), settings.steps(learner.n)
     validate_every = max(1, (monitor.every or max(learner.n, settings.samples // 100)) // batch)
     record_every = max(1, total // RECORDS)
-    begun, saved, before = Clock(), Clock(), state.seconds
+    begun, saved, before, start = Clock(), Clock(), state.seconds, learner.number
 
     def due(every: int) -> bool:
         return learner.number % every == 0 or learner.number == total
@@ -318,7 +318,8 @@ def _events(
             if saved.age >= every and state.counted == 0:
                 yield state.checkpoint(learner)
                 saved = Clock()
-    state.seconds = before + begun.age
+    if learner.number > start:
+        state.seconds = before + begun.age
     learner.eval()
     if math.isfinite(every):
         yield state.checkpoint(learner)
