@@ -13,6 +13,7 @@ from torch.distributions import Categorical, Distribution, Exponential, Independ
 
 import aevb
 from aevb.data.batch import Batch
+from aevb.data.walk import walking
 from aevb.errors import AevbError
 from aevb.evidence.annealed import Annealing, Bracket, Bridge, bidirectional, log_marginal_ais, temperatures
 from aevb.evidence.importance import log_marginal
@@ -193,12 +194,14 @@ def test_memory_and_order_change_the_noise_and_nothing_else() -> None:
     o = oracle(d=2)
     x = o.data(40)
     whole = log_marginal_ais(o.vae(), x, 8, SHORT)
-    tight = log_marginal_ais(o.vae(), x, 8, SHORT, memory=6 * 100)
+    with walking(memory=6 * 100):
+        tight = log_marginal_ais(o.vae(), x, 8, SHORT)
     back = log_marginal_ais(o.vae(), x.flip(0), 8, SHORT)
     for other in (tight.log_px, back.log_px.flip(0)):
         mean, se = mean_se(other - whole.log_px)
         assert 0 < abs(mean) < 4 * se
-    one = log_marginal_ais(o.vae(), x[:2], 8, SHORT, memory=1)  # chain by chain
+    with walking(memory=1):  # chain by chain
+        one = log_marginal_ais(o.vae(), x[:2], 8, SHORT)
     assert bool(((one.log_px - whole.log_px[:2]).abs() < 5 * whole.se[:2].hypot(one.se)).all())
     assert one.samples == 8
 
@@ -217,10 +220,12 @@ def test_results_are_a_function_of_the_seed() -> None:
 def test_progress_counts_every_transition() -> None:
     o = oracle(d=2)
     seen: list[tuple[int, int]] = []
-    log_marginal_ais(o.vae(), o.data(7), 3, SHORT, memory=6 * 10, progress=lambda *done: seen.append(done))
+    with walking(memory=6 * 10, progress=lambda *done: seen.append(done)):
+        log_marginal_ais(o.vae(), o.data(7), 3, SHORT)
     assert seen[-1] == (7 * 3 * 15, 7 * 3 * 15)
     seen.clear()
-    bidirectional(o.vae(), 7, 3, SHORT, memory=6 * 10, progress=lambda *done: seen.append(done))
+    with walking(memory=6 * 10, progress=lambda *done: seen.append(done)):
+        bidirectional(o.vae(), 7, 3, SHORT)
     assert seen[-1] == (2 * 7 * 3 * 15, 2 * 7 * 3 * 15)
 
 

@@ -23,7 +23,7 @@ from aevb.data.batch import Batch, take
 from aevb.data.sources import load_data
 from aevb.errors import RecipeError, ShapeError
 from aevb.evaluation.bound import elbo
-from aevb.evaluation.surgery import aggregate
+from aevb.evaluation.reports.surgery import aggregate
 from aevb.evidence.harmonic import from_chain
 from aevb.evidence.support import unconstraining
 from aevb.models.compat import check_model
@@ -331,7 +331,7 @@ def test_annealing_from_the_exact_posterior_of_two_layers_is_exact() -> None:
 def test_the_papers_estimator_in_two_layers() -> None:
     truth = layers(1, 1)
     x = truth.data(40)
-    found = aevb.log_marginal_hmc(truth.vae(), x, 100, thin=2)
+    found = aevb.log_marginal_hmc(truth.vae(), x, 100, aevb.ChainSettings(thin=2))
     error = found.log_px - truth.evidence.log_prob(x)
     assert float(error.std()) < 0.3
     assert abs(float(error.mean())) < 4 * float(error.std()) / math.sqrt(len(x)) + 0.02  # its logarithm is biased
@@ -384,7 +384,8 @@ def test_layers_are_views_of_the_vector() -> None:
 def test_surgery_in_two_layers() -> None:
     """q(z) is the mixture of the joint normals; and draw by draw I + KL(q(z) ‖ p(z)) is log q(z|x) - log p(z)."""
     model, z = INEXACT.vae(), joint_posterior(INEXACT, X).sample()
-    joint, single = aggregate(model, X, z, memory=700)
+    with aevb.walking(memory=700):
+        joint, single = aggregate(model, X, z)
     exact = joint_posterior(INEXACT, X).log_prob(z.unsqueeze(1)).logsumexp(1) - math.log(len(X))
     torch.testing.assert_close(joint, exact, atol=1e-5, rtol=0)
     assert single is None
@@ -566,6 +567,7 @@ def test_every_verb_takes_a_hierarchy_or_says_why_not(tmp_path: Path, monkeypatc
         return str(result.output)
 
     small = ["--set", "latent=4", "--set", "chain=[{latent=3, hidden=[8]}]", "--set", "validation.importance_samples=2"]
+    small += ["--set", "evaluation.importance_samples=2"]
     told = aevb_("train", "digits", "--recipe", "iwae-2", "--samples", "200", "--out", "run", "--no-figures", *small)
     assert "of 7" in told  # active units
     assert "layers side by side: 4 + 3 numbers" in aevb_("encode", "run", "--out", "codes.npy")

@@ -6,17 +6,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset, TensorDataset
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
+from torch.utils.data import Dataset as MapStyle
 
 import aevb
 from aevb.data.batch import batches, check_finite, rows_at_once
-from aevb.data.dataset import Split, Values
+from aevb.data.dataset import Dataset, Split, Values
 from aevb.errors import DataError, ShapeError
 from aevb.evaluation.bound import elbo
 from aevb.evaluation.latent import component_shares
@@ -127,6 +136,39 @@ def test_validation_data_are_checked_before_the_first_step(p: aevb.Family) -> No
     assert learner.number == 0
 
 
+class Items(MapStyle[Any]):
+    """A data set of PyTorch, whose items come one by one."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.items[row]
+
+
+class Plain:
+    """A data set that is of no class of PyTorch."""
+
+    def __init__(self, items: Any) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, row: int) -> Any:
+        if not isinstance(row, int):
+            raise TypeError(f"list indices must be integers, not {type(row).__name__}")
+        return self.items[row]
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter(torch.zeros(20, D))
+
+
 USES: dict[str, Callable[[Any, Any], Any]] = {
     "evaluate": lambda m, d: aevb.evaluate(m, d, importance_samples=2),
     "log_marginal": lambda m, d: aevb.log_marginal(m, d, 2),
@@ -139,20 +181,29 @@ USES: dict[str, Callable[[Any, Any], Any]] = {
     "fit_prior": lambda m, d: aevb.fit_prior(m, d, (1,)),
     "surgery": lambda m, d: aevb.surgery(m, d, draws=10),
     "log_marginal_ais": lambda m, d: aevb.log_marginal_ais(m, d, 1, aevb.Annealing(2, 1)),
-    "log_marginal_hmc": lambda m, d: aevb.log_marginal_hmc(m, d, 10, leapfrogs=1, thin=1, burn_in=1),
+    "log_marginal_hmc": lambda m, d: aevb.log_marginal_hmc(m, d, 10, aevb.ChainSettings(1, 1, 1)),
     "train": train,
 }
 X = torch.zeros(20, D)
 UNFIT: dict[str, tuple[Any, str]] = {
-    "float64": (X.double(), r"are torch\.float64, the model's parameters torch\.float32\. Convert one, as in x\.to"),
-    "integers": (X.long(), r"got torch\.int64\. Convert, as in x\.float\(\)"),
-    "bytes": (X.byte(), r"got torch\.uint8\. Convert, as in x\.float\(\)"),
+    "complex": (X.to(torch.complex64), r"Real numbers are needed; got torch\.complex64"),
     "a vector": (X[:, 0], r"got the shape \(20,\).*x\.unsqueeze\(1\)"),
-    "NumPy": (X.numpy(), r"got ndarray\. Convert, as in torch\.as_tensor\(x\)\.float\(\)"),
+    "a vector of NumPy": (X[:, 0].numpy(), r"got the shape \(20,\).*x\.unsqueeze\(1\)"),
+    "words": (np.array([["a"] * D] * 20), r"An array of numbers is needed; got one of the type <U1"),
+    "no matrix": (np.array(1.0), r"got an array of the shape \(\)"),
     "a list": (X.tolist(), r"got list .*torch\.tensor\(x\)\.float\(\)"),
-    "a data set of torch": (TensorDataset(X), r"got tuple\. Take the tensor out of it"),
-    "a subset": (Subset(TensorDataset(X), [1, 2]), r"got Subset .*one tensor"),
-    "a loader": (DataLoader(TensorDataset(X)), r"got DataLoader .*Take the tensor that it reads"),
+    "a stream": (Stream(), r"the stream Stream does not have"),
+    "a loader of a stream": (DataLoader(Stream()), r"the stream Stream does not have"),
+    "a loader with weights": (
+        DataLoader(TensorDataset(X), sampler=WeightedRandomSampler([1.0] * 20, 20)),
+        r"the loader's WeightedRandomSampler would not be heard\. Give its data set, as in loader\.dataset",
+    ),
+    "items of three parts": (Items([(X[0], X[0], 1)] * 20), r"x, or x with a condition y; got 3 parts"),
+    "items that are no numbers": (Items([{"pixels": X[0]}] * 20), r"got dict\. Give the data set a transform"),
+    "masked": (
+        np.ma.masked_equal(X.numpy() + np.eye(20, D), 1.0),
+        r"NaN or infinite values in (\d rows \(0, 1|row 0\b)",
+    ),
     "sparse": (X.to_sparse(), r"got the layout torch\.sparse_coo\. Convert, as in x\.to_dense\(\)"),
     "empty": (X[:0], r"length 0\. Choose a split that has rows"),
     "NaN": (bad_row(0.0, float("nan"))[220:240], r"1 NaN or infinite values in row 8\b"),
@@ -197,9 +248,14 @@ def test_the_remedies_cure() -> None:
     torch.testing.assert_close(encode(m.double(), X.double()).float(), expected)
 
 
-def test_a_batch_of_another_kind_is_refused_by_the_model_itself() -> None:
-    with pytest.raises(DataError, match=r"A batch is a tensor .* got ndarray\. Convert, as in torch\.as_tensor"):
-        model(aevb.Normal(D)).encode(X.numpy())
+def test_a_model_refuses_by_itself_what_is_no_data() -> None:
+    for data, message in (
+        ([1.0], r"got list "),
+        (X[0], r"got the shape \(6,\)"),
+        (bad_row(0.0, math.nan), "in row 228"),
+    ):
+        with pytest.raises(DataError, match=message):
+            model(aevb.Normal(D)).encode(data)
 
 
 def test_a_check_changes_neither_modes_nor_the_callers_random_numbers() -> None:
@@ -292,9 +348,137 @@ def test_data_of_a_wrong_shape_are_refused_before_they_are_encoded() -> None:
         check_data(model(aevb.Normal(D)), torch.zeros(5, D, 1))
 
 
-def test_numpy_arrays_of_numbers_are_tensors_in_one_call() -> None:
-    x = np.random.default_rng(0).normal(size=(20, D))
-    assert encode(model(aevb.Normal(D)), torch.as_tensor(x).float()).shape == (20, 2)
+WHOLE = torch.randint(0, 9, (20, D), generator=torch.Generator().manual_seed(0)).float()  # exact in every type
+FORMS: dict[str, Callable[[Tensor], Any]] = {
+    "float64": lambda x: x.double(),
+    "float16": lambda x: x.half(),
+    "integers": lambda x: x.long(),
+    "bytes": lambda x: x.byte(),
+    "NumPy": lambda x: x.numpy(),
+    "NumPy float64": lambda x: x.double().numpy(),
+    "NumPy int16": lambda x: x.numpy().astype(np.int16),
+    "NumPy uint8": lambda x: x.numpy().astype(np.uint8),
+    "NumPy uint32": lambda x: x.numpy().astype(np.uint32),
+    "NumPy big-endian": lambda x: x.numpy().astype(">f4"),
+    "NumPy reversed": lambda x: x.numpy()[::-1].copy()[::-1],
+    "a tensor data set": TensorDataset,
+    "a tensor data set with labels": lambda x: TensorDataset(x, torch.arange(len(x))),
+    "a subset": lambda x: Subset(TensorDataset(torch.cat([x.flip(0), x])), range(20, 40)),
+    "a subset of a split": lambda x: Subset(Split(torch.cat([x.flip(0), x]), None, Values("raw")), range(20, 40)),
+    "items": lambda x: Items([*x]),
+    "items of NumPy": lambda x: Items([*x.double().numpy()]),
+    "items with labels": lambda x: Items([(row, 3) for row in x]),
+    "items of lists": lambda x: Items([(row.tolist(),) for row in x]),
+    "items of no class of PyTorch": lambda x: Plain([*x]),
+    "a loader": lambda x: DataLoader(TensorDataset(x), batch_size=7, shuffle=True),
+    "a loader of some rows": lambda x: DataLoader(
+        TensorDataset(torch.cat([x, x + 1])), 3, sampler=SubsetRandomSampler(range(20))
+    ),
+    "a loader that collates": lambda x: DataLoader(Items([*(x - 1)]), 4, collate_fn=lambda rows: torch.stack(rows) + 1),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_data_of_every_form_are_read_as_the_tensor_is(form: Callable[[Tensor], Any]) -> None:
+    m, data = model(aevb.Normal(D)), form(WHOLE)
+    assert torch.equal(encode(m, data), encode(m, WHOLE))
+    assert torch.equal(m.encode(data), m.encode(WHOLE))
+    assert torch.equal(aevb.log_marginal(m, data, 3).log_px, aevb.log_marginal(m, WHOLE, 3).log_px)
+    assert aevb.evaluate(m, data, importance_samples=2).elbo == aevb.evaluate(m, WHOLE, importance_samples=2).elbo
+    few = aevb.Training(samples=30, batch=10)
+    a, b = model(aevb.Normal(D)), model(aevb.Normal(D))
+    losses = [[float(s.info["loss"]) for s in aevb.train(m, aevb.ELBO(), d, few)] for m, d in ((a, data), (b, WHOLE))]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 3
+
+
+@pytest.mark.parametrize("name", [name for name in USES if name not in ("disentanglement", "train")])
+def test_each_use_takes_a_loader(name: str) -> None:
+    """A loader's length is a number of batches, not of rows."""
+    m = model(aevb.Normal(D))
+    ours, theirs = (USES[name](m, d) for d in (WHOLE, DataLoader(TensorDataset(WHOLE), batch_size=6)))
+    for a, b in zip(*(vars(r).values() if hasattr(r, "__dict__") else [r] for r in (ours, theirs)), strict=True):
+        if isinstance(a, Tensor):
+            torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+def test_memory_maps_are_read_row_by_row(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", WHOLE.numpy())
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert torch.equal(encode(model(aevb.Normal(D)), x), encode(model(aevb.Normal(D)), WHOLE))
+
+
+def test_conditions_come_with_items_where_they_are_vectors() -> None:
+    m, y = model(aevb.Normal(D), 3), torch.eye(3)[torch.arange(20) % 3]
+    expected = encode(m, aevb.Pairs(WHOLE, y))
+    forms = (TensorDataset(WHOLE, y), Items([*zip(WHOLE, y.long(), strict=True)]), aevb.Pairs(WHOLE.numpy(), y.numpy()))
+    for data in (*forms, DataLoader(forms[0])):
+        assert torch.equal(encode(m, data), expected)
+    plain = model(aevb.Normal(D))
+    assert torch.equal(encode(plain, TensorDataset(WHOLE, y.argmax(1))), encode(plain, WHOLE))  # a label is none
+
+
+def test_a_model_reads_data_in_its_own_type_and_keeps_derivatives() -> None:
+    m = model(aevb.Normal(D)).double()
+    assert m.encode(WHOLE.numpy()).dtype == torch.float64
+    x = WHOLE.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(m.encode(x).sum(), x)
+    assert gradient.abs().min() > 0
+    z = torch.ones(4, 2, requires_grad=True)
+    assert torch.autograd.grad(m.decode(z).mean.sum(), z)[0].abs().min() > 0
+    assert m.decode(np.ones((4, 2))).mean.shape == (4, D)
+
+
+def test_a_split_is_chosen_of_a_data_set_where_one_is_meant() -> None:
+    splits = [Split(WHOLE[a:b], None, Values("raw")) for a, b in ((0, 10), (10, 14), (14, 20))]
+    data, m = Dataset("own", *splits), model(aevb.Normal(D))
+    assert aevb.evaluate(m, data, importance_samples=2).n == 6
+    assert len([*aevb.train(m, aevb.ELBO(), data, aevb.Training(samples=30, batch=10))]) == 3
+    with pytest.raises(DataError, match=r"got Dataset .*Take one of its splits, such as data\.test\."):
+        encode(m, data)
+
+
+MISFITS: dict[str, tuple[int, Any, str]] = {
+    "wide": (
+        0,
+        torch.zeros(20, D + 1),
+        r"The encoder takes 6 numbers per row, but got x of 7 numbers\.|over the shape",
+    ),
+    "narrow": (
+        0,
+        torch.zeros(20, D - 1),
+        r"The encoder takes 6 numbers per row, but got x of 5 numbers\.|over the shape",
+    ),
+    "no y": (3, X, r"takes 9 numbers per row, but got x of 6 numbers\. Is the model conditional\? .*aevb\.Pairs"),
+    "a y too many": (
+        0,
+        aevb.Pairs(X, torch.zeros(20, 3)),
+        r"y of 3 numbers\. The model is unconditional: give x alone",
+    ),
+    "a wide y": (
+        3,
+        aevb.Pairs(X, torch.zeros(20, 4)),
+        r"takes 9 numbers per row, but got x of 6 numbers and y of 4 num",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in USES if name != "disentanglement"])
+@pytest.mark.parametrize(("conditions", "data", "message"), MISFITS.values(), ids=MISFITS)
+def test_data_that_do_not_fit_a_model_are_named_by_their_sizes(
+    name: str, conditions: int, data: Any, message: str
+) -> None:
+    with pytest.raises(ShapeError, match=message):
+        USES[name](model(aevb.Normal(D), conditions), data)
+
+
+def test_codes_of_another_size_are_named_by_it() -> None:
+    with pytest.raises(ShapeError, match=r"A code z of this model has the shape \(2,\); got z of the shape \(4, 3\)"):
+        model(aevb.Normal(D)).decode(torch.zeros(4, 3))
+    with pytest.raises(
+        ShapeError, match=r"decoder takes 5 numbers per row, but got z of 2 numbers\. Is the model cond"
+    ):
+        aevb.generate(model(aevb.Normal(D), 3), 4)
 
 
 def test_large_data_points_pass_through_a_network_few_at_a_time() -> None:

@@ -24,10 +24,10 @@ from aevb.apps import actions
 from aevb.apps.cli import main
 from aevb.data.dataset import Dataset
 from aevb.evaluation.estimate import UNDEFINED, Estimate
-from aevb.evaluation.quality import authenticity, fidelity, median_distance, mmd, principal_components
-from aevb.evaluation.surgery import surgery
+from aevb.evaluation.reports.fidelity import authenticity, fidelity, median_distance, mmd, principal_components
+from aevb.evaluation.reports.surgery import surgery
 from aevb.evidence.annealed import Annealing, bidirectional, log_marginal_ais
-from aevb.evidence.harmonic import log_marginal_hmc
+from aevb.evidence.harmonic import ChainSettings, log_marginal_hmc
 from aevb.models.vae import VAE
 from aevb.runs.recipe import Recipe, recipe_names
 from aevb.runs.store import Run
@@ -183,7 +183,7 @@ def test_resume_trains_for_longer(place: Path, tmp_path: Path) -> None:
 
 
 def test_a_data_folder_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aevb.runs import store
+    from aevb.runs import sources as store
 
     good("train", "digits", "--data-dir", tmp_path, "--out", tmp_path / "r", "--samples", 100, "--no-figures", *NETS)
     seen: list[Any] = []
@@ -234,7 +234,7 @@ def test_evaluate_by_other_estimators(run: Run, model: VAE, data: Dataset, monke
     assert content["log_likelihood"] == pytest.approx(float(expected.mean()), rel=1e-5)
     assert (content["n"], content["samples"], content["temperatures"]) == (6, 3, 5)
     assert (content["estimator"], content["start"], content["split"]) == ("ais", "posterior", "test")
-    short = partial(log_marginal_hmc, samples=10, thin=1, burn_in=5)
+    short = partial(log_marginal_hmc, samples=10, chain=ChainSettings(thin=1, burn_in=5))
     monkeypatch.setattr("aevb.evaluation.likelihood.log_marginal_hmc", short)
     content = strict(good("evaluate", "tiny", "--estimator", "hmc", "--limit", 3, "--json"))
     expected = short(model, data.test.take(3)).log_px

@@ -22,7 +22,7 @@ from aevb.models.vae import VAE
 from aevb.probability import families
 from aevb.runs.evaluate import evaluate_run
 from aevb.runs.fit import fit
-from aevb.runs.recipe import Recipe
+from aevb.runs.recipe import EvaluationSettings, Recipe
 
 LABELS = torch.arange(600) % 3
 
@@ -118,7 +118,7 @@ def test_a_run_encodes_and_reports_its_clusters(tmp_path: Path) -> None:
     small = ["latent=2", "encoder.hidden=[16]", "decoder.hidden=[16]", "prior.components=4", "training.samples=2_000"]
     digits = load_data("digits", values="dynamic")
     run = fit(Recipe.load("mixture-prior").override(small), digits, tmp_path / "run")
-    result = evaluate_run(run, digits, importance_samples=2)
+    result = evaluate_run(run, digits, settings=EvaluationSettings(1, 2))
     clusters = component_shares(run.model(), digits.test)
     assert clusters is not None
     assert result["clusters"]["accuracy"] == agreement(digits.test.labels, clusters.argmax(1)).accuracy

@@ -371,7 +371,7 @@ def test_the_bound_of_a_codebook_is_below_the_evidence_by_enumeration() -> None:
         assert bool((t.log_w[0] < evidence).all())
         torch.testing.assert_close(t.log_w[0], t.log_px[0] - 2 * math.log(6))
     with pytest.raises(
-        NoLikelihood, match=r"posterior fsq gives no density q\(z\|x\), which importance sampling requires"
+        NoLikelihood, match=r"posterior of single codes gives no density q\(z\|x\), which importance sampling requires"
     ):
         aevb.log_marginal(model, x, 10)
     found = aevb.evaluate(model, x)

@@ -27,7 +27,8 @@ def test_each_rule_is_the_optimizers_own(make: MakeOptimizer) -> None:
     theirs.load_state_dict(ours.state_dict())
     mine, reference = make(parameter_groups(ours, 0.3)), make(parameter_groups(theirs, 0.3))
     rule = compiled.RULES[type(reference)]
-    compiled.begin(mine, rule)
+    for p in ours.parameters():
+        compiled.begin(mine, rule, p)
     for t in range(1, 13):
         for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
             q.grad = torch.randn_like(q)

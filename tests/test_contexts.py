@@ -19,13 +19,14 @@ from aevb.apps.cli import app
 from aevb.data.batch import Batch, take
 from aevb.data.labels import Pairs
 from aevb.data.sources import load_data
+from aevb.data.walk import walking
 from aevb.errors import RecipeError
 from aevb.evaluation import likelihood
-from aevb.evaluation.disentanglement import disentanglement
 from aevb.evaluation.gradient_noise import gradient_noise
-from aevb.evaluation.surgery import surgery
+from aevb.evaluation.reports.disentanglement import disentanglement
+from aevb.evaluation.reports.surgery import surgery
 from aevb.evidence.annealed import Annealing, bidirectional, log_marginal_ais
-from aevb.evidence.harmonic import from_chain, log_marginal_hmc
+from aevb.evidence.harmonic import ChainSettings, from_chain, log_marginal_hmc
 from aevb.evidence.importance import log_marginal
 from aevb.evidence.predictive import log_predictive
 from aevb.models.conditional import Conditional
@@ -87,7 +88,8 @@ def is_one(ratios: Tensor) -> None:
 def test_annealing_estimates_log_px_given_y(start: str) -> None:
     pairs, model = data(30), shifted(wrong=0.5)
     path = Annealing(20, 4, model.posterior if start == "posterior" else None)
-    found = log_marginal_ais(model, pairs, 8, path, memory=8 * 6 * 20)  # batches of 20 pairs
+    with walking(memory=8 * 6 * 20):  # batches of 20 pairs
+        found = log_marginal_ais(model, pairs, 8, path)
     is_one((found.log_px - exact(pairs)).exp())  # E[p̂] = p(x|y)
     other = log_marginal_ais(model, Pairs(pairs.x, pairs.y.flip(0)), 8, path).log_px
     assert float((other - exact(pairs)).abs().mean()) > 1
@@ -110,7 +112,8 @@ def test_every_estimator_reads_the_prior_of_the_context(estimator: str) -> None:
 
 def test_the_bracket_holds_the_evidence_of_each_context() -> None:
     y = torch.randn(120, 2, generator=torch.Generator().manual_seed(4), dtype=DTYPE)
-    b = bidirectional(with_prior(), 120, 4, Annealing(20, 3), y=y, memory=4 * 6 * 50)
+    with walking(memory=4 * 6 * 50):
+        b = bidirectional(with_prior(), 120, 4, Annealing(20, 3), y=y)
     expected = O.evidence.log_prob(b.x - y @ (O.W @ V).T)
     for ratio in (b.lower.log_px - expected, expected - b.upper.log_px):  # E[p̂] = p(x|y) and E[1/p̂] = 1/p(x|y)
         is_one(ratio.exp())
@@ -343,14 +346,13 @@ def test_a_conditional_run_is_judged_by_every_estimator(folder: Path) -> None:
     digits, model, context = run.dataset(), run.model(), run.recipe.context()
     rows = context.rows(digits.test.take(6), "cpu")
     path = Annealing(5, start=model.posterior)
-    options = {"path": likelihood.Path(chains=3, temperatures=5), "limit": 6}
-    found = estimate_likelihood(run, digits, estimator="ais", **options)["log_likelihood"]
+    ais, bdmc = (likelihood.Method(estimator, 3, 5) for estimator in ("ais", "bdmc"))
+    found = estimate_likelihood(run, digits, method=ais, limit=6)["log_likelihood"]
     assert found == pytest.approx(float(log_marginal_ais(model, rows, 3, path).log_px.mean()))
     bracket = bidirectional(model, 6, 3, path, y=context.each(6))
-    assert estimate_likelihood(run, digits, estimator="bdmc", **options)["lower"] == pytest.approx(
-        float(bracket.lower.log_px.mean())
-    )
-    found = estimate_likelihood(run, digits, estimator="hmc", limit=6)["log_likelihood"]
+    found = estimate_likelihood(run, digits, method=bdmc, limit=6)["lower"]
+    assert found == pytest.approx(float(bracket.lower.log_px.mean()))
+    found = estimate_likelihood(run, digits, method=likelihood.Method("hmc"), limit=6)["log_likelihood"]
     assert found == pytest.approx(float(log_marginal(model, rows, 5000).log_px.mean()), abs=0.5)
     rate = measure(run, digits, "surgery")["rate"]
     assert rate == pytest.approx(float(surgery(model, context.rows(digits.test, "cpu")).bound.kl.sum(1).mean()))
@@ -395,6 +397,6 @@ def test_a_posterior_chain_begins_at_draws_of_its_own_contexts_prior() -> None:
     decoder = linear(torch.zeros(1, 2, dtype=DTYPE), bias=torch.zeros(1, dtype=DTYPE))
     model = VAE(Conditional(prior, q), Conditional(encoder, q), Conditional(decoder, p)).double()
     x = torch.tensor([[0.5], [-1.0], [0.2], [1.0], [-0.3]], dtype=DTYPE)
-    found = log_marginal_hmc(model, Pairs(x, y), 20, thin=1, burn_in=2)
+    found = log_marginal_hmc(model, Pairs(x, y), 20, ChainSettings(thin=1, burn_in=2))
     exact_ = Normal(0, 1).log_prob(x)[:, 0]
     torch.testing.assert_close(found.log_px, exact_, atol=1.0, rtol=0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import itertools
-import math
 import re
 import shlex
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from aevb.runs.recipe import Recipe, recipe_names
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+RECIPES = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 TRUST = (ROOT / "docs" / "trust.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"(?ms)(?:^<!-- *(?P<note>[^>]*?) *-->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```$")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
@@ -154,31 +154,45 @@ def test_blocks_are_told_apart() -> None:
         run_command("rm x")
 
 
-def table_rows(heading: str) -> list[str]:
-    """The rows of the table in a section of the README that begin with a name in code."""
-    section = README.partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    assert section, f"the README has no section {heading!r}"
+def table_rows(page: str, heading: str = "") -> list[str]:
+    """The rows of the tables of a page, or of a section of it, that begin with a name in code."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0] if heading else text
+    assert section, f"{page} has no section {heading!r}"
     return [line for line in section.splitlines() if line.startswith("| `")]
 
 
-def test_the_readme_lists_every_source() -> None:
+def test_every_source_is_listed() -> None:
     expected = [
         f"| `{s.name}` | {s.title} | {'×'.join(map(str, s.shape))} | {' + '.join(f'{n:,}' for n in s.counts)} "
         f"| `{s.values.kind}` | `{s.recipe}` | {s.licence} |"
         for s in SOURCES.values()
     ]
-    assert table_rows("Data") == expected
+    assert table_rows("data.md") == expected
 
 
-def test_the_readme_lists_every_recipe() -> None:
+def test_every_recipe_is_listed() -> None:
     settings = {name: Recipe.load(name).settings for name in recipe_names()}
     cells = {name: [s[key].replace("|", r"\|") for key in ("title", "paper")] for name, s in settings.items()}
-    assert table_rows("Recipes") == [f"| `{name}` | {title} | {paper} |" for name, (title, paper) in cells.items()]
+    assert table_rows("recipes.md", "Recipes") == [
+        f"| `{name}` | {title} | {paper} |" for name, (title, paper) in cells.items()
+    ]
 
 
-def test_the_readme_lists_every_verb() -> None:
+def test_every_verb_is_listed() -> None:
     verbs = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
-    assert [row.split("`")[1].removeprefix("aevb ").split()[0] for row in table_rows("Command line")] == verbs
+    assert [row.split("`")[1].removeprefix("aevb ").split()[0] for row in table_rows("commands.md")] == verbs
+
+
+def test_the_readme_is_of_one_screen_and_names_recipes_and_counts_that_there_are() -> None:
+    assert len(README.splitlines()) <= 150
+    section = README.partition("## Which model?\n")[2].partition("\n## ")[0]
+    named = {name for row in section.splitlines() if row.startswith("| ") for name in re.findall(r"`([\w-]+)`", row)}
+    assert named
+    assert named <= set(recipe_names())
+    counts = [f"{len(AXES[axis])} {axis}" for axis in ("prior", "posterior", "likelihood", "objective")]
+    assert all(count in README for count in counts)
+    assert f"{len(recipe_names())} recipes" in README
 
 
 def test_the_design_lists_every_layer_and_names_files_that_exist() -> None:
@@ -252,13 +266,10 @@ def test_what_parts_declare_is_what_models_of_them_do() -> None:
         assert bool(t.kl.isfinite().all()) == q.offers.kl, (q.word, p.word)
 
 
-def test_the_readme_counts_the_parts() -> None:
+def test_the_parts_are_listed_and_counted() -> None:
     """Members of each axis, and how many pairs of posterior and prior are admitted."""
     counts = {axis: len(AXES[axis]) for axis in COUNTED}
     pairs = sum(admitted(q, p) for q in parts_in(POSTERIOR).values() for p in parts_in(PRIOR).values())
-    every = math.prod(counts.values())
     rows = [f"| `{axis}` | {n} | {', '.join(sorted(AXES[axis]))} |" for axis, n in counts.items()]
-    assert table_rows("Parts") == rows
-    words = " × ".join(map(str, counts.values()))
-    assert f"{words} = {every:,} combinations" in README
-    assert f"{pairs} of the {counts['prior'] * counts['posterior']} pairs" in README
+    assert table_rows("recipes.md", "Parts") == rows
+    assert f"{pairs} of the {counts['prior'] * counts['posterior']} pairs" in RECIPES

@@ -163,7 +163,7 @@ def test_only_an_equation_at_the_head_is_taken_for_one() -> None:
     assert headed(recipe, headed(recipe, own)) == headed(recipe, own)
 
 
-def test_the_readme_shows_one_as_it_is_printed() -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    shown = readme.partition("$ aevb recipes beta-vae\n")[2].partition("```")[0]
+def test_the_page_of_recipes_shows_one_as_it_is_printed() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text(encoding="utf-8")
+    shown = page.partition("$ aevb recipes beta-vae\n")[2].partition("```")[0]
     assert headed(Recipe.load("beta-vae"), "").rstrip() == shown.rstrip()

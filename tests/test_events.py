@@ -272,3 +272,19 @@ def test_the_progress_line_shows_what_the_objective_logs() -> None:
     assert line(reconstruction=-30.0).startswith("step 30/60 · reconstruction -30.0 nats")
     assert line(log_joint=-40.1, acceptance=0.9).startswith("step 30/60 · log p(x, z) -40.1 nats")
     assert line(accuracy=0.5).startswith("step 30/60 · loss 40.1 nats")
+
+
+@pytest.mark.parametrize(("batch", "rows"), [(4, 42), (100, 100), (5000, 170)])
+def test_validation_takes_no_more_rows_at_a_time_than_memory_trains(batch: int, rows: int) -> None:
+    """Of pictures as many as a minibatch has, or half a million numbers; and never more than `rows_at_once`."""
+    torch.manual_seed(0)
+    q, p = aevb.Normal(1), aevb.Bernoulli((3, 64, 64))
+    nets = nn.Sequential(nn.Flatten(), nn.Linear(12288, q.size)), nn.Linear(1, p.size)
+    model = aevb.VAE(aevb.StandardNormal(1), aevb.Conditional(nets[0], q), aevb.Conditional(nets[1], p))
+    seen: list[int] = []
+    model.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    held = torch.zeros(180, 3, 64, 64)
+    learner = aevb.Learner(model, aevb.ELBO(), aevb.Training(batch=batch), 5000)
+    validation_bound(learner, held, aevb.Monitor())
+    assert max(seen) == rows
+    assert sum(n for n in seen if n > 1) == 180  # after one row that shows the shapes

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
+import os
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from aevb.data import fetch
 from aevb.data.fetch import File, Store, cache_folder
 from aevb.data.sources import load_data
 from aevb.errors import DataError
@@ -23,16 +29,28 @@ class Server:
 
     def __init__(self, pages: dict[str, bytes]) -> None:
         self.asked: list[str] = []
+        self.pages = pages
         asked = self.asked
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 asked.append(self.path)
+                if self.path == "/endless":
+                    self.drip()
+                    return
                 content = pages.get(self.path.removeprefix("/cut"))
                 self.send_response(200 if content else 404)
                 self.send_header("Content-Length", str(len(content or b"")))
                 self.end_headers()
                 self.wfile.write((content or b"")[: 100 if self.path.startswith("/cut") else None])
+
+            def drip(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    for _ in range(2000):
+                        self.wfile.write(b"a few bytes")
+                        time.sleep(0.005)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -156,3 +174,53 @@ def test_without_downloading_the_places_and_the_way_out_are_named(server: Server
         DataError, match=r"mnist: train-images.* is neither in .* nor in .*cache.*downloading is off.*AEVB_DATA"
     ):
         load_data("mnist", data_dir=tmp_path, download=False)
+
+
+def test_a_file_that_is_too_large_or_too_slow_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "LARGEST", 100)
+    with pytest.raises(DataError, match=r"/good: the file has 19,000 bytes, more than the 100 that are allowed"):
+        Store("set").get(published(server, "/good"))
+    with pytest.raises(DataError, match=r"/endless: more than the 100 bytes came"):
+        Store("set").get(published(server, "/endless"))
+    monkeypatch.setattr(fetch, "LARGEST", 10**9)
+    monkeypatch.setattr(fetch, "DEADLINE", 0.05)
+    with pytest.raises(DataError, match=r"/endless: it took longer than 0 seconds, in which [\d,]+ bytes came"):
+        Store("set").get(published(server, "/endless"))
+    assert leftovers() == []
+
+
+def test_what_comes_packed_is_not_unpacked(server: Server) -> None:
+    bomb = gzip.compress(b"\0" * 10_000_000)
+    server.pages["/packed"] = bomb
+    checksum = "sha256:" + hashlib.sha256(bomb).hexdigest()
+    assert Store("set").get(published(server, "/packed", checksum=checksum)).read_bytes() == bomb
+
+
+def test_a_file_without_a_checksum_is_checked_before_it_is_kept(server: Server, tmp_path: Path) -> None:
+    def check(path: Path) -> None:
+        if path.read_bytes() != GOOD:
+            raise DataError("it does not hold the rows")
+
+    file = replace(published(server, "/bad", "/good", checksum=None), check=check)
+    path = Store("set").get(file)
+    assert (path.read_bytes(), server.asked) == (GOOD, ["/bad", "/good"])
+    assert Store("set").get(file) == path
+    assert len(server.asked) == 2
+    path.write_bytes(b"<html>")
+    with pytest.raises(DataError, match=r"/bad: what came is damaged or another file: it does not hold the rows"):
+        Store("set").get(replace(file, urls=file.urls[:1]))
+    assert leftovers() == []  # what could not be read is gone
+    local = tmp_path / "set.gz"
+    local.write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"set\.gz is not the published file: it does not hold the rows"):
+        Store("set", tmp_path).get(file)
+    assert local.exists()
+
+
+def test_what_killed_downloads_left_is_swept_and_what_runs_is_not(server: Server) -> None:
+    folder = cache_folder() / "set"
+    for name, age in ((".part-old", 3 * fetch.DEADLINE), (".part-new", 0.0)):
+        (folder / name).mkdir(parents=True)
+        os.utime(folder / name, (time.time() - age,) * 2)
+    Store("set").get(published(server, "/good"))
+    assert leftovers() == [".part-new", "set.gz"]

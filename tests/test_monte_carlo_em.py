@@ -17,7 +17,7 @@ from aevb.data.batch import Batch, take
 from aevb.data.randomness import Order
 from aevb.data.sources import load_data
 from aevb.errors import RecipeError
-from aevb.evidence.harmonic import from_chain, log_marginal_hmc
+from aevb.evidence.harmonic import ChainSettings, from_chain, log_marginal_hmc
 from aevb.evidence.importance import log_marginal
 from aevb.objectives.monte_carlo_em import MonteCarloEM
 from aevb.runs.build import build_model, build_objective
@@ -248,7 +248,9 @@ def test_both_estimators_agree_with_quadrature_where_the_posterior_has_several_m
         exact = model.log_joint(x, z.unsqueeze(1).expand(-1, len(x), -1)).logsumexp(0) + 2 * math.log(12 / 160)
     importance = log_marginal(model, x, 1000, proposal=from_chain(model, draws=100))
     assert abs(float((importance.log_px - exact).mean())) < 0.05
-    paper = log_marginal_hmc(model, x, 100, burn_in=50)  # too high in expectation: one kernel width for all modes
+    paper = log_marginal_hmc(
+        model, x, 100, ChainSettings(burn_in=50)
+    )  # too high in expectation: one kernel width for all modes
     assert -0.05 < float((paper.log_px - exact).mean()) < 0.3
 
 

@@ -11,6 +11,7 @@ from oracle import Oracle, close, exact, inexact, log_px, truth
 from torch import Tensor, nn
 
 from aevb.data.batch import Batch
+from aevb.data.walk import walking
 from aevb.evaluation.bound import elbo
 from aevb.evidence.importance import log_marginal
 from aevb.models.rows import by_row
@@ -84,7 +85,8 @@ def test_standard_error_and_effective_sample_size(inexact: VAE, x: Tensor) -> No
 
 def test_streaming_equals_direct(inexact: VAE, x: Tensor) -> None:
     """The running sums of w and w² give what all weights at once give, in float64."""
-    m = log_marginal(inexact, x[:1], 1000, memory=6, seed=3)
+    with walking(memory=6):
+        m = log_marginal(inexact, x[:1], 1000, seed=3)
     (group,) = by_row(inexact.posterior, Batch(x[:1]), seed=3)
     with torch.no_grad():
         z = torch.cat(list(group.blocks(1000)))
@@ -97,8 +99,10 @@ def test_streaming_equals_direct(inexact: VAE, x: Tensor) -> None:
 
 @pytest.mark.parametrize("memory", [1, 6, 50, 1000, 10**6])
 def test_chunks_change_nothing(exact: VAE, inexact: VAE, x: Tensor, log_px: Tensor, memory: int) -> None:
-    torch.testing.assert_close(log_marginal(exact, x, 13, memory=memory).log_px, log_px, atol=1e-5, rtol=0)
-    m, whole = log_marginal(inexact, x[:7], 300, memory=memory), log_marginal(inexact, x[:7], 300)
+    with walking(memory=memory):
+        found, m = log_marginal(exact, x, 13), log_marginal(inexact, x[:7], 300)
+    torch.testing.assert_close(found.log_px, log_px, atol=1e-5, rtol=0)
+    whole = log_marginal(inexact, x[:7], 300)
     close(m.log_px, log_px[:7], m.se)
     torch.testing.assert_close(m.log_px, whole.log_px, rtol=1e-10, atol=1e-10)
 

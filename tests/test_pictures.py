@@ -20,8 +20,12 @@ from aevb.data import sparse
 from aevb.data.arrays import array_dataset
 from aevb.data.dataset import Dataset
 from aevb.data.images import load_images
+from aevb.data.pictures import Fit, avif_bits
 from aevb.data.sources import load_data
+from aevb.data.unsplit import read_unsplit
 from aevb.errors import AevbWarning, DataError
+from aevb.runs.recipe import Recipe
+from aevb.runs.sources import read
 
 
 def pixels(n: int = 3, shape: tuple[int, ...] = (4, 6)) -> np.ndarray:
@@ -303,3 +307,196 @@ def test_a_sparse_matrix_that_does_not_fit_is_refused_before_it_is_made(
         DataError, match=r"s.npz is a sparse matrix of shape \(2097152, 1048576\).*take 16,384.0 GiB.*half"
     ):
         load_data(tmp_path / "s.npz")
+
+
+# One size
+
+
+def coloured(path: Path, width: int, height: int, orientation: int = 1) -> None:
+    """A JPEG or PNG that is red left, green in the middle and blue right, as it is stored."""
+    x = np.zeros((height, width, 3), np.uint8)
+    for channel, third in enumerate(np.array_split(np.arange(width), 3)):
+        x[:, third, channel] = 255
+    Image.fromarray(x).save(path, exif=tagged(orientation), quality=100, subsampling=0)
+
+
+def test_pictures_of_several_sizes_are_refused_and_the_cure_cures(tmp_path: Path) -> None:
+    coloured(tmp_path / "a.png", 60, 40)
+    coloured(tmp_path / "b.png", 30, 90)
+    coloured(tmp_path / "c.png", 24, 24)
+    words = r"b.png is 30×90 pixels, but a.png is 60×40 .*with --size 24 --crop centre \(size=24, crop='centre'"
+    with pytest.raises(DataError, match=words):
+        load_data(tmp_path)
+    with pytest.raises(DataError, match=r"a.png is 60×40 pixels.*no square. Say --crop centre .*or --crop stretch"):
+        load_data(tmp_path, size=24)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = load_data(tmp_path, size=24, crop="centre")
+    assert data.shape == (3, 24, 24)
+    assert load_data(tmp_path, size=24, crop="stretch").shape == (3, 24, 24)
+
+
+def test_centre_takes_the_middle_square_and_stretch_all(tmp_path: Path) -> None:
+    for name in "abc":
+        coloured(tmp_path / f"{name}.png", 90, 30)
+    red, green, blue = np.eye(3, dtype=np.uint8)[:, :, None, None] * 255
+    centre = load_images(tmp_path, Fit(10, "centre")).x
+    assert np.array_equal(centre, np.broadcast_to(green, centre.shape))  # the middle third alone
+    stretched = load_images(tmp_path, Fit(30, "stretch")).x
+    for columns, colour in ((slice(0, 8), red), (slice(12, 18), green), (slice(22, 30), blue)):
+        assert (abs(stretched[..., columns].astype(int) - colour) <= 3).all()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_pictures_are_turned_before_they_are_cut(tmp_path: Path, suffix: str) -> None:
+    for name in "abc":
+        coloured(tmp_path / f"{name}{suffix}", 400, 100, orientation=6)  # seen: red above, blue below
+    x = load_images(tmp_path, Fit(32, "stretch")).x.astype(int)
+    for rows, channel in ((slice(0, 8), 0), (slice(13, 19), 1), (slice(24, 32), 2)):
+        assert (x[:, channel, rows] > 240).all()
+        assert (np.delete(x, channel, 1)[:, :, rows] < 15).all()
+
+
+def test_a_picture_is_shrunk_by_means_and_not_by_leaving_pixels_out(tmp_path: Path) -> None:
+    for name in "abc":
+        Image.fromarray((np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)).save(tmp_path / f"{name}.png")
+    x = load_images(tmp_path, Fit(8)).x
+    assert x.shape == (3, 1, 8, 8)
+    assert (abs(x.astype(int) - 127) <= 2).all()
+
+
+def test_transparency_is_laid_on_white_before_a_picture_is_shrunk(tmp_path: Path) -> None:
+    x = np.zeros((64, 64, 4), np.uint8)
+    x[:, :32, 3] = 255  # black left, and nothing right
+    for name in "abc":
+        Image.fromarray(x).save(tmp_path / f"{name}.png")
+    found = load_images(tmp_path, Fit(8)).x
+    assert (found[..., :3] < 20).all()
+    assert (found[..., 5:] > 235).all()
+
+
+def test_enlarged_pictures_are_named(tmp_path: Path) -> None:
+    for i in range(3):
+        Image.new("L", (8, 8), 9).save(tmp_path / f"{i}.png")
+    with pytest.warns(AevbWarning, match=r"enlarged to 16 pixels, since smaller: 0.png, 1.png, 2.png \(3 in all\)"):
+        assert load_images(tmp_path, Fit(16)).x.shape == (3, 1, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"size": 0}, "size=0: the side of the pictures must be a whole number from 1 to 4,096"),
+        ({"size": 6.5}, "size=6.5"),
+        ({"size": True}, "size=True"),
+        ({"size": 8, "crop": "center"}, r"no crop='center'\. Did you mean 'centre'"),
+        ({"crop": "centre"}, "crop='centre' needs a size too, such as size=64"),
+    ],
+)
+def test_sizes_and_crops_that_there_are_not_are_refused(how: dict[str, object], words: str, tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=words):
+        load_data(tmp_path, **how)  # type: ignore[arg-type]
+
+
+def test_a_run_keeps_the_size_and_new_pictures_are_read_the_same_way(tmp_path: Path) -> None:
+    for i in range(12):
+        coloured(tmp_path / f"{i:02}.png", 12 + i, 20 - i)
+    recipe = Recipe.load("conv").replace(data__source=str(tmp_path), data__size=8, data__crop="centre")
+    assert {"size": 8, "crop": "centre"}.items() <= recipe.settings["data"].items()
+    data = read(recipe)
+    assert data.shape == (3, 8, 8)
+    new = read_unsplit(str(tmp_path), fit=Fit(8, "centre"))
+    assert new.files == tuple(f"{i:02}.png" for i in range(12))
+    assert np.array_equal(np.sort(new.x, 0), np.sort(everything(data), 0))
+    one = read_unsplit(str(tmp_path / "03.png"), fit=Fit(8, "centre"))
+    assert np.array_equal(one.x[0], new.x[3])
+
+
+# Modes
+
+
+def test_bits_become_black_and_white_and_cmyk_becomes_rgb(tmp_path: Path) -> None:
+    bits = pixels() > 127
+    for i, p in enumerate(bits):
+        Image.fromarray(p).save(tmp_path / f"{i}.png")
+    assert np.array_equal(load_images(tmp_path).x[:, 0], np.where(bits, 255, 0))
+    inks = np.zeros((4, 6, 4), np.uint8)
+    inks[:2, :, 0], inks[2:, :, 3] = 255, 255
+    (tmp_path / "c").mkdir()
+    for i in range(3):
+        Image.fromarray(inks, "CMYK").save(tmp_path / "c" / f"{i}.tif")
+    x = load_images(tmp_path / "c").x[0].transpose(1, 2, 0)
+    assert (x[:2] == [0, 255, 255]).all()
+    assert (x[2:] == 0).all()
+
+
+@pytest.mark.parametrize("mode", ["F", "I", "I;16"])
+def test_numbers_beyond_bytes_are_refused_by_name(tmp_path: Path, mode: str) -> None:
+    for name in ("b.tif", "c.tif"):
+        Image.new(mode, (4, 4), 300).save(tmp_path / name)
+    with pytest.raises(DataError, match=DEEP):
+        load_images(tmp_path)
+
+
+@pytest.mark.parametrize(("flags", "bits"), [(b"\x0c", 8), (b"\x4c", 10), (b"\x6c", 10)])
+def test_bits_of_an_avif_are_read_from_its_configuration(flags: bytes, bits: int) -> None:
+    """Pillow decodes ten bits to eight, silently."""
+    assert avif_bits(b"\0\0\0\x0cav1C\x81\x05" + flags + b"\0") == bits
+
+
+def test_an_avif_of_eight_bits_is_read(tmp_path: Path) -> None:
+    Image.init()
+    if ".avif" not in Image.registered_extensions():
+        pytest.skip("this Pillow writes no AVIF")
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.avif")
+    assert avif_bits((tmp_path / "b.avif").read_bytes()) == 8
+    assert load_images(tmp_path).x.shape == (1, 3, 8, 8)
+
+
+# Which files
+
+
+def test_pictures_are_known_by_their_beginning_where_the_name_does_not_tell(tmp_path: Path) -> None:
+    x = pixels(4)
+    for p, name in zip(x, ("a", "b.png", "c.original", "d.jpg"), strict=True):  # each of them a PNG
+        Image.fromarray(p).save(tmp_path / name, "PNG")
+    (tmp_path / "e").write_text("no image")
+    with pytest.warns(AevbWarning, match=r"no image that can be read: e \(1 in all\)$"):
+        assert np.array_equal(load_images(tmp_path).x[:, 0], x)
+
+
+def test_links_are_followed_once_and_what_is_no_file_or_hidden_is_named(tmp_path: Path) -> None:
+    x = pixels()
+    (tmp_path / "elsewhere").mkdir()
+    place = tmp_path / "p"
+    place.mkdir()
+    Image.fromarray(x[0]).save(place / "a.png")
+    Image.fromarray(x[1]).save(tmp_path / "elsewhere" / "b.png")
+    Image.fromarray(x[2]).save(place / ".c.png")
+    (place / "linked").symlink_to(tmp_path / "elsewhere")
+    (place / "round").symlink_to(place)
+    (place / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.warns(AevbWarning) as told:
+        assert np.array_equal(load_images(place).x[:, 0], x[:2])
+    words = {str(w.message).partition(": ")[2] for w in told}
+    assert words == {"left out, since hidden: .c.png (1 in all)", "left out, since no files: gone.png (1 in all)"}
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_png_is_turned_by_exif_that_stands_behind_its_pixels(tmp_path: Path, zipped: bool) -> None:
+    """Three rows of two pixels, of which a viewer shows two rows of three: 6 turns by a quarter."""
+    pixels, exif = np.arange(6, dtype=np.uint8).reshape(3, 2), Image.Exif()
+    exif[0x0112] = 6
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.fromarray(pixels).save(folder / "a.png")
+    content, body = (folder / "a.png").read_bytes(), b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    end = content.rindex(b"IEND") - 4
+    turned = content[:end] + chunk + content[end:]
+    (folder / "a.png").write_bytes(turned)
+    if zipped:
+        with zipfile.ZipFile(tmp_path / "pictures.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a.png", turned)
+    found = load_images(tmp_path / "pictures.zip" if zipped else folder).x
+    assert found[0, 0].tolist() == np.rot90(pixels, -1).tolist()

@@ -20,6 +20,7 @@ import aevb
 from aevb.errors import AevbError, DataError, ShapeError
 from aevb.figures import plots
 from aevb.figures.style import DPI, GAP, PALETTE, as_tiles, common_limits
+from aevb.figures.tables import Table
 from aevb.models.priors import Mixture, StandardNormal
 from aevb.models.vae import VAE
 from aevb.probability import families
@@ -265,7 +266,7 @@ def test_interpolations_refuse_ends_that_do_not_match():
 
 def test_traversals_move_one_latent_per_row_the_largest_kl_first():
     model, x, kl = vae(4), torch.rand(1, 4, 6), torch.tensor([0.5, 3.25, 0.0, 1.5])
-    figure = plots.traversals(model, x, kl, dims=3, span=2.0, steps=5)
+    figure = plots.traversals(model, x, kl, plots.Moves(3, span=2.0, steps=5))
     z = decoded_codes(model).reshape(3, 5, 4)
     centre = means(model, x.unsqueeze(0))[0]
     for row, dim in enumerate((1, 3, 0)):
@@ -293,7 +294,7 @@ def test_positive_latents_move_where_the_prior_is():
 
 def test_traversals_around_the_prior_mean_and_without_a_kl_per_latent():
     model = vae(3)
-    figure = plots.traversals(model, None, torch.tensor([2.0]), steps=3)
+    figure = plots.traversals(model, None, torch.tensor([2.0]), plots.Moves(steps=3))
     z = decoded_codes(model).reshape(3, 3, 3)
     for row in range(3):
         assert (z[row][:, [d for d in range(3) if d != row]] == 0).all()
@@ -307,7 +308,10 @@ def test_reconstructions_show_data_above_their_decoded_posterior_means(shape):
     assert_allclose(decoded_codes(model), means(model, x), atol=1e-6)
     with torch.no_grad():
         y = model.decode(means(model, x)).mean
-    tiles = as_tiles(torch.cat([x, y]), common_limits(x, y), rows=2, columns=4)
+    both, limits = torch.cat([x, y]), common_limits(x, y)
+    if len(shape) == 1:  # a table, of which each column has its own scale
+        both, limits = Table.of(x).colours(both), (-1.0, 1.0)
+    tiles = as_tiles(both, limits, rows=2, columns=4)
     assert_allclose(shown, plots.image_grid(tiles, 4, gap=GAP), atol=GREYS)
 
 

@@ -12,7 +12,14 @@ from torch.distributions import Independent, MultivariateNormal, Normal, kl_dive
 
 from aevb.errors import DataError, ShapeError
 from aevb.evaluation.latent import prior_gap, silhouette
-from aevb.evaluation.quality import authenticity, fidelity, median_distance, mixture_density, mmd, principal_components
+from aevb.evaluation.reports.fidelity import (
+    authenticity,
+    fidelity,
+    median_distance,
+    mixture_density,
+    mmd,
+    principal_components,
+)
 from aevb.models.priors import StandardNormal
 from aevb.models.vae import VAE
 from aevb.use.interpolate import different_pairs, paths

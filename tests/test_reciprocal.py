@@ -12,7 +12,7 @@ from scipy.stats import gaussian_kde
 from torch import Tensor, nn
 
 import aevb
-from aevb.evidence.harmonic import from_chain, kernel_density, log_marginal_hmc, posterior_chain
+from aevb.evidence.harmonic import ChainSettings, from_chain, kernel_density, log_marginal_hmc, posterior_chain
 from aevb.evidence.importance import log_marginal
 from aevb.models.priors import Known
 
@@ -28,7 +28,7 @@ def test_chain_has_the_exact_posterior_moments() -> None:
     o = oracle(d=2)
     x = o.data(200)
     torch.manual_seed(0)
-    z, log_joint = posterior_chain(o.vae(), x, draws=40, leapfrogs=4, thin=4, burn_in=80)
+    z, log_joint = posterior_chain(o.vae(), x, 40, ChainSettings(burn_in=80))
     exact = o.posterior(x)
     standard = (z - exact.mean) / exact.stddev
     se = standard.mean(0).std(0) / len(x) ** 0.5
@@ -129,7 +129,7 @@ def test_latents_with_constraints_agree_with_the_closed_form(
 ) -> None:
     """A density's formula gives numbers off its support, too: a chain that moved in z itself would climb them."""
     model, x, exact = conjugate()
-    found = log_marginal_hmc(model, x, samples=30, thin=2, burn_in=40)
+    found = log_marginal_hmc(model, x, 30, ChainSettings(thin=2, burn_in=40))
     agrees(found.log_px, found.se, exact)
     sampled = log_marginal(model, x, 1_000, proposal=from_chain(model, draws=30, burn_in=30))
     agrees(sampled.log_px, sampled.se, exact)
@@ -145,7 +145,7 @@ def test_latents_with_a_shape_are_those_side_by_side() -> None:
         return aevb.VAE(aevb.StandardNormal(shape), aevb.Conditional(encoder, q), aevb.Conditional(decoder, p)).double()
 
     x = torch.randn(4, 3, dtype=DTYPE)
-    shaped, plain = (log_marginal_hmc(model(shape), x, 10, burn_in=5) for shape in ((2, 2), (4,)))
+    shaped, plain = (log_marginal_hmc(model(shape), x, 10, ChainSettings(burn_in=5)) for shape in ((2, 2), (4,)))
     torch.testing.assert_close(shaped.log_px, plain.log_px)
     shaped, plain = (
         log_marginal(m, x, 10, proposal=from_chain(m, draws=8, burn_in=5)) for m in (model((2, 2)), model((4,)))

@@ -124,7 +124,7 @@ def test_learning_curves_are_compared_where_all_were_measured() -> None:
 
 
 @pytest.mark.usefixtures("cheap")
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", [n if n == "dreg" else pytest.param(n, marks=pytest.mark.slow) for n in TABLES])
 def test_every_row_of_a_table_is_trained_measured_and_drawn(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

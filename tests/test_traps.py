@@ -16,13 +16,14 @@ from torch.distributions import Independent, Normal
 
 from aevb.data.batch import Batch
 from aevb.data.dataset import Split
+from aevb.data.walk import walking
 from aevb.errors import DataError
-from aevb.evaluation.disentanglement import mutual_information
 from aevb.evaluation.likelihood import of_marginal
 from aevb.evaluation.report import Subject
-from aevb.evaluation.surgery import surgery
+from aevb.evaluation.reports.disentanglement import mutual_information
+from aevb.evaluation.reports.surgery import surgery
 from aevb.evidence.annealed import Annealing, log_marginal_ais
-from aevb.evidence.harmonic import log_marginal_hmc
+from aevb.evidence.harmonic import ChainSettings, log_marginal_hmc
 from aevb.evidence.importance import log_marginal
 from aevb.evidence.marginal import Marginal
 from aevb.models.conditional import Conditional
@@ -224,12 +225,13 @@ def test_trap_39_a_categorical_adds_a_little_to_its_logits() -> None:
 # Evaluation
 
 SHORT = Annealing(temperatures=10, leapfrogs=3)
+CHAIN = ChainSettings(burn_in=40)
 
 
 def estimates(o: Oracle, x: Tensor, k: int) -> list[Marginal]:
     """log p(x) by all three estimators, with k samples, chains and draws."""
     model = o.vae(shift=0.2)
-    return [log_marginal(model, x, k), log_marginal_ais(model, x, k, SHORT), log_marginal_hmc(model, x, k, burn_in=40)]
+    return [log_marginal(model, x, k), log_marginal_ais(model, x, k, SHORT), log_marginal_hmc(model, x, k, CHAIN)]
 
 
 def test_trap_02_a_likelihood_is_estimated_with_gradients_and_dropout() -> None:
@@ -271,7 +273,9 @@ def test_trap_27_a_likelihood_is_the_mean_of_batch_means() -> None:
     x = o.data(41)
     x[-1] += 20
     exact = o.evidence.log_prob(x)
-    rows, found = Split(x.float()), log_marginal_ais(o.vae(), x, 4, Annealing(20, 3), memory=6 * 4 * 20)
+    rows = Split(x.float())
+    with walking(memory=6 * 4 * 20):
+        found = log_marginal_ais(o.vae(), x, 4, Annealing(20, 3))
     result = of_marginal(Subject(o.vae(), rows, x, rows, lambda n: None), found)
     assert abs(result["log_likelihood"] - float(exact.mean())) < 1
     assert abs(float((exact[:20].mean() + exact[20:40].mean() + exact[40]) / 3 - exact.mean())) > 50

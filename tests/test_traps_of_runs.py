@@ -190,7 +190,7 @@ def test_trap_12_no_best_weights_where_the_loss_is_large(tmp_path: Path) -> None
     data = array_dataset(x.numpy(), values="raw")
     table = {"type": "normal", "scale": 0.01}
     recipe = Recipe.load("gaussian").replace(
-        training__samples=100, training__batch=20, likelihood=table, training__optimizer={"type": "sgd", "lr": 0.0}
+        training__samples=100, training__batch=20, likelihood=table, training__optimizer={"type": "sgd", "lr": 1e-200}
     )
     made = fit(recipe, data, tmp_path / "r")
     looks = [line["validation"]["elbo"] for line in made.metrics() if "validation" in line]
@@ -243,7 +243,9 @@ def test_trap_29_early_stopping_is_off_without_a_word(digits: Dataset, tmp_path:
     with pytest.raises(RecipeError, match=r"validation: patience: there is no validation bound"):
         fit(small(validation__patience=3), none, tmp_path / "r")
     assert not list(tmp_path.iterdir())
-    still = small(50_000, validation__patience=2, validation__every=100, training__optimizer={"type": "sgd", "lr": 0.0})
+    still = small(
+        50_000, validation__patience=2, validation__every=100, training__optimizer={"type": "sgd", "lr": 1e-200}
+    )
     made = fit(still, digits, tmp_path / "r")
     assert made.meta["stopped"] == "patience"
 

@@ -22,7 +22,7 @@ from aevb.data.sources import load_data
 from aevb.data.values import Values
 from aevb.errors import AevbWarning, DataError
 from aevb.evaluation.estimate import UNDEFINED, Estimate
-from aevb.evaluation.likelihood import Path as Annealed
+from aevb.evaluation.likelihood import Method
 from aevb.runs.evaluate import estimate_likelihood, evaluate_run, in_units
 from aevb.runs.fit import fit
 from aevb.runs.recipe import Recipe
@@ -294,7 +294,7 @@ def test_densities_are_those_of_the_data_as_given(people: Run) -> None:
         assert result[name] - result[f"{name}_standardized"] == pytest.approx(shift, abs=1e-9)
     assert result["elbo"] == pytest.approx(result["reconstruction"] - result["kl"], abs=1e-6)
     for estimator, names in (("ais", ["log_likelihood"]), ("bdmc", ["upper", "lower"])):
-        found = estimate_likelihood(people, data, estimator=estimator, limit=5, path=Annealed(2, 5))
+        found = estimate_likelihood(people, data, method=Method(estimator, 2, 5), limit=5)
         assert all(found[n] - found[f"{n}_standardized"] == pytest.approx(shift, abs=1e-9) for n in names)
 
 

@@ -1,5 +1,4 @@
-"""The public names and where they are: `aevb` imports a name when it is first used."""
-
+from . import figures as figures
 from .data.batch import Batch as Batch
 from .data.dataset import Dataset as Dataset
 from .data.dataset import Split as Split
@@ -8,26 +7,41 @@ from .data.labels import hide_labels as hide_labels
 from .data.labels import one_hot as one_hot
 from .data.sources import load_data as load_data
 from .data.sprites import factors_of as factors_of
+from .data.values import Values as Values
+from .data.walk import walking as walking
 from .errors import AevbError as AevbError
+from .errors import AevbWarning as AevbWarning
 from .errors import DataError as DataError
 from .errors import RecipeError as RecipeError
 from .errors import RunError as RunError
 from .errors import ShapeError as ShapeError
 from .errors import TrainingDiverged as TrainingDiverged
-from .evaluation.disentanglement import disentanglement as disentanglement
+from .evaluation.bound import Bound as Bound
+from .evaluation.bound import elbo as elbo
+from .evaluation.estimate import Estimate as Estimate
 from .evaluation.evaluate import Evaluation as Evaluation
 from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.gradient_noise import GradientNoise as GradientNoise
 from .evaluation.gradient_noise import gradient_noise as gradient_noise
-from .evaluation.quality import authenticity as authenticity
-from .evaluation.quality import fidelity as fidelity
-from .evaluation.quality import mmd as mmd
-from .evaluation.surgery import surgery as surgery
+from .evaluation.reports.disentanglement import DCI as DCI
+from .evaluation.reports.disentanglement import Disentanglement as Disentanglement
+from .evaluation.reports.disentanglement import disentanglement as disentanglement
+from .evaluation.reports.fidelity import Fidelity as Fidelity
+from .evaluation.reports.fidelity import authenticity as authenticity
+from .evaluation.reports.fidelity import fidelity as fidelity
+from .evaluation.reports.fidelity import mmd as mmd
+from .evaluation.reports.surgery import Surgery as Surgery
+from .evaluation.reports.surgery import surgery as surgery
 from .evidence.annealed import Annealing as Annealing
+from .evidence.annealed import Bracket as Bracket
 from .evidence.annealed import bidirectional as bidirectional
 from .evidence.annealed import log_marginal_ais as log_marginal_ais
+from .evidence.harmonic import ChainSettings as ChainSettings
 from .evidence.harmonic import log_marginal_hmc as log_marginal_hmc
 from .evidence.importance import log_marginal as log_marginal
+from .evidence.marginal import Marginal as Marginal
 from .evidence.predictive import log_predictive as log_predictive
+from .evidence.support import NoLikelihood as NoLikelihood
 from .models.chain import Chain as Chain
 from .models.conditional import Conditional as Conditional
 from .models.ladder import Ladder as Ladder
@@ -126,7 +140,15 @@ from .training.optimizers import Adam as Adam
 from .training.train import Step as Step
 from .training.train import continue_training as continue_training
 from .training.train import train as train
+from .use.encode import encode as encode
+from .use.fit_prior import FittedPrior as FittedPrior
 from .use.fit_prior import fit_prior as fit_prior
 from .use.generate import generate as generate
+from .use.interpolate import interpolate as interpolate
+from .use.reconstruct import decode as decode
+from .use.reconstruct import reconstruct as reconstruct
+from .use.score import score as score
+from .use.traverse import Traversal as Traversal
+from .use.traverse import traverse as traverse
 
 __version__: str

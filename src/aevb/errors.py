@@ -50,3 +50,10 @@ def suggest(name: str, possible: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, options, n=2, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return f"{hint} Possible: {', '.join(options)}."
+
+
+def nearest(name: str, possible: Iterable[str], most: int = 3) -> str:
+    """«Did you mean 'a', 'b' or 'c'?», the names nearest to an unknown one; for lists that are too long to print."""
+    near = [repr(n) for n in difflib.get_close_matches(name, sorted(possible), n=most, cutoff=0.0)]
+    listed = ", ".join(near[:-1]) + " or " * (len(near) > 1) + near[-1] if near else ""
+    return f" Did you mean {listed}?" if near else ""

@@ -54,3 +54,49 @@ def bar(y: str) -> str:
 def product_of(name: str, parameters: str, net: str, more: str = "") -> str:
     """Π_d name(v_d; parameters), (net) = the network's numbers."""
     return f"Π_d {name}({{v}}_d; {parameters}),  {net} = {{net}}{more}"
+
+
+class Shown:
+    """What prints as it was made, with the settings that are not the defaults: ELBO(beta=4)."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        made = super().__new__(cls)
+        object.__setattr__(made, "_made_with", (args, kwargs))
+        return made
+
+    def __repr__(self) -> str:
+        args, kwargs = self.__dict__["_made_with"]
+        signature = inspect.signature(type(self).__init__)
+        try:
+            given = signature.bind(self, *args, **kwargs).arguments
+        except TypeError:  # a copy was made without its settings
+            return type(self).__name__
+        settings = list(given.items())[1:]
+        shown = (f"{k}={brief(v)}" for k, v in settings if v is not signature.parameters[k].default)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class Brief:
+    """A result that prints on one line: of many numbers their mean and their shape."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={brief(v)}' for k, v in vars(self).items())})"
+
+
+def _brief_tensor(value: Any) -> str:
+    shape = tuple(value.shape)
+    mean = f"mean {float(value.double().mean()):.4g} of " if value.numel() and not value.is_complex() else ""
+    return f"<{mean}{shape}>" if shape else f"{value.item():.4g}"
+
+
+def brief(value: Any) -> str:
+    """A value in a few characters: of a tensor its mean and its shape, of a module its class."""
+    if hasattr(value, "numel"):
+        return _brief_tensor(value)
+    if hasattr(value, "named_parameters") and not isinstance(value, Shown):
+        return type(value).__name__
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{k!r}: {brief(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(brief, value)) + "]"
+    return f"{value:.4g}" if type(value) is float else repr(value)

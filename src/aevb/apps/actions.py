@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from aevb.apps import show
-from aevb.errors import DataError, RecipeError, suggest
+from aevb.apps.app import Part
+from aevb.apps.rows import class_named, open_run, unconditional
+from aevb.errors import DataError, RecipeError
+from aevb.runs.interrupt import Terminated
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from aevb.data.batch import Indexable
     from aevb.data.dataset import Dataset, Split
+    from aevb.data.sources import Source
     from aevb.models.inference import Model
+    from aevb.runs.again import CommandLine
     from aevb.runs.recipe import Recipe
     from aevb.runs.store import Run
-
-Part = Literal["train", "validation", "test"]
-
-
-def open_run(run: str | None) -> Run:
-    from aevb.runs.store import Run
-
-    return Run.open(run)
 
 
 def device_named(name: str) -> str:
@@ -40,13 +40,99 @@ def device_named(name: str) -> str:
     return name
 
 
-def choose(
-    source: str | None, recipe: str | None, data_dir: Path | None, assignments: list[str]
-) -> tuple[Recipe, Dataset]:
-    """The recipe and the data, each with what the other says about it."""
+@dataclass(frozen=True)
+class Plan:
+    """What is to be trained: a recipe and where its data are, which are read once they are needed."""
+
+    recipe: Recipe
+    told: bool = False  # whether `line` was said already
+
+    @cached_property
+    def data(self) -> Dataset:
+        from aevb.runs.sources import read
+
+        try:
+            return read(self.recipe)
+        except DataError as error:
+            raise DataError(f"{error}{self.cure(str(error))}", changes=error.changes) from error
+
+    def cure(self, message: str) -> str:
+        """The options that help where the recipe's own kind of values does not fit the data; else nothing."""
+        from aevb.runs.recipe import Recipe, recipe_names
+
+        name, kind = self.recipe.name, self.recipe.source().values
+        fails = name in recipe_names() and f"values={kind!r} does not fit" in message
+        if not fails or Recipe.load(name).source().values != kind:
+            return ""
+        options = "--set data.values=standardized --set likelihood.type=normal"
+        return f" The recipe {name} asks for {kind}. To keep it for real numbers: {options}. Or leave --recipe out."
+
+    @property
+    def known(self) -> Source | None:
+        """The source of data that are known by name: their sizes are known before they are read."""
+        from aevb.data.sources import SOURCES
+
+        return SOURCES.get(self.recipe.source().source)
+
+    @property
+    def rows(self) -> int:
+        """Of the train split."""
+        return self.known.counts[0] if self.known else len(self.data.train)
+
+    @property
+    def shape(self) -> Sequence[int]:
+        return self.known.shape if self.known else self.data.shape
+
+    @property
+    def name(self) -> str:
+        return self.known.name if self.known else self.data.name
+
+    def changed(self, changes: Mapping[str, Any], epochs: float | None, samples: float | None) -> Plan:
+        """The same with other numbers in its recipe, and a length in epochs or training samples."""
+        given = {key.replace(".", "__"): value for key, value in changes.items() if value is not None}
+        if epochs is not None or samples is not None:
+            given["training__samples"] = total_samples(epochs, samples, self.rows)
+        return replace(self, recipe=self.recipe.replace(**given))
+
+    @property
+    def line(self) -> str:
+        """digits (1,197 × 1×8×8), recipe digits, 2 latents."""
+        from aevb.runs.build import latents_text
+
+        return line(self.name, (self.rows, self.shape), self.recipe.name, latents_text(self.recipe, self.shape))
+
+
+def line(name: str, size: tuple[int, Sequence[int]], recipe: str, latents: str) -> str:
+    """The first line of a training, in Rich's markup."""
+    rows = f"{size[0]:,} × {'×'.join(map(str, size[1]))}"
+    return f"[bold]{show.escaped(name)}[/bold] ({rows}), recipe [bold]{show.escaped(recipe)}[/bold], {latents} latents"
+
+
+def tell_early(source: str | None, recipe: str | None, latent: int | None) -> bool:
+    """Say the first line before the parts of models are imported, where names alone tell it; whether it was said."""
+    import tomllib
+    from importlib import resources
+
+    from aevb.data.sources import SOURCES
+
+    known = SOURCES.get(source or "")
+    if known is None:
+        return False
+    file = resources.files("aevb.runs").joinpath("recipes", f"{recipe or known.recipe}.toml")
+    if not file.is_file():
+        return False
+    settings = tomllib.loads(file.read_text(encoding="utf-8"))
+    size = latent or settings.get("latent")
+    if not isinstance(size, int) or {"ladder", "chain"} & set(settings):
+        return False
+    show.note(line(known.name, (known.counts[0], known.shape), recipe or known.recipe, str(size)))
+    return True
+
+
+def choose(source: str | None, recipe: str | None, data_dir: Path | None, assignments: list[str]) -> Plan:
+    """The recipe, with what the data say about it."""
     from aevb.data.sources import SOURCES
     from aevb.runs.recipe import Recipe
-    from aevb.runs.store import read
 
     named = Recipe.load(recipe) if recipe else None
     if source is None and named is None:
@@ -57,15 +143,14 @@ def choose(
     if data_dir is not None:
         changes["data__dir"] = str(data_dir.expanduser().resolve())
     named = named or Recipe.load(_recipe_of(where, changes, assignments))
-    chosen = named.replace(**changes).override(assignments)
-    return chosen, read(chosen)
+    return Plan(named.replace(**changes).override(assignments))
 
 
 def _recipe_of(where: str, changes: dict[str, Any], assignments: list[str]) -> str:
     """The name of the recipe that suits the data, which are read as the assignments say."""
     from aevb.data.sources import SOURCES
     from aevb.runs.recipe import Recipe
-    from aevb.runs.store import read
+    from aevb.runs.sources import read
 
     if where in SOURCES:
         return SOURCES[where].recipe
@@ -83,45 +168,131 @@ def total_samples(epochs: float | None, samples: float | None, n: int) -> int:
     return int(total)
 
 
-def train_new(recipe: Recipe, data: Dataset, out: Path | None, device: str, quiet: bool) -> Run:
-    from aevb.runs.build import latents_text
-    from aevb.runs.fit import fit
-
-    path, place = out or new_folder(data, recipe), device_named(device)
-    if not quiet:
-        kept, latents = f"{len(data.train):,} × {'×'.join(map(str, data.shape))}", latents_text(recipe, data.shape)
-        show.err.print(f"[bold]{data.name}[/bold] ({kept}), recipe [bold]{recipe.name}[/bold], {latents} latents")
-    return interruptible(lambda report: fit(recipe, data, path, device=place, show=report), path, quiet)
-
-
-def new_folder(data: Dataset, recipe: Recipe) -> Path:
+def train_new(plan: Plan, out: Path | None, device: str, quiet: bool) -> tuple[Run, Dataset]:
     from aevb.runs.store import new_folder
 
-    return new_folder(data.name, recipe.name)
+    place = device_named(device)
+    if not quiet and not plan.told:
+        show.note(plan.line)
+    from aevb.runs.fit import fit
+
+    recipe, data = plan.recipe, plan.data
+    path = out or new_folder(data.name, recipe.name)
+    for told in [] if quiet else oddities(recipe.of(data), data):
+        show.note(told)
+    stretch = data.train.log_abs_det
+    return interruptible(lambda report: fit(recipe, data, path, device=place, show=report), path, quiet, stretch), data
 
 
-def resume_run(
-    name: str | None,
-    epochs: float | None,
-    samples: float | None,
-    assignments: list[str],
-    device: str,
-    data_dir: Path | None,
-    quiet: bool,
-) -> tuple[Run, Dataset]:
+def check_folder(out: Path | None) -> None:
+    """Refuse a file as a run's folder, or what is named as one.
+
+    Raises:
+        DataError: it is a file, or is named so.
+    """
+    if out is not None and (out.is_file() or (out.suffix in FILES and not out.exists())):
+        raise DataError(f"--out {out}: a run is a folder, and this names a file. Choose a folder, such as {out.stem}.")
+
+
+FILES = (".npy", ".npz", ".csv", ".txt", ".json", ".toml", ".zip", ".png", ".jpg", ".svg", ".pt", ".safetensors")
+
+
+def oddities(recipe: Recipe, data: Dataset) -> list[str]:
+    """What a training does otherwise than its settings sound."""
+    batch, n, values = recipe.training().batch, len(data.train), data.train.values
+    found = [f"a batch of {batch:,} is more than there is: each step takes all {n:,} train rows"] * (batch > n)
+    of_colours = len(data.shape) == 3 and data.shape[0] > 1 and values.support == "binary" and values.levels > 2
+    if of_colours:
+        found.append(
+            f"the recipe {recipe.name} makes bits of the colours (data.values={values.kind}); "
+            "to keep the colours: --recipe conv"
+        )
+    return found
+
+
+def show_plan(plan: Plan, as_json: bool) -> None:
+    """What would be trained: the recipe under its equation, sizes, parameters; all parts are built and checked."""
+    import tomli_w
+
+    from aevb.runs.build import build_model, build_objective, check_recipe
+    from aevb.runs.equations import headed
+
+    recipe, data = plan.recipe.of(plan.data), plan.data
+    training, n = recipe.training(), len(data.train)
+    model = build_model(recipe, data.shape, data.train.values.levels)
+    check_recipe(recipe, model, build_objective(recipe, model, n))
+    sizes = {
+        "train": n,
+        "validation": len(data.validation),
+        "test": len(data.test),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "batch": min(training.batch, n),
+        "steps": training.steps(n),
+        "samples": training.samples,
+    }
+    if as_json:
+        return show.print_json({"recipe": {"name": recipe.name, **recipe.settings}, **sizes})
+    show.note(plan.line)
+    for told in oddities(recipe, data):
+        show.note(told)
+    show.text(headed(recipe, tomli_w.dumps({"name": recipe.name, **recipe.settings})).rstrip())
+    rows = [(name, f"{size:,}") for name, size in sizes.items()]
+    show.out.print(show.table("\nnothing is trained", ("", ""), rows))
+    return None
+
+
+@dataclass(frozen=True)
+class Again:
+    """A run to go on with, and what changes: a new total of epochs or training samples, assignments."""
+
+    run: Run
+    epochs: float | None
+    samples: float | None
+    assignments: list[str]
+
+
+def resume_run(again: Again, device: str, data_dir: Path | None, quiet: bool) -> tuple[Run, Dataset]:
     from aevb.runs.fit import amend, resume
 
-    opened = open_run(name)
-    opened.recipe = amend(opened.recipe, assignments)
+    opened, epochs, samples = again.run, again.epochs, again.samples
+    opened.recipe = amend(opened.recipe, again.assignments)
     data = opened.dataset(data_dir)
     total = None if epochs is None and samples is None else total_samples(epochs, samples, len(data.train))
     if not quiet:
-        show.err.print(f"resuming [bold]{show.escaped(str(opened.path))}[/bold]{ended(opened) * (total is None)}")
+        show.note(f"resuming [bold]{show.escaped(str(opened.path))}[/bold]{ended(opened) * (total is None)}")
 
     def go(report: Any) -> Run:
         return resume(opened, data, samples=total, device=device_named(device), show=report)
 
-    return interruptible(go, opened.path, quiet), data
+    return interruptible(go, opened.path, quiet, data.train.log_abs_det), data
+
+
+def only_resumed(run: str | None, moved: Path | None) -> None:
+    """Options that are of a run that exists are errors for a new one."""
+    for name, value in (("--run", run), ("--data", moved)):
+        if value is not None:
+            raise RecipeError(f"{name} is for a run that exists: aevb train --resume {name} {value}.")
+
+
+def begin_or_resume(
+    asked: CommandLine, out: Path, device: str, data_dir: Path | None, quiet: bool
+) -> tuple[Run, Dataset]:
+    """The run of a command line: begun where there is none yet in `out`, resumed where there is one.
+
+    Raises:
+        RecipeError: an option contradicts the run.
+    """
+    from aevb.runs.again import agree, longer
+
+    if not (out / "recipe.toml").is_file():
+        check_folder(out)
+        plan = choose(asked.source, asked.recipe, data_dir, [*asked.assignments])
+        return train_new(plan.changed(asked.options, asked.epochs, asked.samples), out, device, quiet)
+    run = open_run(str(out))
+    given = asked.epochs is not None or asked.samples is not None
+    n = run.meta["splits"]["train"]["n"]
+    total = total_samples(asked.epochs, asked.samples, n) if given else None
+    return resume_run(Again(run, None, longer(run, total), agree(run, asked)), device, data_dir, quiet)
 
 
 def ended(run: Run) -> str:
@@ -132,29 +303,63 @@ def ended(run: Run) -> str:
     return f": it is complete, after {run.meta['samples']:,} training samples. To train it for longer: {more}"
 
 
+def fitted(size: int | None, crop: str | None) -> list[str]:
+    """The assignments that --size and --crop stand for, so that new images are read the same way.
+
+    Raises:
+        DataError: a size or a crop that there is not.
+    """
+    from aevb.data.pictures import Fit
+
+    Fit(size, crop)
+    given = {"data.size": size, "data.crop": crop}
+    return [f"{key}={value}" for key, value in given.items() if value is not None]
+
+
 def refuse(options: dict[str, Any]) -> None:
     given = [name for name, value in options.items() if value is not None]
     if given:
         raise RecipeError(f"--resume uses a run's own recipe: {given[0]} cannot be changed. Train anew for that.")
 
 
-def interruptible(go: Callable[[Any], Run], path: Path, quiet: bool) -> Run:
+def interruptible(go: Callable[[Any], Run], path: Path, quiet: bool, stretch: float = 0.0) -> Run:
     try:
-        with show.warnings_told(), show.training_progress(quiet) as report:
+        with show.warnings_told(), show.training_progress(quiet, stretch) as report:
             return go(report)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated) as error:
         saved = (path / "recipe.toml").is_file()
         show.err.print(
             f"Interrupted. Resume with: aevb train --resume {path}" if saved else "Interrupted before it began."
         )
-        raise typer.Exit(130) from None
+        raise typer.Exit(exit_code(error)) from None
+
+
+def exit_code(error: BaseException) -> int:
+    """Of a process that a signal ended: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
+    return 128 + error.number if isinstance(error, Terminated) else 130
+
+
+@contextmanager
+def afterwards(run: Run, figures: bool) -> Iterator[None]:
+    """What a signal that comes after the training is answered: what is complete, and how to get the rest."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated) as error:
+        rest = f"aevb evaluate {run.path}" + f" · aevb plot {run.path}" * figures
+        show.err.print(f"Interrupted. The training of {show.escaped(str(run.path))} is complete. For the rest: {rest}")
+        raise typer.Exit(exit_code(error)) from None
 
 
 def finish(run: Run, data: Dataset, device: str, figures: bool, as_json: bool) -> None:
     """After training: evaluate, plot, print where everything is and what to try."""
+    with afterwards(run, figures):
+        _finish(run, data, device, figures, as_json)
+
+
+def _finish(run: Run, data: Dataset, device: str, figures: bool, as_json: bool) -> None:
     from aevb.evaluation.estimate import flat
 
-    result = evaluate(run, data, "test", None, None, None, device)
+    result = evaluate(run, data, "test", {}, None, device)
     if not as_json:
         best = run.meta["best_step"] * run.meta["samples"] // run.meta["steps"]
         title = f"{data.name}, test split, n = {result['n']:,}, after {run.meta['samples']:,} training samples"
@@ -170,9 +375,11 @@ def finish(run: Run, data: Dataset, device: str, figures: bool, as_json: bool) -
         return show.print_json({"run": str(run.path), **flat(result)})
     show.out.print(f"\nrun      {run.path}")
     names = sorted({path.stem for path in drawn})
+    if show.MANNER.quiet:
+        return None
     if drawn:
         show.out.print(f"figures  {run.path / 'figures'}/: {', '.join(names)} (.png, .svg)")
-    show.out.print(f"next     {' · '.join(tries(names, result))}")
+    show.out.print(f"next     {' · '.join([*settling(run, data, result), *tries(names, result)])}")
     return None
 
 
@@ -183,6 +390,19 @@ def tries(figures: Sequence[str], result: Mapping[str, Any]) -> list[str]:
     return ["aevb sample", *(verb for figure, verb in walks.items() if figure in figures), *tighter]
 
 
+def settling(run: Run, data: Dataset, result: Mapping[str, Any]) -> list[str]:
+    """The command that settles log p(x) where the estimate came with a warning."""
+    import torch
+
+    from aevb.data.batch import take
+    from aevb.evidence.support import annealable
+
+    if not result["importance_warning"]:
+        return []
+    q = run.model().posterior(take(run.recipe.context().rows(data.test, "cpu"), torch.arange(1)))
+    return ["aevb evaluate --estimator ais"] if annealable(q) else []
+
+
 def kept_by(run: Run) -> str:
     """What the weights that a run keeps are the best of."""
     k = run.recipe.validation().importance_samples
@@ -190,26 +410,27 @@ def kept_by(run: Run) -> str:
 
 
 def evaluate(
-    run: Run, data: Dataset, part: Part, importance: int | None, samples: int | None, limit: int | None, device: str
+    run: Run, data: Dataset, part: Part, settings: dict[str, int | None], limit: int | None, device: str
 ) -> dict[str, Any]:
+    """As `evaluate_run`, with the recipe's settings for those that were not given."""
     from aevb.runs.evaluate import evaluate_run
 
-    with show.counting("evaluating ..."):
-        return evaluate_run(run, data, part, importance_samples=importance, samples=samples, limit=limit, device=device)
+    given = {name: value for name, value in settings.items() if value is not None}
+    asked = replace(run.recipe.evaluation(), **given) if given else None
+    with show.counting("evaluating"):
+        return evaluate_run(run, data, part, settings=asked, limit=limit, device=device)
 
 
 def likelihood(
-    run: Run, data: Dataset, part: Part, estimator: Any, device: str, limit: int | None, **options: Any
+    run: Run, data: Dataset, part: Part, options: dict[str, Any], limit: int | None, device: str
 ) -> dict[str, Any]:
     """As `estimate_likelihood`, with its defaults for the options that were not given."""
-    from aevb.evaluation.likelihood import Path as Annealed
+    from aevb.evaluation.likelihood import Method
     from aevb.runs.evaluate import estimate_likelihood
 
-    path = Annealed(**{name: value for name, value in options.items() if value is not None})
-    with show.counting(f"evaluating by {estimator}") as progress:
-        return estimate_likelihood(
-            run, data, part, estimator=estimator, path=path, limit=limit, device=device, progress=progress
-        )
+    method = Method(**{name: value for name, value in options.items() if value is not None})
+    with show.counting(f"evaluating by {method.estimator}"):
+        return estimate_likelihood(run, data, part, method=method, limit=limit, device=device)
 
 
 def measured(run: Run, data: Dataset, names: list[str], part: Part, limit: int | None, device: str) -> dict[str, Any]:
@@ -221,7 +442,7 @@ def measured(run: Run, data: Dataset, names: list[str], part: Part, limit: int |
         report(name)  # a wrong name is an error before the first takes its time
     found = {}
     for name in names:
-        with show.counting(f"{name} ..."):
+        with show.counting(name):
             found[name] = measure(run, data, name, part, limit=limit, device=device)
     return found
 
@@ -233,6 +454,18 @@ def only_for(estimator: str, accepted: tuple[str, ...], **options: Any) -> None:
         raise RecipeError(f"--{idle[0].replace('_', '-')} only applies to --estimator {' and '.join(accepted)}.")
 
 
+def tell_evaluation(title: str, result: dict[str, Any], reports: dict[str, Any], as_json: bool) -> None:
+    """An evaluation and its reports, as tables or as JSON."""
+    from aevb.evaluation.estimate import flat
+
+    if as_json:
+        show.print_json(flat({**result, **reports}))
+        return
+    show_evaluation(title, result)
+    for name, numbers in reports.items():
+        show_report(name, numbers)
+
+
 def show_evaluation(title: str, numbers: dict[str, Any]) -> None:
     """The table of an evaluation, or of an estimate of log p(x); and its warning, if there is one."""
     from aevb.evaluation.evaluate import table
@@ -241,8 +474,17 @@ def show_evaluation(title: str, numbers: dict[str, Any]) -> None:
     rows = likelihood_table(numbers) if "estimator" in numbers else table(numbers)
     show.out.print(show.table(title, ("", "value", ""), rows))
     tell_units(numbers)
-    if numbers.get("importance_warning"):
-        show.out.print(f"\n{numbers['importance_warning']}")
+    show_warning(numbers)
+
+
+def show_warning(numbers: Mapping[str, Any], annealed: bool = True) -> None:
+    """The warning of an estimate of log p(x), with the options that follow it; `annealed`: the verb has --estimator."""
+    warning = numbers.get("importance_warning")
+    if not warning:
+        return
+    cures = [f"--importance-samples {10 * numbers['importance_samples']}"] if "importance_samples" in numbers else []
+    cures += ["--estimator ais"] * (annealed and bool(cures) and "annealed" in warning)
+    show.out.print(f"\n{warning}{' On the command line: ' * bool(cures)}{', or '.join(cures)}{'.' * bool(cures)}")
 
 
 def show_report(name: str, numbers: dict[str, Any]) -> None:
@@ -256,7 +498,10 @@ def show_report(name: str, numbers: dict[str, Any]) -> None:
 
 def tell_units(numbers: dict[str, Any]) -> None:
     """One line on standardized data: of which numbers the densities are."""
-    names = {"elbo": "ELBO", "log_likelihood": "log p(x)", "upper": "upper bound", "lower": "lower bound"}
+    from aevb.evaluation.evaluate import likelihood_name
+
+    likelihood = likelihood_name(numbers)
+    names = {"elbo": "ELBO", "log_likelihood": likelihood, "upper": "upper bound", "lower": "lower bound"}
     kept = [
         f"{name} {numbers[f'{key}_standardized']}" for key, name in names.items() if f"{key}_standardized" in numbers
     ]
@@ -274,25 +519,8 @@ def contexts(run: Run, name: str | None, n: int) -> Tensor | None:
     if name is None:
         return run.each(n)
     if not classes:
-        raise RecipeError(f"--given {name}: {run.path.name} has no classes. Train one that has: --recipe conditional.")
+        raise unconditional(run, name)
     return one_hot(torch.tensor([class_named(name, classes)]), run.recipe.context().classes)
-
-
-def class_named(name: str, classes: Mapping[int, str]) -> int:
-    """The number of a class: that of the name, or the number itself where names are words."""
-    for number, called in classes.items():
-        if called == name:
-            return number
-    words = not any(called.removeprefix("-").isdecimal() for called in classes.values())
-    if words and name.isdecimal() and int(name) in classes:
-        return int(name)
-    raise DataError(f"--given {name}: there is no such class in the train split.{suggest(name, classes.values())}")
-
-
-def rows_of(run: Run, part: Part, data_dir: Path | None) -> Split:
-    from aevb.runs.evaluate import rows_of
-
-    return rows_of(run, run.dataset(data_dir), part)
 
 
 def within(indices: list[int], rows: Split, part: str) -> None:
@@ -301,17 +529,19 @@ def within(indices: list[int], rows: Split, part: str) -> None:
         raise DataError(f"There is no row {beyond[0]} in the {part} split: it has rows 0 to {len(rows) - 1}.")
 
 
-def ex_post(run: Run, data_dir: Path | None) -> Model:
+def ex_post(run: Run, data_dir: Path | None, device: str = "cpu") -> Model:
     """The run's model under a mixture of normals fitted to the codes of its train split; it says by which scores."""
     from aevb.evaluation.estimate import Estimate
+    from aevb.runs.evaluate import rows_of
     from aevb.use.fit_prior import fit_prior
 
-    rows = rows_of(run, "train", data_dir)
-    model: Any = run.model()
-    found = fit_prior(model, run.recipe.context().rows(rows, "cpu"))
+    rows = rows_of(run, run.dataset(data_dir), "train")
+    model: Any = run.model(device)
+    found = fit_prior(model, run.recipe.context().rows(rows, device))
     rows_told = [(f"{name}", Estimate(found.scores[name], found.errors[name]).text()) for name in found.scores]
     title = f"log density of held-out codes, nats; {found.chosen} normals are taken"
-    show.err.print(show.table(title, ("normals", ""), rows_told))
+    if not show.MANNER.quiet:
+        show.err.print(show.table(title, ("normals", ""), rows_told))
     return found.model
 
 
@@ -344,43 +574,3 @@ def read_codes(path: Path, run: Run) -> Tensor:
         raise DataError(f"{path} holds an array of shape {tuple(codes.shape)}; {run.path.name} needs codes ({wanted}).")
     check_finite(codes)
     return codes
-
-
-def write_array(path: Path, values: Any) -> None:
-    import numpy as np
-
-    from aevb.runs.files import write_whole
-
-    array = np.asarray(values)
-
-    def write(beside: Path) -> None:
-        with beside.open("wb") as f:
-            np.save(f, array)
-
-    write_whole(path, write)
-    show.out.print(f"{path}: {' × '.join(map(str, array.shape))}, {array.dtype}")
-
-
-def in_units(run: Run, x: Tensor, data_dir: Path | None = None) -> Any:
-    """What leaves a model, in the units and the type of the data; probabilities of binary data stay probabilities."""
-    values = run.values(data_dir)
-    probabilities = values.support == "binary" and values.levels == 2 and bool(((x > 0) & (x < 1)).any())
-    return x.cpu().numpy() if probabilities else values.inverse(x)
-
-
-def deliver(
-    run: Run, out: Path | None, name: str, x: Tensor, figure: Callable[[], Any], data_dir: Path | None = None
-) -> None:
-    """Numbers in the units of the data for a .npy, a picture for anything else."""
-    if out is not None and out.suffix == ".npy":
-        write_array(out, in_units(run, x, data_dir))
-    else:
-        save_figure(run, out, name, figure())
-
-
-def save_figure(run: Run, out: Path | None, name: str, figure: Any) -> None:
-    from aevb.figures.plots import save
-
-    drawn = out is not None and out.suffix in (".png", ".svg")  # both are written
-    for path in save(figure, (out.with_suffix("") if drawn else out) if out else run.figure(name)):
-        show.out.print(str(path))

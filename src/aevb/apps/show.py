@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,6 +19,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from aevb.apps import console
+from aevb.data.walk import walking
 from aevb.errors import AevbWarning
 
 if TYPE_CHECKING:
@@ -24,8 +28,40 @@ if TYPE_CHECKING:
     from aevb.runs.fit import Progress, Show
 
 WIDE = 160  # columns of what is no terminal: a file or a pipe need not be narrow
-out = Console(highlight=False, soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else WIDE)
+TERMINAL = sys.stdout is not None and sys.stdout.isatty()  # None: closed
+out = Console(highlight=False, soft_wrap=True, markup=False, width=None if TERMINAL else WIDE)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@dataclass
+class Manner:
+    """How much is said: `quiet` leaves results, warnings and errors alone."""
+
+    quiet: bool = False
+
+
+MANNER = Manner()
+
+
+def hush(quiet: bool) -> None:
+    """Leave out progress and notes from now on, or say them again."""
+    MANNER.quiet = quiet
+
+
+def note(text: str) -> None:
+    """Say something beside the results, in Rich's markup."""
+    if not MANNER.quiet:
+        err.print(text)
+
+
+def warn(text: str) -> None:
+    """A warning, as one line."""
+    err.print(f"[bold yellow]warning:[/bold yellow] {escape(text)}")
+
+
+def text(content: str) -> None:
+    """Print a text that will be saved and read again: in ASCII where UTF-8 cannot be had."""
+    print(content if console.speaks_unicode(sys.stdout) else console.plain(content))
 
 
 def escaped(text: str) -> str:
@@ -35,7 +71,8 @@ def escaped(text: str) -> str:
 
 def print_json(content: Any) -> None:
     """Machine-readable output: strict JSON, undefined and infinite numbers as null."""
-    print(json.dumps(finite(content), indent=2, ensure_ascii=False, allow_nan=False))
+    escaped = not console.speaks_unicode(sys.stdout)  # no character of a JSON is lost by that
+    print(json.dumps(finite(content), indent=2, ensure_ascii=escaped, allow_nan=False))
 
 
 def finite(content: Any) -> Any:
@@ -61,22 +98,45 @@ BOUNDS = {
 }  # of the logged ones the first
 
 
-def progress_line(p: Progress) -> str:
-    """step 200/1,000 · ELBO -104.2 nats · 12,300 samples/s · 0:07 left."""
+DENSITIES = ("elbo", "reconstruction", "log_joint")  # of x, in nats
+
+
+def progress_parts(p: Progress, stretch: float = 0.0) -> list[str]:
+    """step 200/1,000 · ELBO -104.2 nats · 12,300 samples/s · 0:07 left, part by part.
+
+    `stretch` is log |det| of the map from the data to the model's numbers, so that the bound is one of the data.
+    """
     name = next(name for name in (*BOUNDS, *p.numbers) if name in p.numbers)
-    bound = f"{BOUNDS.get(name, name)} {p.numbers[name]:.1f} nats"
+    number = p.numbers[name] + stretch * (name in DENSITIES)
     total = math.ceil(p.total / max(p.samples // p.step, 1))
-    return f"step {p.step:,}/{total:,} · {bound} · {p.rate:,.0f} samples/s · {duration(p.left)} left"
+    bound = f"{BOUNDS.get(name, name)} {number:.1f} nats"
+    return [f"step {p.step:,}/{total:,}", bound, f"{p.rate:,.0f} samples/s", f"{duration(p.left)} left"]
+
+
+def progress_line(p: Progress, stretch: float = 0.0) -> str:
+    """step 200/1,000 · ELBO -104.2 nats · 12,300 samples/s · 0:07 left."""
+    return " · ".join(progress_parts(p, stretch))
+
+
+def fitting_line(p: Progress, width: int, stretch: float = 0.0) -> str:
+    """The line behind a bar, in so many columns; what has no room is left out, the rate first."""
+    parts = progress_parts(p, stretch)
+    for kept in (parts, [parts[0], parts[1], parts[3]], [parts[0], parts[1]], parts[:1]):
+        line = " · ".join(kept)
+        room = min(20, width - len(line) - 1)
+        if room >= 5:
+            return f"{_bar(p.samples / p.total, room)} {line}"
+    return line[:width]
 
 
 @contextmanager
-def training_progress(quiet: bool) -> Iterator[Show]:
+def training_progress(silent: bool, stretch: float = 0.0) -> Iterator[Show]:
     """A line that renews itself on a terminal; elsewhere a line at each tenth of the way."""
-    if quiet:
+    if silent or MANNER.quiet:
         yield lambda p: None
     elif err.is_terminal:
         with Live(Text(""), console=err, refresh_per_second=8) as live:
-            yield lambda p: live.update(Text(_bar(p.samples / p.total) + " " + progress_line(p)))
+            yield lambda p: live.update(Text(fitting_line(p, err.width, stretch)))
     else:
         tenths = {-1}
 
@@ -84,25 +144,50 @@ def training_progress(quiet: bool) -> Iterator[Show]:
             tenth = 10 * p.samples // p.total
             if tenth not in tenths:
                 tenths.add(tenth)
-                err.print(progress_line(p))
+                err.print(progress_line(p, stretch))
 
         yield show
 
 
 @contextmanager
 def warnings_told() -> Iterator[None]:
-    """What the library warns of, as one line on the terminal each."""
+    """What the library warns of, as one line on the terminal each, and each once."""
     with warnings.catch_warnings():
-        others = warnings.showwarning
+        others, told = warnings.showwarning, set[str]()
 
         def tell(message: Any, category: type[Warning], *rest: Any) -> None:
-            if issubclass(category, AevbWarning):
-                err.print(f"[bold yellow]warning:[/bold yellow] {escape(str(message))}")
-            else:
+            if not issubclass(category, AevbWarning):
                 others(message, category, *rest)
+            elif str(message) not in told:
+                told.add(str(message))
+                warn(str(message))
 
         warnings.showwarning = tell  # type: ignore[assignment]
         yield
+
+
+@contextmanager
+def logged() -> Iterator[None]:
+    """What the library logs, on the terminal; where Python's logging is set up already, only where that says."""
+    logger, handler = logging.getLogger("aevb"), _Told()
+    if logger.hasHandlers():
+        yield
+        return
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Told(logging.Handler):
+    """Log records as lines on the terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            warn(record.getMessage())
+        else:
+            note(escape(record.getMessage()))
 
 
 def curves_line(lines: Sequence[Line], rate: float) -> str:
@@ -126,6 +211,9 @@ def curves_progress() -> Iterator[Callable[[Sequence[Line]], None]]:
         first = seen if first < 0 else first
         return (seen - first) / max(time.monotonic() - begun, 1e-3)
 
+    if MANNER.quiet:
+        yield lambda lines: None
+        return
     if err.is_terminal:
         with Live(Text(""), console=err, refresh_per_second=2) as live:
             yield lambda lines: live.update(Text(curves_line(lines, rate(lines))))
@@ -142,13 +230,18 @@ def curves_progress() -> Iterator[Callable[[Sequence[Line]], None]]:
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[int, int], None]]:
-    """`what` and how far it is, on a terminal; nothing elsewhere."""
-    if not err.is_terminal:
-        yield lambda done, total: None
+def counting(what: str) -> Iterator[None]:
+    """`what`, and how far the estimators of the block are, on a terminal; nothing elsewhere."""
+    if not err.is_terminal or MANNER.quiet:
+        yield
         return
-    with err.status(what) as line:
-        yield lambda done, total: line.update(f"{what}: {done / max(total, 1):.0%}")
+    with err.status(f"{what} ...") as line:
+
+        def tell(done: int, total: int) -> None:
+            line.update(f"{what}: {done / max(total, 1):.0%}")
+
+        with walking(progress=tell):
+            yield
 
 
 def _bar(fraction: float, width: int = 20) -> str:

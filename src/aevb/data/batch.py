@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from aevb.data.forms import by_items, rows_of
+from aevb.data.randomness import seeded
 from aevb.errors import AevbError, DataError, ShapeError
 
 MOST_ROWS, MOST_NUMBERS = (
@@ -41,7 +43,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.x)
 
-    def __getitem__(self, rows: slice) -> Batch:
+    def __getitem__(self, rows: slice | Tensor) -> Batch:
         y, numbers = (None if part is None else part[rows] for part in (self.y, self.rows))
         return Batch(self.x[rows], y, numbers, self.of)
 
@@ -49,6 +51,11 @@ class Batch:
         """The same batch on a device."""
         y, rows = (None if part is None else part.to(device) for part in (self.y, self.rows))
         return Batch(self.x.to(device), y, rows, self.of)
+
+    def as_type(self, dtype: torch.dtype) -> Batch:
+        """The same batch in numbers of this type."""
+        x, y = (None if part is None else part.to(suitable(part, dtype)) for part in (self.x, self.y))
+        return self if x is self.x and y is self.y else Batch(cast(Tensor, x), y, self.rows, self.of)
 
     @property
     def contexts(self) -> tuple[Tensor, ...]:
@@ -91,7 +98,100 @@ def log_abs_det(data: Indexable) -> float:
     return data.log_abs_det if isinstance(data, Measured) else 0.0
 
 
-def as_batch(data: Data) -> Batch:
+def suitable(part: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """The type in which a model with parameters of type `dtype` reads numbers.
+
+    Of a model in half precision float32 fits too: its densities are in float32.
+    """
+    if part.is_complex() or part.layout != torch.strided or (dtype.itemsize < 4 and part.dtype == torch.float32):
+        return part.dtype
+    return dtype
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """Rows as a model reads them: on its device, in its type; an item is a `Batch`.
+
+    Attributes:
+        rows: `Rows`, or data that give a batch for row numbers.
+    """
+
+    rows: Any
+    device: torch.device | str = "cpu"
+    dtype: torch.dtype | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Tensor) -> Batch:
+        item = self.rows[index.to(_home(self.rows))]
+        batch = (Batch(*item) if isinstance(item, tuple) else as_batch(item)).to(self.device)
+        return batch if self.dtype is None else batch.as_type(self.dtype)
+
+    @property
+    def log_abs_det(self) -> float:
+        return log_abs_det(self.rows)
+
+    def frozen(self, seed: int = 0) -> Read:
+        """With rows drawn once, where they are dynamic."""
+        return Read(self.rows.frozen(seed), self.device, self.dtype) if isinstance(self.rows, Fixable) else self
+
+
+def _home(data: Any) -> torch.device | str:
+    """Where data take row numbers: on the device of their tensor."""
+    for part in (data, *(getattr(data, name, None) for name in ("stored", "y"))):
+        if isinstance(part, Tensor):
+            return part.device
+    return "cpu"
+
+
+def readable(data: Any, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Indexable:
+    """Data of any form as ones that give a batch for row numbers, on a model's device and in its type.
+
+    What fits is handed back as it is; of all else rows are converted when they are read.
+
+    Raises:
+        DataError: they have no rows, or none that are numbers.
+    """
+    return looked_at(data, device, dtype)[0]
+
+
+def looked_at(
+    data: Any, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> tuple[Indexable, Batch]:
+    """`readable` data, and their first and last row."""
+    rows = rows_of(data)
+    try:
+        item = look(data if rows is None else Read(rows, device, dtype), device)[1]
+    except DataError:
+        if rows is not None or not _has_items(data):
+            raise
+        rows = by_items(data)
+        item = look(Read(rows, device, dtype), device)[1]
+    check_rows(item.x, len(data if rows is None else rows))
+    if rows is None and _fits(item, device, dtype):
+        return data, item
+    read = Read(data if rows is None else rows, device, dtype)
+    return read, item.to(device) if dtype is None else item.to(device).as_type(dtype)
+
+
+def _fits(item: Batch, device: torch.device | str, dtype: torch.dtype | None) -> bool:
+    parts = (item.x, *item.contexts)
+    same = all(dtype is None or part.dtype == suitable(part, dtype) for part in parts)
+    return same and all(part.device == torch.device(device) for part in parts)
+
+
+def _has_items(data: Any) -> bool:
+    """Whether data give one item for one row number."""
+    if isinstance(data, Tensor | Batch | Read) or type(data).__name__ in REMEDIES:
+        return False
+    try:
+        return bool(len(data)) and data[0] is not None
+    except Exception:  # whatever another library raises for an index that it does not take
+        return False
+
+
+def as_batch(data: Any) -> Batch:
     """A tensor x (B, *X) as a `Batch`; a `Batch` as it is.
 
     Raises:
@@ -129,19 +229,14 @@ def batches(
     Raises:
         DataError: there are no rows; the data are no tensors of this type; or NaN or infinity in them.
     """
-    n, item = look(data, device)
-    data, size = fixed(data), size or rows_at_once(item.x.shape[1:])
+    data, item = looked_at(data, device, dtype)
+    n, data, size = len(data), fixed(data), size or rows_at_once(item.x.shape[1:])
     for start in range(0, n, size):
         batch = take(data, torch.arange(start, min(start + size, n), device=device))
         for part in (batch.x, *batch.contexts):
             check_type(part, dtype)
             check_finite(part, start)
         yield batch
-
-
-def count_rows(data: Indexable, device: torch.device | str = "cpu") -> int:
-    """N, after one look whether the data give a batch for row numbers; errors as of `look`."""
-    return look(data, device)[0]
 
 
 def look(data: Indexable, device: torch.device | str = "cpu") -> tuple[int, Batch]:
@@ -151,10 +246,11 @@ def look(data: Indexable, device: torch.device | str = "cpu") -> tuple[int, Batc
         DataError: they do not, or there are no rows.
     """
     if isinstance(data, Tensor):
-        check_type(data)
+        check_rows(data)
     try:
         n = len(data)
-        item = data[torch.tensor([0, n - 1], device=device)] if n else None
+        with seeded(0, device):  # dynamic pixels are drawn
+            item = data[torch.tensor([0, n - 1], device=device)] if n else None
     except AevbError:
         raise
     except Exception as error:  # whatever another library raises for an index that it does not take
@@ -168,7 +264,7 @@ def look(data: Indexable, device: torch.device | str = "cpu") -> tuple[int, Batc
     return n, batch
 
 
-FORMS = "Data are a tensor (N, ...), a split, Pairs, or an object that gives a batch for a tensor of row numbers"
+FORMS = "Data are a tensor or an array (N, ...), a split, Pairs, a data set of rows, or a DataLoader of one"
 
 
 def remedy(data: object) -> str:
@@ -176,14 +272,23 @@ def remedy(data: object) -> str:
     return REMEDIES.get(type(data).__name__, "Put its data points into one tensor, as in torch.stack(points).")
 
 
+NOTHING = "Give the data points as one array, a row for each, such as numpy.zeros((100, 5))."
+
+
 REMEDIES = {
-    "ndarray": "Convert, as in torch.as_tensor(x).float().",
-    "memmap": "Convert, as in torch.as_tensor(x).float().",
-    "list": "Convert, as in torch.tensor(x).float().",
+    "list": "Convert, as in numpy.array(x); a list of tensors, as in torch.stack(x).",
+    "str": "To read a file, take aevb.load_data(path).",
+    "PosixPath": "To read a file, take aevb.load_data(path).",
+    "WindowsPath": "To read a file, take aevb.load_data(path).",
+    "NpzFile": "Take an array out of it, as in file['x'].",
+    "dict": "Take an array out of it, as in data['x'].",
+    "NoneType": NOTHING,
+    "float": NOTHING,
+    "int": NOTHING,
+    "generator": "Put its data points into one tensor, as in torch.stack(list(points)).",
     "tuple": "Take the tensor out of it; for x with conditions y take aevb.Pairs(x, y).",
     "DataFrame": "Convert, as in torch.tensor(table.to_numpy()).float().",
-    "Dataset": "Take one of its splits, as in data.train.",
-    "DataLoader": "Take the tensor that it reads: aevb makes its own minibatches.",
+    "Dataset": "Take one of its splits, such as data.test.",
 }
 
 
@@ -193,19 +298,28 @@ def check_type(x: Tensor, dtype: torch.dtype | None = None) -> None:
 
     Of a model in half precision float32 fits too: its densities are in float32.
     """
-    if x.layout != torch.strided:
-        raise DataError(f"Dense tensors are needed; got the layout {x.layout}. Convert, as in x.to_dense().")
+    check_rows(x)
     if not x.is_floating_point():
         raise DataError(
             f"Floating-point data are needed; got {x.dtype}. Convert, as in x.float(), or grey "
             f"levels as in x.float() / 255."
         )
-    if dtype is not None and x.dtype != dtype and not (dtype.itemsize < 4 and x.dtype == torch.float32):
+    if dtype is not None and x.dtype != suitable(x, dtype):
         raise DataError(f"The data are {x.dtype}, the model's parameters {dtype}. Convert one, as in x.to({dtype}).")
+
+
+def check_rows(x: Tensor, n: int | None = None) -> None:
+    """Raise a `DataError` unless x (B, *X), of N = `n` rows, is dense, of real numbers, with an axis or more per
+    row."""
+    if x.layout != torch.strided:
+        raise DataError(f"Dense tensors are needed; got the layout {x.layout}. Convert, as in x.to_dense().")
+    if x.is_complex():
+        raise DataError(f"Real numbers are needed; got {x.dtype}. Give real and imaginary parts, as in view_as_real.")
     if x.ndim < 2:
+        shape = (len(x) if n is None else n,) * x.ndim
         raise DataError(
-            f"Rows are needed, x (N, ...); got the shape {tuple(x.shape)}. For N rows "
-            f"of one number take x.unsqueeze(1)."
+            f"Rows are needed, x (N, ...); got the shape {shape}. For N rows of one number take x.unsqueeze(1), for one"
+            " row x.unsqueeze(0)."
         )
 
 
@@ -218,9 +332,11 @@ def check_finite(x: Tensor, first: int = 0) -> None:
         return
     bad = ~torch.isfinite(x.reshape(len(x), -1))
     rows = bad.any(1).nonzero().flatten() + first
+    most = torch.finfo(x.dtype).max
+    beyond = f" A number above {most:.1e} is infinite in {x.dtype}: change its unit, or standardise."
     raise DataError(
         f"The data hold {int(bad.sum())} NaN or infinite values in {name_rows(rows)}. Remove these "
-        f"rows, or fill them first."
+        f"rows, or fill them first.{'' if bool(x.isnan().any()) else beyond}"
     )
 
 

@@ -8,8 +8,10 @@ shape of one of them, channels first for images, (F,) for tables.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aevb.data.randomness import derive
@@ -33,6 +35,7 @@ class Split:
     stored: Tensor
     labels: Tensor | None = None
     values: Values = RAW
+    names: NDArray[Any] | None = None  # (N,), the number of each row in its source, or the name of its file
 
     def __post_init__(self) -> None:
         wide = WIDE if self.values.kind == "standardized" else ()
@@ -64,7 +67,7 @@ class Split:
     def to(self, device: torch.device | str) -> Split:
         """The same split on a device: rows, labels, mean and std."""
         labels = None if self.labels is None else self.labels.to(device)
-        return Split(self.stored.to(device), labels, self.values.to(device))
+        return replace(self, stored=self.stored.to(device), labels=labels, values=self.values.to(device))
 
     @property
     def log_abs_det(self) -> float:
@@ -84,11 +87,12 @@ class Split:
         for out, rows in zip(torch.split(bits, BLOCK), torch.split(self.stored.cpu(), BLOCK), strict=True):
             out.copy_(torch.rand(rows.shape, generator=generator) < self.values.probability(rows))
         values = replace(self.values, kind="threshold", levels=2, divisor=1.0)
-        return Split(bits.to(self.stored.device), self.labels, values)
+        return replace(self, stored=bits.to(self.stored.device), values=values)
 
     def take(self, n: int) -> Split:
         """The first n rows, or all if there are fewer."""
-        return Split(self.stored[:n], None if self.labels is None else self.labels[:n], self.values)
+        names = None if self.names is None else self.names[:n]
+        return Split(self.stored[:n], None if self.labels is None else self.labels[:n], self.values, names)
 
     def __repr__(self) -> str:
         kind, type_ = self.values.kind, str(self.stored.dtype).removeprefix("torch.")

@@ -8,25 +8,45 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import pooch
+from typing import Any
 
 from aevb.errors import DataError
 
 BY_HAND = "Get the file by hand and name its folder: --data-dir FOLDER (data_dir= in Python) or AEVB_DATA=FOLDER."
 TIMEOUT = 30.0  # seconds without an answer or a byte
+DEADLINE = 1800.0  # seconds for a whole file
+LARGEST = 2**28  # bytes of a file; the largest of `SOURCES` have some 30 MB
+CHUNK = 1 << 16  # bytes
+SCRATCH = ".part-"  # how folders of unfinished downloads begin
 
 
 @dataclass(frozen=True)
 class File:
-    """A published file: its name, the addresses to try in turn, its checksum as 'sha256:…' or 'md5:…' if known."""
+    """A published file: its name, the addresses to try in turn, its checksum as 'sha256:…' or 'md5:…' if known.
+
+    `check` raises DataError for a file that is damaged or another one, where no checksum tells.
+    """
 
     name: str
     urls: tuple[str, ...]
     checksum: str | None = None
+    check: Callable[[Path], None] | None = None
+
+    def fault(self, path: Path) -> str | None:
+        """What is wrong with a copy of this file, or None if it is right, as far as can be told."""
+        wrong = mismatch(path, self.checksum)
+        if wrong is None and self.check is not None:
+            try:
+                self.check(path)
+            except DataError as fault:
+                return str(fault)
+        return wrong
 
 
 @dataclass(frozen=True)
@@ -53,10 +73,10 @@ class Store:
         """
         local = self.find(file.name)
         if local is not None:
-            verify(local, file.checksum)
+            verify(local, file)
             return local
         target = cache_folder() / self.folder / file.name
-        if target.is_file() and mismatch(target, file.checksum) is None:
+        if target.is_file() and file.fault(target) is None:
             return target
         if not self.download:
             looked = f"neither in {local_folder(self.data_dir) or 'a data folder'} nor in {target.parent}"
@@ -64,10 +84,11 @@ class Store:
         return self._download(file, target)
 
     def _download(self, file: File, target: Path) -> Path:
+        target.unlink(missing_ok=True)  # one that is wrong
         faults = []
         for url in file.urls:
             try:
-                download(url, target, file.checksum)
+                download(url, target, file)
                 return target
             except (OSError, ValueError) as fault:  # requests' own errors are OSErrors
                 faults.append(f"  {url}: {fault}")
@@ -88,27 +109,72 @@ def local_folder(data_dir: str | Path | None) -> Path | None:
 
 def cache_folder() -> Path:
     """Where downloads are kept: AEVB_CACHE, else the system's cache folder for aevb."""
-    return Path(os.environ.get("AEVB_CACHE") or pooch.os_cache("aevb")).expanduser()
+    from pooch import os_cache  # late: most data need no cache
+
+    return Path(os.environ.get("AEVB_CACHE") or os_cache("aevb")).expanduser()
 
 
-def download(url: str, target: Path, checksum: str | None) -> None:
+def download(url: str, target: Path, file: File) -> None:
     """Download to a scratch folder beside the target; move it there, atomically, only once it is known to be right.
 
-    Raises DataError for a wrong checksum, OSError for anything that the network does.
+    Raises DataError for a wrong file, OSError for anything that the network does, and for what is too slow or too
+    large.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=target.parent) as scratch:
+    sweep(target.parent)
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=target.parent) as scratch:
         part = Path(scratch) / target.name
-        pooch.HTTPDownloader(timeout=TIMEOUT, chunk_size=1 << 16)(url, str(part), None)
-        fault = mismatch(part, checksum)
+        fetch(url, part)
+        fault = file.fault(part)
         if fault is not None:
             raise DataError(f"what came is damaged or another file: {fault}")
         part.replace(target)
 
 
-def verify(path: Path, checksum: str | None) -> None:
+def sweep(folder: Path) -> None:
+    """Remove what downloads left that were killed: scratch folders that are older than a download may take."""
+    for scratch in folder.glob(f"{SCRATCH}*"):
+        if scratch.stat().st_mtime < time.time() - 2 * DEADLINE:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def fetch(url: str, part: Path) -> None:
+    """Write what an address gives to a file, byte for byte: nothing that is packed is unpacked.
+
+    Raises OSError for what the network does, or if that takes longer than `DEADLINE` or has more than `LARGEST` bytes.
+    """
+    import requests  # here, since it takes a tenth of a second to import
+    from urllib3.exceptions import HTTPError
+
+    with requests.get(url, stream=True, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}) as answer:
+        answer.raise_for_status()
+        expected = int(answer.headers.get("Content-Length", "-1"))
+        if expected > LARGEST:
+            raise OSError(f"the file has {expected:,} bytes, more than the {LARGEST:,} that are allowed")
+        try:
+            got = write(answer.raw, part)
+        except HTTPError as fault:
+            raise OSError(str(fault)) from fault
+    if 0 <= expected != got:
+        raise OSError(f"the connection broke: {got:,} of {expected:,} bytes came")
+
+
+def write(answer: Any, part: Path) -> int:
+    """Write an answer of urllib3 to a file as it comes, and count its bytes."""
+    end, got, read = time.monotonic() + DEADLINE, 0, getattr(answer, "read1", answer.read)
+    with part.open("wb") as out:
+        while chunk := read(CHUNK):
+            got += out.write(chunk)
+            if got > LARGEST:
+                raise OSError(f"more than the {LARGEST:,} bytes came that are allowed")
+            if time.monotonic() > end:
+                raise OSError(f"it took longer than {DEADLINE:,.0f} seconds, in which {got:,} bytes came")
+    return got
+
+
+def verify(path: Path, file: File) -> None:
     """Raise DataError, naming the file, the checksum expected and the one found, if they differ."""
-    fault = mismatch(path, checksum)
+    fault = file.fault(path)
     if fault is not None:
         raise DataError(
             f"{path} is not the published file: {fault}. Replace it, or move it away to have it downloaded."

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
-import re
 import stat
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
-from PIL.ImageFile import ImageFile
+from PIL import Image
 
+from aevb.data.damage import reading
+from aevb.data.memory import refuse_above_free
+from aevb.data.pictures import Fit, Header, Open, header, opened, read, shown, sides
+from aevb.data.splits import permutation
 from aevb.errors import AevbWarning, DataError
 
 USUAL = (".png", ".jpg", ".jpeg", ".tif", ".bmp", ".webp", ".gif", ".pgm", ".ppm")  # some of `suffixes`, for messages
@@ -30,73 +35,81 @@ NOT_ALONE = (
     "MPEG",
     "WMF",
 )  # formats that Pillow knows, but needs other programs to read
-GREY = ("1", "L", "LA")
-DEEP = ("I", "F")  # 16 or 32 bits a pixel: Pillow would clip them to 8, silently
-DEEP_RAW = re.compile(r";(16|32|64)[A-Z]|^[IF]")  # raw modes of Pillow's decoders with more than 8 bits a channel
-ORIENTATION = 0x0112  # of EXIF; 5 to 8 exchange width and height
-TURNED = (5, 6, 7, 8)
-UNREADABLE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    Image.DecompressionBombError,
-)
-
-Open = Callable[[str], IO[bytes]]
+LARGEST_FILE = 2**30  # bytes of one picture's file
+AT_ONCE = 2**26  # pixels that are decoded at a time, in threads
+BYTES = 16  # that one of them takes meanwhile
 
 
 @dataclass(frozen=True)
 class Images:
-    """Decoded images (N, C, H, W), uint8; labels (N,), int64, and their names if the subfolders are classes."""
+    """Decoded images (N, C, H, W), uint8, and their files; labels (N,), int64, and their names if the subfolders are
+    classes."""
 
     x: NDArray[np.uint8]
+    files: tuple[str, ...]
     labels: NDArray[np.int64] | None
     class_names: tuple[str, ...] | None
 
 
-@dataclass(frozen=True)
-class Header:
-    """What is known of an image before it is decoded: its size as it is seen, and how it can be kept."""
-
-    size: tuple[int, int]  # width, height
-    grey: bool
-    deep: bool  # more than 8 bits a channel
-    animated: bool
-
-
-def load_images(place: Path) -> Images:
+def load_images(place: Path, fit: Fit = Fit(), seed: int | None = None) -> Images:
     """All images in a folder (with its subfolders) or in a .zip, in the order of their names.
 
-    All must have one size, after they were turned as EXIF says. They stay grey (C = 1) if all are, else they become
-    RGB; what is transparent is laid on white; of an animation the first frame counts. Any format is read that Pillow
-    reads by itself. A .zip is read in memory: nothing is written to the disk.
-    Warns, with their names, of files that are no images and of animations.
-    Raises DataError naming the file: no images, unreadable, another size, 16 bits, a member pointing out of the .zip.
+    All must have one size, after they were turned as EXIF says, or are brought to one by `fit`. They stay grey (C = 1)
+    if all are, else they become RGB; what is transparent is laid on white; of an animation the first frame counts. Any
+    format is read that Pillow reads by itself. Colour profiles are not applied. A .zip is read in memory: nothing is
+    written to the disk.
+    Warns, with their names, of files that are no images, of animations, and of images that are enlarged.
+
+    seed: of a shuffle, in whose order they then come.
+
+    Raises DataError naming the file: no images, unreadable, another size, 16 bits, a member pointing out of the .zip;
+    or if they need more memory than is free.
     """
     if place.is_dir():
-        return decode(place, folder_names(place), lambda name: (place / name).open("rb"))
-    try:
-        archive = zipfile.ZipFile(place)
-    except (OSError, zipfile.BadZipFile) as fault:
-        raise DataError(f"{place} cannot be read as a .zip: {fault}") from fault
-    with archive:
-        return decode(place, zip_names(place, archive), archive.open)
+        with reading(place, "a folder of images"):
+            return decode(place, folder_names(place), lambda name: (place / name).open("rb"), fit, seed)
+    with reading(place, "a .zip of images"), zipfile.ZipFile(place) as archive:
+        return decode(place, zip_names(place, archive), archive.open, fit, seed)
 
 
 def folder_names(folder: Path) -> list[str]:
-    """The images below a folder, as sorted relative names with forward slashes."""
-    return pictures(folder, (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()))
+    """The images below a folder, as sorted relative names with forward slashes; links to folders are followed once."""
+    names, seen = [], set()
+    for here, folders, files in os.walk(folder, followlinks=True, onerror=cannot_be_opened):
+        known = os.stat(here)
+        if (known.st_dev, known.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((known.st_dev, known.st_ino))
+        folders.sort()
+        names += [(Path(here) / name).relative_to(folder).as_posix() for name in files]
+    regular = [name for name in names if (folder / name).is_file()]
+    return pictures(folder, regular, lambda name: (folder / name).open("rb"), sorted(set(names) - set(regular)))
+
+
+def cannot_be_opened(fault: OSError) -> NoReturn:
+    raise DataError(f"{fault.filename} cannot be opened: {fault.strerror}") from fault
 
 
 def zip_names(place: Path, archive: zipfile.ZipFile) -> list[str]:
-    """The images in a .zip. DataError if any member, image or not, is a link or points out of the archive."""
+    """The images in a .zip, whose members are checked."""
+    check_members(place, archive)
+    return pictures(place, [member.filename for member in archive.infolist() if not member.is_dir()], archive.open)
+
+
+def check_members(place: Path, archive: zipfile.ZipFile) -> None:
+    """Raise a `DataError` if any member, image or not, is a link or points out of the archive; has the name of another
+    one; or is too large."""
+    members = [member for member in archive.infolist() if not member.is_dir()]
     for member in archive.infolist():
         if escapes(member):
             raise DataError(f"{place}: the member {member.filename!r} is a link or points out of the archive; not read")
-    return pictures(place, (member.filename for member in archive.infolist() if not member.is_dir()))
+    twice = [name for name, count in Counter(member.filename for member in members).items() if count > 1]
+    if twice:
+        raise DataError(f"{place} holds {shown(twice[0])!r} twice: which is meant?")
+    large = [member.filename for member in members if member.file_size > LARGEST_FILE]
+    if large:
+        raise DataError(f"{place}: {shown(large[0])} is larger than {LARGEST_FILE / 2**30:.0f} GiB: remove it")
 
 
 def escapes(member: zipfile.ZipInfo) -> bool:
@@ -106,18 +119,40 @@ def escapes(member: zipfile.ZipInfo) -> bool:
     return name.startswith("/") or drive or ".." in name.split("/") or stat.S_ISLNK(member.external_attr >> 16)
 
 
-def pictures(place: Path, names: Iterable[str]) -> list[str]:
-    """Those names that end as an image's does; hidden files are left out, others too, with a warning that names
-    them."""
-    seen = sorted(name for name in names if not hidden(name))
-    found = [name for name in seen if PurePosixPath(name).suffix.lower() in suffixes()]
-    others = [name for name in seen if PurePosixPath(name).suffix.lower() not in suffixes()]
+def pictures(place: Path, names: list[str], open_: Open, irregular: Sequence[str] = ()) -> list[str]:
+    """Those names whose files are images, by their endings or by how they begin, sorted.
+
+    Warns of all others, but for those that systems put beside images. DataError if there are no images.
+    """
+    seen = sorted(name for name in names if not system(name))
+    hidden = [name for name in seen if any(part.startswith(".") for part in name.split("/"))]
+    found = [name for name in seen if name not in set(hidden) and is_picture(name, open_)]
+    others = sorted({*seen} - {*hidden} - {*found})
     if not found:
         there = f"; there are other files ({few(others)})" if others else ""
         raise DataError(f"{place} holds no images ({', '.join(USUAL)}, ...), in no subfolder either{there}")
-    if others:
-        warn(f"{place}: left out, since no image that can be read: {few(others)} ({len(others):,} in all)")
+    tell_left_out(
+        place, {"since no image that can be read": others, "since hidden": hidden, "since no files": [*irregular]}
+    )
     return found
+
+
+def tell_left_out(place: Path, left_out: Mapping[str, Sequence[str]]) -> None:
+    """Warn of the names that are left out, by the reasons why."""
+    for why, names in left_out.items():
+        if names:
+            warn(f"{place}: left out, {why}: {few(names)} ({len(names):,} in all)")
+
+
+def is_picture(name: str, open_: Open) -> bool:
+    """Whether a file has the ending of a format that Pillow reads, or begins as one does that can be told by that."""
+    if PurePosixPath(name).suffix.lower() in suffixes():
+        return True
+    try:
+        with open_(name) as file, opened(file) as image:
+            return image.format not in NOT_ALONE and Image.OPEN[str(image.format)][1] is not None
+    except Exception:  # whatever Pillow's formats raise for a file that is none of theirs
+        return False
 
 
 @lru_cache(maxsize=1)
@@ -128,148 +163,89 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in readable)
 
 
-def hidden(name: str) -> bool:
-    """Whether a part of the name starts with a dot, or is __MACOSX."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+def system(name: str) -> bool:
+    """Whether a system put the file there, beside the user's: .DS_Store, ._x, __MACOSX/x, Thumbs.db."""
+    *folders, last = name.split("/")
+    return "__MACOSX" in folders or last.startswith("._") or last in (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
-def few(names: list[str]) -> str:
+def few(names: Sequence[str]) -> str:
     """The first five of some names."""
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return ", ".join(map(shown, names[:5])) + (", ..." if len(names) > 5 else "")
 
 
 def warn(text: str) -> None:
     warnings.warn(text, AevbWarning, stacklevel=2)
 
 
-def decode(place: Path, names: list[str], open_: Open) -> Images:
+@contextmanager
+def large_pictures() -> Iterator[None]:
+    """Without Pillow's warning of pictures above 89 million pixels: memory is counted here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
+def decode(place: Path, names: list[str], open_: Open, fit: Fit, seed: int | None = None) -> Images:
     """Read the headers, which decide size and channels; then decode straight into one array, in threads."""
-    (width, height), grey = look(place, names, open_)
-    x = np.empty((len(names), 1 if grey else 3, height, width), np.uint8)
-    with ThreadPoolExecutor() as pool:
-        for _ in pool.map(lambda i: read(place, names[i], open_, x[i]), range(len(names))):
-            pass
-    return Images(x, *classes(names))
+    with large_pictures():
+        headers = [header(place, name, open_) for name in names]
+    check_depth(place, names, headers)
+    width, height = common_size(place, names, headers, fit)
+    grey = all(found.grey for found in headers)
+    tell(place, names, headers, fit)
+    largest = max(found.size[0] * found.size[1] for found in headers)
+    shape = (len(names), 1 if grey else 3, height, width)
+    refuse_above_free(float(np.prod(shape, dtype=float)) + BYTES * largest, place, f"{len(names):,} images")
+    names = names if seed is None else [names[i] for i in permutation(len(names), seed)]
+    x = np.empty(shape, np.uint8)
+    with large_pictures(), ThreadPoolExecutor(max(1, min(os.cpu_count() or 1, AT_ONCE // largest))) as pool:
+        try:
+            for _ in pool.map(lambda i: read(place, names[i], open_, fit, x[i]), range(len(names))):
+                pass
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return Images(x, tuple(map(shown, names)), *classes(names))
 
 
-def look(place: Path, names: list[str], open_: Open) -> tuple[tuple[int, int], bool]:
-    """The common (width, height), and whether all are grey. DataError for the first of another size."""
-    headers = [header(place, name, open_) for name in names]
+def check_depth(place: Path, names: list[str], headers: list[Header]) -> None:
+    """Raise DataError for the first image with more than 8 bits a channel."""
     for name, found in zip(names, headers, strict=True):
-        if found.size != headers[0].size:
-            raise another_size(place, name, found.size, f"{names[0]} is", headers[0].size)
         if found.deep:
             raise DataError(
-                f"{place}: {name} has more than 8 bits a channel, of which the lower would be lost. "
-                f"Rescale its values and"
-                " save it with 8 bits, or give the pixels as an array (.npy), which may have any numbers."
+                f"{place}: {shown(name)} has more than 8 bits a channel, of which the lower would be lost. "
+                "Rescale its values and save it with 8 bits, or give the pixels as an array (.npy), which may have any"
+                " numbers."
             )
+
+
+def common_size(place: Path, names: list[str], headers: list[Header], fit: Fit) -> tuple[int, int]:
+    """The (width, height) that all images have, or get.  DataError for the first that has another, or is no square."""
+    for name, found in zip(names, headers, strict=True):
+        if fit.size is None and found.size != headers[0].size:
+            side = min(64, *(min(each.size) for each in headers))
+            raise DataError(
+                f"{place}: {shown(name)} is {sides(found.size)} pixels, but {shown(names[0])} is"
+                f" {sides(headers[0].size)} (width × height). A model needs one size: resize or crop the images, as"
+                f" with --size {side} --crop centre (size={side}, crop='centre' in Python)."
+            )
+        if fit.size is not None and fit.crop is None and found.size[0] != found.size[1]:
+            raise DataError(
+                f"{place}: {shown(name)} is {sides(found.size)} pixels (width × height), no square. Say --crop centre"
+                " to take the middle of each image, or --crop stretch to take all of it (crop= in Python)."
+            )
+    return headers[0].size if fit.size is None else (fit.size, fit.size)
+
+
+def tell(place: Path, names: list[str], headers: list[Header], fit: Fit) -> None:
+    """Warn of animations, and of images that are enlarged."""
     moving = [name for name, found in zip(names, headers, strict=True) if found.animated]
     if moving:
         warn(f"{place}: of several frames the first is read: {few(moving)} ({len(moving):,} in all)")
-    return headers[0].size, all(found.grey for found in headers)
-
-
-def header(place: Path, name: str, open_: Open) -> Header:
-    """What a file says of its image before it is decoded."""
-    try:
-        with open_(name) as file, opened(file) as image:
-            width, height = image.size
-            size = (height, width) if turned(image) else (width, height)
-            animated = image.format != "MPO" and bool(getattr(image, "is_animated", False))
-            return Header(size, is_grey(image), is_deep(image), animated)
-    except UNREADABLE as fault:
-        raise unreadable(place, name, fault) from fault
-
-
-def opened(file: IO[bytes]) -> ImageFile:
-    """The image in a file, not decoded yet."""
-    image: Any = Image.open(file)
-    return image  # type: ignore[no-any-return]
-
-
-def turned(image: Image.Image) -> bool:
-    """Whether EXIF says that width and height are exchanged. Pillow turns a TIFF by itself, and decodes a PNG for
-    EXIF."""
-    plain = image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info)
-    return not plain and image.getexif().get(ORIENTATION, 1) in TURNED
-
-
-def is_grey(image: Image.Image) -> bool:
-    """Whether an image has no colours: by its mode, or since its palette has none."""
-    if image.mode not in ("P", "PA"):
-        return image.mode in GREY
-    colours = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    return bool((colours == colours[:, :1]).all())
-
-
-def is_deep(image: ImageFile) -> bool:
-    """Whether an image has more than 8 bits a channel, of which Pillow would drop the lower ones in colour,
-    silently."""
-    if image.mode.startswith(DEEP) or any(decoder == "SGI16" for decoder, *_ in image.tile):
-        return True
-    if image.format == "JPEG2000":
-        return jpeg_2000_bits(image) > 8
-    given = list(decoder_words(image))
-    scaled = image.format == "PPM" and any(isinstance(word, int) and word > 255 for word in given)
-    return scaled or any(isinstance(word, str) and DEEP_RAW.search(word) for word in given)
-
-
-def decoder_words(image: ImageFile) -> Iterator[Any]:
-    """The arguments of the decoders of an image's tiles."""
-    for _, _, _, words in image.tile:
-        yield from words if isinstance(words, tuple) else (words,)
-
-
-def jpeg_2000_bits(image: ImageFile) -> int:
-    """Bits of the first channel of a JPEG 2000, from the SIZ segment at the start of its code stream; 8 if there is
-    none."""
-    assert image.fp is not None
-    place = image.fp.tell()
-    image.fp.seek(0)
-    start = image.fp.read(1 << 16)
-    image.fp.seek(place)
-    at = start.find(b"\xff\x4f\xff\x51")
-    return (start[at + 42] & 0x7F) + 1 if 0 <= at < len(start) - 42 else 8
-
-
-def read(place: Path, name: str, open_: Open, out: NDArray[np.uint8]) -> None:
-    """Decode one image into `out` (C, H, W), turned as EXIF says, on white where it is transparent."""
-    try:
-        with open_(name) as file, Image.open(file) as image:
-            image.load()  # a TIFF is turned here, and says so no more
-            upright = on_white(ImageOps.exif_transpose(image))
-            pixels: NDArray[Any] = np.asarray(upright.convert("L" if len(out) == 1 else "RGB"))
-    except UNREADABLE as fault:
-        raise unreadable(place, name, fault) from fault
-    if pixels.shape[:2] != out.shape[1:]:
-        raise another_size(place, name, pixels.shape[1::-1], "its header says", out.shape[:0:-1])
-    out[:] = pixels.reshape(*pixels.shape[:2], len(out)).transpose(2, 0, 1)
-
-
-def on_white(image: Image.Image) -> Image.Image:
-    """What is transparent in an image laid on white: alpha channels, and transparent colours of a palette or of a
-    PNG."""
-    if not image.has_transparency_data:
-        return image
-    seen = image.convert("RGBA")
-    white = Image.new("RGBA", seen.size, "white")
-    white.alpha_composite(seen)
-    return white
-
-
-def another_size(place: Path, name: str, size: tuple[int, ...], whose: str, other: tuple[int, ...]) -> DataError:
-    """What to say of an image of another size."""
-    return DataError(
-        f"{place}: {name} is {size[0]}×{size[1]} pixels, but {whose} {other[0]}×{other[1]} (width "
-        f"× height). A model needs"
-        " one size: resize or crop the images to it first."
-    )
-
-
-def unreadable(place: Path, name: str, fault: BaseException) -> DataError:
-    """What to say of a broken image."""
-    return DataError(f"{place}: {name} cannot be read as an image ({fault}): repair or remove it")
+    small = [name for name, found in zip(names, headers, strict=True) if min(found.size) < (fit.size or 0)]
+    if small:
+        warn(f"{place}: enlarged to {fit.size} pixels, since smaller: {few(small)} ({len(small):,} in all)")
 
 
 def classes(names: list[str]) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
@@ -283,4 +259,4 @@ def classes(names: list[str]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]
     if len(folders) < 2 or any(len(parts) < 2 for parts in inner):
         return None, None
     number = {folder: i for i, folder in enumerate(folders)}
-    return np.array([number[parts[0]] for parts in inner], np.int64), tuple(folders)
+    return np.array([number[parts[0]] for parts in inner], np.int64), tuple(map(shown, folders))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from aevb.data.batch import Batch, Fixable, log_abs_det
+from aevb.data.forms import as_tensor, rows_of
 from aevb.errors import DataError, ShapeError
 
 UNKNOWN = -(2**63)  # the label of a data point whose label was hidden; no file's label, since those are classes 0..C-1
@@ -26,8 +27,8 @@ class Pairs:
     """Data with a context for each data point, to train and evaluate p(x|y): an item is a `Batch` of x and y.
 
     Args:
-        x: the data.
-        y: (N, *C), any float tensor on the same device, such as `one_hot(labels, 10)`.
+        x: the data: a tensor, an array, a split, or a data set of rows.
+        y: (N, *C), a tensor or an array on the same device, such as `one_hot(labels, 10)`.
 
     Raises:
         ShapeError: there are not as many conditions as data points.
@@ -37,6 +38,8 @@ class Pairs:
     y: Tensor
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "x", rows_of(self.x) or self.x)
+        object.__setattr__(self, "y", as_tensor(self.y))
         if len(self.x) != len(self.y):
             raise ShapeError(f"Pairs: {len(self.x)} data points need as many conditions y; got {len(self.y)}.")
 
@@ -52,7 +55,8 @@ class Pairs:
         return Pairs(cast(Rows, self.x.frozen(seed)), self.y) if isinstance(self.x, Fixable) else self
 
     def __getitem__(self, index: Tensor) -> Batch:
-        return Batch(self.x[index], self.y[index])
+        x = self.x[index]
+        return Batch(x[0] if isinstance(x, tuple) else x, self.y[index])
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:

@@ -3,77 +3,171 @@
 from __future__ import annotations
 
 import gzip
+import math
 import pickle
-import zlib
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aevb.data.arrays import Array
+from aevb.data.damage import reading
+from aevb.data.npfiles import arrays_in
+from aevb.data.pieces import Array
 from aevb.errors import DataError
+
+LARGEST = 2**30  # bytes of an array in an idx file
 
 
 def read_idx(path: Path) -> Array:
     """A gzipped array of bytes in LeCun's idx format: 0 0 8 ndim, then the sizes as big-endian int32, then the data.
 
-    Raises DataError if the file is damaged or truncated.
+    Raises DataError if the file is damaged or truncated, or holds more than its header says.
     """
-    try:
-        with gzip.open(path) as file:
-            content = file.read()
-        shape = np.frombuffer(content, ">i4", content[3], 4)
-        return np.frombuffer(content, np.uint8, offset=4 + shape.nbytes).reshape(shape)
-    except (OSError, EOFError, zlib.error, ValueError, IndexError) as fault:
-        raise DataError(f"{path} is damaged or truncated: {fault}") from fault
+    with reading(path, "an idx file"), gzip.open(path) as file:
+        zeros, kind, ndim = file.read(2), *file.read(2)
+        if zeros != b"\0\0" or kind != 8:
+            raise ValueError("it does not begin with 0 0 8")
+        shape = np.frombuffer(file.read(4 * ndim), ">i4", ndim).astype(np.int64)
+        size = math.prod(shape.tolist())
+        if (shape < 0).any() or size > LARGEST:
+            raise ValueError(f"its header gives the shape {(*shape.tolist(),)}")
+        content = file.read(size + 1)
+        if len(content) != size:
+            raise ValueError(f"{size:,} bytes were to come, {len(content):,} or more did")
+        return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-class ArrayUnpickler(pickle.Unpickler):
-    """Reads a pickle of plain arrays; any other global in it is refused, so that nothing can run."""
+class Forged(Exception):
+    """A pickle that holds more than plain arrays of numbers."""
 
-    ALLOWED = (
-        ("numpy.core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy", "ndarray"),
-        ("numpy", "dtype"),
-        ("_codecs", "encode"),
-    )
+
+Unpickler: Any = pickle._Unpickler
+
+
+class ArrayUnpickler(Unpickler):  # type: ignore[misc]
+    """Reads a pickle of plain arrays of numbers; any other global in it is refused.
+
+    No object of NumPy is given a state that a file dictates, since a forged one can point into memory: dtypes and
+    arrays are stood in for by classes here, which take numbers and bytes alone. It is Python's own unpickler written
+    in Python, which checks what that written in C does not.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
-        """The four harmless globals of an array; UnpicklingError for any other."""
-        if (module, name) not in self.ALLOWED:
+        """What stands for a harmless global of an array; UnpicklingError for any other."""
+        stands = {"_reconstruct": _reconstruct, "ndarray": PlainArray, "dtype": PlainType, "encode": _encode}
+        if f"{module}.{name}" not in ALLOWED:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a pickle of arrays")
-        if name == "_reconstruct":  # it moved between NumPy 1 and 2: ask an array for it
-            return np.empty(0).__reduce__()[0]
-        return super().find_class(module, name)
+        return stands[name]
+
+    def load_build(self) -> None:
+        """Give a state to a stand-in, and to nothing else."""
+        if not isinstance(self.stack[-2], PlainType | PlainArray):
+            raise Forged("it gives a state to what has none")
+        super().load_build()
+
+    dispatch = {**Unpickler.dispatch, pickle.BUILD[0]: load_build}
+
+
+ALLOWED = (
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
+    "numpy.ndarray",
+    "numpy.dtype",
+    "_codecs.encode",
+)
+PLAIN = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+
+
+class PlainType:
+    """A dtype of numbers, by its name such as "u1"; of its state only the order of bytes counts."""
+
+    def __init__(self, name: str, *_: object) -> None:
+        if name not in PLAIN:
+            raise Forged(f"numpy.dtype({str(name)[:40]!r}) is no type of numbers")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        order, *rest = state[1:]
+        if order not in ("<", ">", "|", "=") or rest[:3] != [None, None, None]:
+            raise Forged("the state of its dtype is not that of a type of numbers")
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+class PlainArray:
+    """An array of numbers, from a shape, a `PlainType` and bytes."""
+
+    x: Array
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, kind, fortran, content = state
+        if not isinstance(kind, PlainType) or not isinstance(content, bytes | str):
+            raise Forged("the state of its array is not that of an array of numbers")
+        raw = content.encode("latin1") if isinstance(content, str) else content
+        self.x = np.frombuffer(raw, kind.dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _reconstruct(kind: object, *_: object) -> PlainArray:
+    if kind is not PlainArray:
+        raise Forged("it holds an array of another class")
+    return PlainArray()
+
+
+def _encode(text: str, codec: str = "latin1") -> bytes:
+    if codec != "latin1":
+        raise Forged(f"the codec {codec!r} is not that of an array's bytes")
+    return text.encode("latin1")
 
 
 def read_pickled_array(path: Path) -> Array:
     """The array in a pickle, or in a list of one, as Python 2 wrote the Frey faces.  DataError for anything else."""
-    try:
+    with reading(path, "a pickled array"):
         with path.open("rb") as file:
             content = ArrayUnpickler(file, encoding="latin1").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError) as fault:
-        raise DataError(f"{path} is not a pickled array: {fault}") from fault
-    if isinstance(content, list) and len(content) == 1:
-        content = content[0]
-    if not isinstance(content, np.ndarray):
-        raise DataError(f"{path} is not a pickled array: it holds {type(content).__name__}")
-    return content
+        if isinstance(content, list) and len(content) == 1:
+            (content,) = content
+        if not isinstance(content, PlainArray):
+            raise ValueError(f"it holds {type(content).__name__}")
+        return content.x
 
 
 def read_mat(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
     """These variables of a MATLAB file.  DataError if it is damaged or lacks one."""
     from scipy.io import loadmat  # here, since it takes a quarter of a second to import
 
-    try:
-        content = loadmat(path)
+    cure = "Replace it, or remove it to have it downloaded again."
+    with reading(path, f"a MATLAB file with {', '.join(names)}", cure):
+        content = loadmat(path, variable_names=names)
+        if lacking := [name for name in names if name not in content]:
+            raise ValueError(f"it holds no {lacking[0]}")
         return {name: content[name] for name in names}
-    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, zlib.error) as fault:
-        raise DataError(
-            f"{path} cannot be read as a MATLAB file with {', '.join(names)}: {fault}. Replace it, or remove it to have"
-            " it downloaded again."
-        ) from fault
+
+
+def read_mat_apart(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
+    """As `read_mat`, for a file that nobody vouches for: in a process of its own, which a damaged file may end.
+
+    SciPy's reader can end a process by a damaged file, without an exception.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "arrays.npz"
+        code = "import sys; from aevb.data.readers import _convert; _convert(*sys.argv[1:])"
+        done = subprocess.run([sys.executable, "-c", code, path, out, *names], capture_output=True, text=True)
+        if done.returncode == 0:
+            return {name: array.whole(path) for name, array in arrays_in(out).items()}
+    said = done.stderr.strip().splitlines()
+    why = said[-1].partition("DataError: ")[2] if done.returncode > 0 and said else ""
+    raise DataError(
+        why
+        or f"{path} cannot be read as a MATLAB file with {', '.join(names)}: SciPy's reader broke down over it."
+        " Replace it, or remove it to have it downloaded again."
+    )
+
+
+def _convert(path: str, out: str, *names: str) -> None:
+    arrays: dict[str, Any] = read_mat(Path(path), names)
+    np.savez(out, **arrays)
 
 
 def matlab_images(x: Array) -> Array:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from aevb.data.arrays import Parts, Rows, choose_values, divide, hold_out, load_array, read_arrays, tenths
+from aevb.data.arrays import Reading, array_dataset, choose_values, load_array
+from aevb.data.damage import reading, reason
 from aevb.data.dataset import Dataset
 from aevb.data.fetch import File, Store
-from aevb.data.images import load_images
-from aevb.data.readers import matlab_images, read_idx, read_mat, read_pickled_array
+from aevb.data.forms import gathered
+from aevb.data.images import few, load_images
+from aevb.data.npfiles import arrays_in
+from aevb.data.pictures import Fit
+from aevb.data.pieces import Array
+from aevb.data.readers import matlab_images, read_idx, read_mat, read_mat_apart, read_pickled_array
+from aevb.data.splits import Parts, Rows, divide, hold_out, numbered, tenths
 from aevb.data.sprites import SHAPES, sprites
 from aevb.data.values import Values
 from aevb.errors import DataError, suggest
@@ -46,36 +54,77 @@ class Source:
 
 
 def load_data(
-    source: str | Path,
+    source: Any,
     *,
     values: str | None = None,
     axes: str | None = None,
+    size: int | None = None,
+    crop: str | None = None,
     data_dir: str | Path | None = None,
     seed: int = 0,
     download: bool = True,
     validation: float | None = None,
 ) -> Dataset:
-    """Load a data set by its name (see `SOURCES`) or from a .npy or .npz file, a folder of images or a .zip of images.
+    """Load a data set by its name (see `SOURCES`), from a .npy or .npz file, a folder or a .zip of images, or an array.
 
-    values:     what the numbers mean, if not the default: a kind of `Values`.
-    axes:       where the channels of an array of images are, if that is not plain: "first", "last" or "none".
-    data_dir:   a folder with files that were fetched before, searched first; else the environment variable AEVB_DATA.
-    seed:       of the shuffle that makes the splits, where there are no official ones.
-    download:   whether files that are not here may be downloaded.
-    validation: a share of train to hold out, for a source that has no validation rows (frey).
+    Args:
+        source: a name, a path, or an array or a tensor (N, ...), which is split as a file is; a data set of PyTorch
+            or a `DataLoader` is read as a whole, its items being x, (x,) or (x, label).
+        values: what the numbers mean, if not the default: a kind of `Values`.
+        axes: where the channels of an array of images are, if that is not plain: "first", "last" or "none".
+        size: the side, in pixels, of the squares to which a folder or a .zip of images is brought.
+        crop: how: "centre" takes the middle square of each image, "stretch" all of it; None takes squares alone.
+        data_dir: a folder with files that were fetched before, searched first; else the environment variable AEVB_DATA.
+        seed: of the shuffle that makes the splits, where there are no official ones.
+        download: whether files that are not here may be downloaded.
+        validation: a share of train to hold out, for a source that has no validation rows (frey).
 
-    Raises DataError for an unknown name, files that are missing or damaged, numbers that are not finite, or values that
-    do not fit the numbers.
+    Raises:
+        DataError: an unknown name, files that are missing or damaged, numbers that are not finite, values that do not
+            fit the numbers, images of several sizes without `size`, or more than memory holds.
     """
-    path = Path(source).expanduser()
-    if axes is not None and path.suffix.lower() not in (".npy", ".npz"):
-        raise DataError(f"{source}: axes={axes!r} is for arrays of images, .npy or .npz; here the channels are known")
-    if isinstance(source, str) and source in SOURCES:
+    array, how = not isinstance(source, str | os.PathLike), Reading(values, axes, seed)
+    fit = Fit(size, crop)
+    kind = "array" if array else "published" if source in SOURCES else kind_of(str(source))
+    _check_options("array" if array else source, kind, axes, size)
+    if kind == "published":
         return _published(SOURCES[source], Store(source, data_dir, download), values, seed, validation)
-    data = _own(path, str(source), values, axes, seed)
+    data = array_dataset(*gathered(source), **asdict(how)) if array else _own(Path(source).expanduser(), fit, how)
     if validation is not None:
-        raise DataError(f"{source} has a validation split of its own ({len(data.validation):,} rows): leave it out")
+        raise DataError(f"{data.name} has a validation split of its own ({len(data.validation):,} rows): leave it out")
     return data
+
+
+def _check_options(source: Any, kind: str, axes: str | None, size: int | None) -> None:
+    """Raise a `DataError` for an option that is for another kind of source."""
+    if axes is not None and kind != "array":
+        raise DataError(f"{source}: axes={axes!r} is for arrays of images, .npy or .npz; here the channels are known")
+    if size is not None and kind != "pictures":
+        raise DataError(f"{source}: size={size} is for a folder or a .zip of images")
+
+
+def kind_of(source: str) -> str:
+    """«array» or «pictures»: what a path stands for.
+
+    Raises:
+        DataError: there is no such thing, or it is a file of another kind.
+    """
+    try:
+        path = Path(source).expanduser()
+        folder, file, ending = path.is_dir(), path.is_file(), path.suffix.lower()
+    except (OSError, ValueError, RuntimeError) as fault:  # a name too long, with a NUL, or of nobody's home
+        raise DataError(f"{few([source])[:200]!r} is no path: {reason(fault)[:200]}") from fault
+    if folder or (file and ending == ".zip"):
+        return "pictures"
+    if file and ending in (".npy", ".npz"):
+        return "array"
+    if file:
+        raise DataError(f"{source} is a {ending or 'nameless'} file; a .npy, .npz or .zip (of images) file can be read")
+    hint = suggest(source.lower().replace("_", "-"), SOURCES)
+    raise DataError(
+        f"there is no data set, file or folder {source!r}.{hint} A path to a .npy or .npz file, to a folder of images"
+        " or to a .zip of images is possible too."
+    )
 
 
 def _published(source: Source, store: Store, values: str | None, seed: int, validation: float | None) -> Dataset:
@@ -97,26 +146,15 @@ def _check_counts(source: Source, parts: Parts) -> None:
         )
 
 
-def _own(path: Path, given: str, values: str | None, axes: str | None, seed: int) -> Dataset:
-    kind = path.suffix.lower()
-    if path.is_dir() or (path.is_file() and kind == ".zip"):
-        return _pictures(path, values, seed)
-    if path.is_file() and kind in (".npy", ".npz"):
-        return load_array(path, values=values, axes=axes, seed=seed)
-    if path.is_file():
-        raise DataError(f"{given} is a {kind or 'nameless'} file; a .npy, .npz or .zip (of images) file can be read")
-    hint = suggest(given.lower().replace("_", "-"), SOURCES)
-    raise DataError(
-        f"there is no data set, file or folder {given!r}.{hint} A path to a .npy or .npz file, to a folder of images or"
-        " to a .zip of images is possible too."
-    )
-
-
-def _pictures(path: Path, values: str | None, seed: int) -> Dataset:
-    images = load_images(path)
-    parts = divide(Rows(images.x, images.labels), tenths(len(images.x), str(path)), seed)
+def _own(path: Path, fit: Fit, how: Reading) -> Dataset:
+    if path.is_file() and path.suffix.lower() != ".zip":
+        return load_array(path, **asdict(how))
+    images = load_images(path, fit, how.seed)
+    train, validation, _ = tenths(len(images.x), str(path))
+    rows = Rows(images.x, images.labels, np.array(images.files))
+    parts = Parts(rows[:train], rows[train : train + validation], rows[train + validation :])
     name = path.resolve().stem if path.is_file() else path.resolve().name
-    splits = parts.splits(choose_values(values, Values("levels"), images.x, str(path)), str(path))
+    splits = parts.splits(choose_values(how.values, Values("levels"), images.x, str(path)), str(path))
     return Dataset(name, *splits, "conv", images.class_names)
 
 
@@ -132,18 +170,26 @@ def _digits(store: Store, seed: int) -> Parts:
 
 def _idx(store: Store, seed: int) -> Parts:
     x, y, x_test, y_test = (read_idx(store.get(file)) for file in SOURCES[store.folder].files)
-    train = Rows(x[:, None], y)
-    return Parts(train[:50_000], train[50_000:], Rows(x_test[:, None], y_test))
+    train, test = numbered(Rows(x[:, None], y), Rows(x_test[:, None], y_test))
+    return Parts(train[:50_000], train[50_000:], test)
 
 
 def _frey(store: Store, seed: int) -> Parts:
     local = store.find("frey_faces.npy")
     path = local or store.get(SOURCES["frey"].files[0])
-    x = read_arrays(path)["x"] if local else read_pickled_array(path)
+    x = only_array(path) if local else read_pickled_array(path)
     got = hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest()
     if got != FREY_BYTES:
         raise DataError(f"{path} does not hold the Frey faces: expected sha256 {FREY_BYTES} of the pixels, got {got}")
     return divide(Rows(x.reshape(-1, 1, 28, 20)), SOURCES["frey"].counts, seed)
+
+
+def only_array(path: Path) -> Array:
+    """The array in a file that holds one.  DataError if it is damaged or holds others."""
+    arrays = arrays_in(path)
+    if set(arrays) != {"x"}:
+        raise DataError(f"{path} holds the arrays {', '.join(arrays) or 'none'}: one array is wanted, x")
+    return arrays["x"].whole(path)
 
 
 def _sprites(store: Store, seed: int) -> Parts:
@@ -153,7 +199,7 @@ def _sprites(store: Store, seed: int) -> Parts:
 def read_omniglot(path: Path, held: int, seed: int) -> Parts:
     """The characters of chardata.mat: `data` and `testdata`, (784, N), of which `held` of train are for validation."""
     content = read_mat(path, ("data", "testdata"))
-    train, test = (Rows(matlab_images(x.T)) for x in content.values())
+    train, test = numbered(*(Rows(matlab_images(x.T)) for x in content.values()))
     cut = divide(train, (len(train) - held, held, 0), seed)
     return Parts(cut.train, cut.validation, test)
 
@@ -163,11 +209,18 @@ def _omniglot(store: Store, seed: int) -> Parts:
     return read_omniglot(store.get(source.files[0]), source.counts[1], seed)
 
 
-def read_silhouettes(path: Path) -> Parts:
+def read_silhouettes(path: Path, read: Callable[[Path, tuple[str, ...]], dict[str, Array]] = read_mat) -> Parts:
     """The splits of the file; objects become 1 and the background 0 (the file has it inverted), labels start at 0."""
     names = [(f"{part}_data", f"{part}_labels") for part in ("train", "val", "test")]
-    content = read_mat(path, tuple(name for pair in names for name in pair))
-    return Parts(*(Rows(1 - matlab_images(content[x]), content[y].reshape(-1).astype(np.int64) - 1) for x, y in names))
+    content = read(path, tuple(name for pair in names for name in pair))
+    rows = (Rows(1 - matlab_images(content[x]), content[y].reshape(-1).astype(np.int64) - 1) for x, y in names)
+    return Parts(*numbered(*rows))
+
+
+def _check_silhouettes(path: Path) -> None:
+    """Raise DataError unless the file holds as many rows as the published one, which has no published checksum."""
+    with reading(path, "the Caltech silhouettes"):
+        _check_counts(SOURCES["caltech-silhouettes"], read_silhouettes(path, read_mat_apart))
 
 
 def _silhouettes(store: Store, seed: int) -> Parts:
@@ -220,6 +273,7 @@ OMNIGLOT_FILE = File(
 SILHOUETTES_FILE = File(
     "caltech101_silhouettes_28_split1.mat",
     ("https://people.cs.umass.edu/~marlin/data/caltech101_silhouettes_28_split1.mat",),
+    check=_check_silhouettes,
 )
 TEN = tuple("0123456789")
 CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
@@ -248,7 +302,7 @@ SOURCES: dict[str, Source] = {
             shape=(1, 28, 28),
             counts=(50_000, 10_000, 10_000),
             values=Values("grey"),
-            recipe="aevb",
+            recipe="mnist",
             licence="none in the files; widely given as CC BY-SA 3.0, © Y. LeCun and C. Cortes",
             citation="LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition, 1998",
             load=_idx,
@@ -262,7 +316,7 @@ SOURCES: dict[str, Source] = {
             shape=(1, 28, 28),
             counts=(50_000, 10_000, 10_000),
             values=Values("grey"),
-            recipe="aevb",
+            recipe="mnist",
             licence="MIT, © 2017 Zalando SE",
             citation="Xiao, Rasul, Vollgraf: Fashion-MNIST, arXiv 1708.07747, 2017",
             load=_idx,

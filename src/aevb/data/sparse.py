@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aevb.data.memory import memory
 from aevb.errors import DataError
 
 
@@ -31,6 +31,8 @@ def densified(x: Any, where: str) -> NDArray[Any]:
         from scipy.sparse import load_npz
 
         x = load_npz(x)
+    if hasattr(x, "check_format"):
+        x.check_format()  # else SciPy writes beyond the array where an index of a damaged file is too large
     size, room = int(np.prod(x.shape, dtype=float)) * x.dtype.itemsize, memory() / 2
     if size > room:
         raise DataError(
@@ -40,11 +42,3 @@ def densified(x: Any, where: str) -> NDArray[Any]:
         )
     dense: NDArray[Any] = x.toarray()
     return dense
-
-
-def memory() -> float:
-    """Bytes of memory of this machine; infinite where the system does not say."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):
-        return float("inf")

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aevb.data.arrays import Rows
+from aevb.data.splits import Rows
 from aevb.errors import DataError
 
 SIDE = 32  # pixels

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ SUPPORTS: dict[Kind, Support] = {
     "raw": "real",
 }
 BLOCK = 4096  # rows worked on at a time; in `Split.frozen` it is part of what a seed means
+NUMBERS = 2**17  # in float64 at a time, where a mean is computed
 EXACT = 2**53  # float64 holds every integer up to here
 
 
@@ -113,12 +115,16 @@ class Values:
         Both are computed in float64, in units of the largest deviation, so that no square is too large or too small for
         it.
         """
-        placed, parts, n = replace(self, origin=_origin(stored)), torch.split(stored, BLOCK), len(stored)
+        placed, parts, n = (
+            replace(self, origin=_origin(stored)),
+            torch.split(stored, _rows_at_once(stored)),
+            len(stored),
+        )
         mean = _total((placed._shifted(part) / n).sum(0) for part in parts)
-        largest = torch.stack([(placed._shifted(part) - mean).abs().amax(0) for part in parts]).amax(0)
+        largest = reduce(torch.maximum, ((placed._shifted(part) - mean).abs().amax(0) for part in parts))
         unit = torch.where(largest > 0, largest, 1.0)
         mean_square = _total(((placed._shifted(part) - mean) / unit).square().sum(0) / n for part in parts)
-        constant = (stored == stored[:1]).all(0)  # not std == 0: rounding would make a constant's std 1e-17
+        constant = reduce(torch.logical_and, ((part == stored[:1]).all(0) for part in parts))  # std would be 1e-17
         return replace(placed, mean=mean, std=torch.where(constant, 1.0, unit * mean_square.sqrt()))
 
     def to(self, device: torch.device | str) -> Values:
@@ -176,7 +182,12 @@ class Values:
 
 
 def _total(terms: Iterable[Tensor]) -> Tensor:
-    return torch.stack(list(terms)).sum(0)
+    return reduce(torch.add, terms)
+
+
+def _rows_at_once(stored: Tensor) -> int:
+    """How many rows (N, *X) to hold in float64 at a time."""
+    return max(1, min(BLOCK, NUMBERS // max(1, math.prod(stored.shape[1:]))))
 
 
 def _origin(stored: Tensor) -> Tensor | None:

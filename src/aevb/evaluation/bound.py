@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aevb.data.batch import Indexable, look, rows_at_once
+from aevb.data.batch import Indexable, looked_at, rows_at_once
 from aevb.data.randomness import derive
 from aevb.models.checks import likelihood_batches
-from aevb.models.inference import Model, as_result, inference
+from aevb.models.inference import Model, as_result, dtype_of, inference
 from aevb.models.rows import Groups, by_row
+from aevb.notation import Brief
 
 
-@dataclass(frozen=True)
-class Bound:
+@dataclass(frozen=True, repr=False)
+class Bound(Brief):
     """L(x) = E_q[log p(x|z)] - KL(q(z|x) ‖ p(z)) for each of N data points, in nats, float64 on the CPU.
 
     Attributes:
@@ -48,8 +49,9 @@ def elbo(
     The KL is estimated from the same z_k where it has no closed form; of a point posterior (`Delta`) it is infinite.
 
     Args:
-        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers; with
-            contexts, `Pairs`, it is the bound on log p(x|y).
+        model: a trained one.
+        data: x (N, *X), as of `aevb.encode`; with contexts, `Pairs`, it is the bound on log p(x|y).
+        seed: of the noise.
         samples: K.
         batch: data points at a time; None for as many as memory allows.
         groups: `by_row`, so that a row's bound does not depend on other rows; or `by_batch`, which is faster where
@@ -59,7 +61,8 @@ def elbo(
         raise ValueError(f"elbo: samples must be at least 1; got {samples}.")
     parts = []
     with inference(model, derive(seed, "elbo")) as device:
-        size = batch or max(1, rows_at_once(look(data, device)[1].x.shape[1:]) // samples)
+        data, item = looked_at(data, device, dtype_of(model))
+        size = batch or max(1, rows_at_once(item.x.shape[1:]) // samples)
         for b in likelihood_batches(model, data, size):
             for group in groups(model.posterior, b, seed):
                 t = model.trace_at(group.batch, group.q, group.draw(samples))

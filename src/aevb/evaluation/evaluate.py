@@ -14,6 +14,7 @@ from torch.distributions import Distribution, constraints
 
 from aevb.data.batch import Indexable, batches, fixed, log_abs_det
 from aevb.data.randomness import derive
+from aevb.data.walk import Counter
 from aevb.evaluation.bound import Bound
 from aevb.evaluation.estimate import UNDEFINED, Estimate, flat
 from aevb.evaluation.latent import (
@@ -26,11 +27,10 @@ from aevb.evaluation.latent import (
     neighbors_accuracy,
 )
 from aevb.evaluation.report import Line, as_html, as_text, cells
-from aevb.evidence.importance import log_weights, points_at_a_time
-from aevb.evidence.marginal import Marginal, estimated, joined
-from aevb.evidence.support import Counter, Progress, memory_on
+from aevb.evidence.importance import marginal_of, points_at_a_time
+from aevb.evidence.marginal import Marginal, joined
 from aevb.models.checks import likelihood_batches
-from aevb.models.inference import Model, as_result, dtype_of, inference
+from aevb.models.inference import Model, as_result, dtype_of, fitting, inference
 from aevb.models.rows import by_row
 from aevb.probability.codes import perplexity, usage
 from aevb.probability.distributions import Pixels
@@ -79,7 +79,8 @@ class Evaluation:
     Attributes:
         split, n: the name of the split, and its number of data points N.
         elbo, reconstruction, kl: mean_N of the bound and of its parts, elbo = reconstruction - kl.
-        log_likelihood: mean_N of the importance-sampling estimate of log p(x) with K = `importance_samples`.
+        log_likelihood: mean_N of the importance-sampling estimate of log p(x) with K = `importance_samples`; of up to
+            four normal latents from K >= 100 by defensive mixtures of proposals, see `evidence.defensive`.
         log_likelihood_monte_carlo_se: the part of its error that more importance samples would remove, √(Σ_n se_n²) /
             N.
         effective_sample_size: mean_N of (Σ w)² / Σ w², between 1 and K.
@@ -164,21 +165,20 @@ def evaluate(
     seed: int = 0,
     labels: Labels | None = None,
     reference: tuple[Indexable, Labels] | None = None,
-    progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluate `model` on `data`: the bound, log p(x), the use of the latent space, and its agreement with labels.
 
     Each data point is encoded once. Fresh draws of pixels (values = "dynamic") are drawn once, by a fixed seed.
 
     Args:
-        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers; with
-            conditions, `Pairs`, all is of p(x|y).
+        model: a trained one.
+        data: x (N, *X), as of `aevb.encode`; of a `Dataset` its test split; with conditions, `Pairs`, all is of
+            p(x|y).
         split: what to call the data.
         importance_samples: K of log p(x).
         elbo_samples: samples of the reconstruction term.
         labels: (N,), of the data; without them there are no `latent` scores.
         reference: (data, labels) of the train split, to fit the nearest-neighbour and the linear classifier.
-        progress: called with (samples decoded so far, N K) during importance sampling.
 
     Raises:
         DataError: no data, or data outside of the likelihood's support.
@@ -186,7 +186,8 @@ def evaluate(
     if min(importance_samples, elbo_samples) < 1:
         got = f"{importance_samples} and {elbo_samples}"
         raise ValueError(f"evaluate: importance_samples and elbo_samples must be at least 1; got {got}.")
-    found = _Pass(model, fixed(data), importance_samples, elbo_samples, seed, progress)
+    data = fitting(model, data, "test")
+    found = _Pass(model, fixed(data), importance_samples, elbo_samples, seed)
     constant = log_abs_det(data)
     numbers = {**_bound_numbers(found.bound), **marginal_numbers(found.marginal, found.p)}
     numbers |= {name: numbers[name].moved(constant) for name in ("elbo", "reconstruction", "log_likelihood")}
@@ -214,11 +215,9 @@ class _Pass:
         prior_variance: of each latent, (D,).
     """
 
-    def __init__(
-        self, model: Model, data: Indexable, samples: int, elbo_samples: int, seed: int, progress: Progress | None
-    ) -> None:
+    def __init__(self, model: Model, data: Indexable, samples: int, elbo_samples: int, seed: int) -> None:
         self.model, self.samples, self.elbo_samples, self.seed = model, samples, elbo_samples, seed
-        self.count, self.n = Counter(len(data) * samples, progress), len(data)
+        self.count, self.n = Counter(len(data) * samples), len(data)
         self._bounds: list[tuple[Tensor, Tensor]] = []
         self._marginals: list[Marginal] = []
         self._codes: list[Tensor] = []
@@ -229,7 +228,7 @@ class _Pass:
             first = next(batches(data, 1, device, dtype_of(model)))
             q = model.posterior(first)
             self.offers, self.p = read_offers(q), model.decode(q.mean, first.y)
-            points = points_at_a_time(data, max(samples, self.elbo_samples), memory_on(device), device)
+            points = points_at_a_time(data, max(samples, self.elbo_samples), device)
             for batch in likelihood_batches(model, data, points):
                 for group in by_row(model.posterior, batch, seed):
                     self._read(group)
@@ -242,7 +241,7 @@ class _Pass:
             self._prior.append(_moments(t.p))
         self._codes.append(group.q.mean.flatten(1).cpu())
         if self.offers.density and self.offers.everywhere:  # else importance sampling from q says nothing of log p(x)
-            self._marginals.append(estimated(log_weights(self.model, group, self.samples), self.samples, self.count))
+            self._marginals.append(marginal_of(self.model, group, self.samples, t.p, self.count))
         if isinstance(t.p, FiniteMixture):
             self._shares.append(t.p.responsibilities(group.q.mean).cpu())
         used = usage(group.q)
@@ -389,11 +388,11 @@ COMPONENTS = (
 def table(e: dict[str, Any]) -> list[tuple[str, str, str]]:
     """The lines (what, value ± standard error over data points, unit) of `Evaluation.numbers()`."""
     k = e["importance_samples"]
-    named = {**e, "likelihood": likelihood_name(e), "by": f"{k:,} importance samples", "samples": k}
+    named = {**e, "likelihood": likelihood_name(e), "by": f"{k:,} importance sample" + "s" * (k > 1), "samples": k}
     rows = cells((*BOUND, *LIKELIHOOD), named)
-    rows.append(
-        ("active units", f"{e['active_units']} of {e['latent_size']}", "Cov E[z|x] > 0.01 of the prior's variance")
-    )
+    active = ("–", "a single data point has no covariance") if e.get("n") == 1 else None
+    active = active or (f"{e['active_units']} of {e['latent_size']}", "Cov E[z|x] > 0.01 of the prior's variance")
+    rows.append(("active units", *active))
     rows += cells(CODES, e)
     rows += [("weights", e["weights"], "aevb.log_predictive averages over their posterior")] if "weights" in e else []
     return (

@@ -9,14 +9,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from aevb.data.batch import Data, as_batch
+from aevb.data.batch import Data
 from aevb.data.randomness import seeded
+from aevb.models.given import given
 from aevb.models.inference import Model
+from aevb.notation import Brief
 from aevb.objectives.bounds import Objective
 
 
-@dataclass(frozen=True)
-class GradientNoise:
+@dataclass(frozen=True, repr=False)
+class GradientNoise(Brief):
     """The gradient g(ε) = ∇ loss on one minibatch, over draws of ε; losses are in nats per data point.
 
     Attributes:
@@ -49,7 +51,7 @@ def gradient_noise(model: Model, objective: Objective, data: Data, draws: int = 
         raise ValueError(f"gradient_noise: a variance needs at least 2 draws; got {draws}.")
     parts = _parts(cast(nn.Module, model))
     gradients, losses = {name: _Moments() for name in parts}, _Moments()
-    batch = as_batch(data)
+    batch = given(model, data)
     with seeded(seed, batch.x.device):
         for _ in range(draws):
             loss, _info = objective(model, batch, 0)

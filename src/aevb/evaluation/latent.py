@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +23,8 @@ from torch.distributions import MultivariateNormal
 
 from aevb.data.batch import Indexable, batches
 from aevb.errors import DataError
-from aevb.models.inference import Model, dtype_of, inference
+from aevb.models.inference import Model, dtype_of, inference, prior_of
+from aevb.notation import Brief
 from aevb.probability.mixtures import FiniteMixture
 
 Labels = Tensor | npt.NDArray[np.generic]
@@ -40,6 +44,16 @@ def active_units(means: Tensor, threshold: float | Tensor = 0.01) -> tuple[int, 
     return int((variances > threshold).sum()), variances
 
 
+@contextmanager
+def of_classes() -> Iterator[None]:
+    """Without scikit-learn's advice that so many classes look like a regression: labels are classes here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes is greater than", UserWarning)
+        warnings.filterwarnings("ignore", "y_pred contains classes not in y_true", UserWarning)
+        yield
+
+
+@of_classes()
 def neighbors_accuracy(
     train_codes: Tensor, train_labels: Labels, test_codes: Tensor, test_labels: Labels, k: int = 10
 ) -> float:
@@ -49,6 +63,7 @@ def neighbors_accuracy(
     return float(classifier.score(as_array(test_codes), as_array(test_labels)))
 
 
+@of_classes()
 def linear_probe(
     train_codes: Tensor, train_labels: Labels, test_codes: Tensor, test_labels: Labels, seed: int = 0
 ) -> float:
@@ -93,8 +108,8 @@ def prior_gap(codes: Tensor) -> Tensor:
     return gap
 
 
-@dataclass(frozen=True)
-class Clustering:
+@dataclass(frozen=True, repr=False)
+class Clustering(Brief):
     """How well clusters agree with labels.
 
     Attributes:
@@ -116,6 +131,7 @@ def kmeans(codes: Tensor, labels: Labels, seed: int = 0) -> Clustering:
     return agreement(y, KMeans(count, n_init=10, random_state=seed).fit_predict(z))
 
 
+@of_classes()
 def agreement(labels: Labels, clusters: Labels) -> Clustering:
     """How well clusters (N,), by any numbers, agree with labels (N,)."""
     y, c = as_array(labels), as_array(clusters)
@@ -132,7 +148,7 @@ def component_shares(model: Model, data: Indexable, batch: int | None = None) ->
     shares = []
     with inference(model, 0) as device:
         for b in batches(data, batch, device, dtype_of(model)):
-            p = model.trace(b).p
+            p = prior_of(model, b)
             if not isinstance(p, FiniteMixture):
                 return None
             shares.append(p.responsibilities(model.encode(b)).cpu())

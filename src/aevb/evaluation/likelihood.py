@@ -14,7 +14,6 @@ from aevb.evaluation.report import Cells, Line, Numbers, Subject, cells
 from aevb.evidence.annealed import Annealing, Bracket, bidirectional, log_marginal_ais
 from aevb.evidence.harmonic import log_marginal_hmc
 from aevb.evidence.marginal import Marginal
-from aevb.evidence.support import Progress
 from aevb.models.inference import Model, dtype_of, inference
 
 Estimator = Literal["ais", "bdmc", "hmc"]
@@ -22,9 +21,17 @@ MOST_LATENTS = 10  # for the estimator of App. D, whose density is fitted to a f
 
 
 @dataclass(frozen=True)
-class Path:
-    """How chains anneal: K = `chains` of them for each data point, T = `temperatures`, from p(z) or q(z|x)."""
+class Method:
+    """How log p(x) is estimated, where importance sampling does not do.
 
+    Attributes:
+        estimator: "ais": annealed importance sampling; "hmc": App. D of arXiv 1312.6114, for up to about five latents,
+            which has no use for the other settings; "bdmc": from below and from above, of as many data points as there
+            are rows, which the model makes.
+        chains: K, annealed for each data point; temperatures: T; start: p(z) or q(z|x).
+    """
+
+    estimator: Estimator = "ais"
     chains: int = 8
     temperatures: int = 200
     start: Literal["prior", "posterior"] = "posterior"
@@ -37,24 +44,18 @@ class Path:
         return {"temperatures": self.temperatures, "start": self.start}
 
 
-def likelihood(
-    subject: Subject, estimator: Estimator, path: Path = Path(), progress: Progress | None = None
-) -> dict[str, Any]:
-    """log p(x) of the rows by one of three estimators.
-
-    "ais": annealed importance sampling; "hmc": App. D of arXiv 1312.6114, for up to about five latents, which has no
-    use for a path; "bdmc": from below and from above, of as many data points as there are rows, which the model makes.
-    """
-    return {"estimator": estimator, **ESTIMATORS[estimator](subject, path, progress)}
+def likelihood(subject: Subject, method: Method) -> dict[str, Any]:
+    """log p(x) of the rows by a method."""
+    return {"estimator": method.estimator, **ESTIMATORS[method.estimator](subject, method)}
 
 
-def _ais(subject: Subject, path: Path, progress: Progress | None) -> Numbers:
+def _ais(subject: Subject, method: Method) -> Numbers:
     model = subject.model
-    found = log_marginal_ais(model, subject.data, path.chains, path.annealing(model), progress=progress)
-    return {**path.about, **of_marginal(subject, found)}
+    found = log_marginal_ais(model, subject.data, method.chains, method.annealing(model))
+    return {**method.about, **of_marginal(subject, found)}
 
 
-def _hmc(subject: Subject, path: Path, progress: Progress | None) -> Numbers:
+def _hmc(subject: Subject, method: Method) -> Numbers:
     latents = subject.model.latent_shape.numel()
     if latents > MOST_LATENTS:
         raise RecipeError(
@@ -64,13 +65,13 @@ def _hmc(subject: Subject, path: Path, progress: Progress | None) -> Numbers:
     return of_marginal(subject, log_marginal_hmc(subject.model, subject.data))
 
 
-def _bdmc(subject: Subject, path: Path, progress: Progress | None) -> Numbers:
+def _bdmc(subject: Subject, method: Method) -> Numbers:
     n, model = len(subject.rows), subject.model
-    found = bidirectional(model, n, path.chains, path.annealing(model), y=subject.conditions(n), progress=progress)
-    return {**path.about, **of_bracket(found)}
+    found = bidirectional(model, n, method.chains, method.annealing(model), y=subject.conditions(n))
+    return {**method.about, **of_bracket(found)}
 
 
-ESTIMATORS: dict[str, Callable[[Subject, Path, Progress | None], Numbers]] = {"ais": _ais, "bdmc": _bdmc, "hmc": _hmc}
+ESTIMATORS: dict[str, Callable[[Subject, Method], Numbers]] = {"ais": _ais, "bdmc": _bdmc, "hmc": _hmc}
 
 
 def of_marginal(subject: Subject, marginal: Marginal) -> dict[str, Any]:
@@ -86,7 +87,8 @@ def of_bracket(bracket: Bracket) -> dict[str, Any]:
     """Means over the data points of a `Bracket`, in nats."""
     sides = {"lower": bracket.lower.log_px, "upper": bracket.upper.log_px, "gap": bracket.gap}
     means = {name: Estimate.of(values) for name, values in sides.items()}
-    return {"n": len(bracket.x), "samples": bracket.lower.samples, **means}
+    known = {"n": len(bracket.x), "samples": bracket.lower.samples, "importance_warning": bracket.warning}
+    return {**known, **means}
 
 
 BRACKET = (

@@ -1,11 +1,10 @@
-"""Reports on a model: what each measures, and how its numbers are printed. A report is one file of this folder.
+"""Reports on a model: what each measures, and how its numbers are printed. A report is one file of `reports/`.
 
-A file of `aevb.evaluation` that has a `REPORT` is found by its name: `aevb evaluate --report NAME`.
+It is found by the file's name: `aevb evaluate --report NAME`.
 """
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -18,6 +17,7 @@ from aevb.data.batch import Indexable
 from aevb.data.dataset import Split
 from aevb.errors import RecipeError, suggest
 from aevb.evaluation.estimate import Estimate
+from aevb.evaluation.reports import names
 from aevb.models.inference import Model
 
 Numbers = Mapping[str, Any]  # of a report: an `Estimate`, a number or a text for each name
@@ -68,7 +68,6 @@ class Line:
 class Report:
     """A report: `measure` gives its numbers, `lines` print them under `title`, which may name numbers, as {n}."""
 
-    name: str
     measure: Callable[[Subject], Numbers]
     title: str
     lines: tuple[Line, ...]
@@ -83,25 +82,16 @@ def cells(lines: Iterable[Line], numbers: Numbers) -> list[Cells]:
     return [found for line in lines if (found := line.cells(numbers)) is not None]
 
 
-def reports() -> dict[str, Report]:
-    """All reports, by name."""
-    import aevb.evaluation as home
-
-    files = (import_module(f"{home.__name__}.{file.name}") for file in pkgutil.iter_modules(home.__path__))
-    found = (vars(file).get("REPORT") for file in files)
-    return {report.name: report for report in found if isinstance(report, Report)}
-
-
 def report(name: str) -> Report:
     """The report of this name.
 
     Raises:
         RecipeError: there is none.
     """
-    possible = reports()
-    if name not in possible:
-        raise RecipeError(f"--report: there is no {name!r}.{suggest(name, possible)}")
-    return possible[name]
+    if name not in names():
+        raise RecipeError(f"--report: there is no {name!r}.{suggest(name, names())}")
+    found: Report = import_module(f"aevb.evaluation.reports.{name}").REPORT
+    return found
 
 
 def as_text(title: str, rows: Iterable[Cells]) -> str:

@@ -16,7 +16,7 @@ and from above, in expectation. For generative networks: Wu et al. 2017, arXiv 1
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -26,16 +26,19 @@ from torch.distributions import Distribution
 from aevb.data.batch import Batch, Indexable, batches
 from aevb.data.memory import keep_freed_memory
 from aevb.data.randomness import derive
+from aevb.data.walk import Counter, decoded_at_once
 from aevb.evidence.marginal import Marginal, estimated, joined, reciprocal
-from aevb.evidence.support import Counter, Progress, Proposal, memory_on, refuse_point, unconstraining
+from aevb.evidence.support import Proposal, refuse_point, unconstraining
 from aevb.models.checks import likelihood_batches
-from aevb.models.inference import Model, as_result, inference
+from aevb.models.inference import Model, as_result, fitting, inference
 from aevb.models.rows import RowNoise, by_row, row_seeds
 from aevb.models.trace import LatentModel
+from aevb.notation import Brief
 from aevb.probability.hmc import HMC, LogDensity, adapted
 
 PILOT = 100  # temperatures at which the step sizes are found
 PILOT_CHAINS = 4
+WIDE = 1.0  # nats between the two bounds of log p(x), above which a bracket says little
 ACCEPTANCE = 0.75  # aimed at; near the optimum of HMC, and on the side where chains do not get stuck
 Rungs = Sequence[tuple[float, Tensor]]  # (β_t, ε_t (B)) of the path, in the order in which it is gone
 
@@ -61,8 +64,8 @@ class Annealing:
             raise ValueError(f"Annealing: temperatures and leapfrogs must be at least 1; got {self}.")
 
 
-@dataclass(frozen=True)
-class Bracket:
+@dataclass(frozen=True, repr=False)
+class Bracket(Brief):
     """log p(x) from both sides, for N data points that the model made, in nats, float64 on the CPU.
 
     Attributes:
@@ -85,6 +88,17 @@ class Bracket:
         negative."""
         return self.upper.log_px - self.lower.log_px
 
+    @property
+    def warning(self) -> str | None:
+        """What a wide bracket means: more than a nat between the bounds, on average over the data points."""
+        gap = float(self.gap.mean())
+        if abs(gap) <= WIDE:
+            return None
+        return (
+            f"The bracket is wide: its bounds are {gap:.1f} nats apart on average, so that log p(x) is not known better"
+            " than that. Take more temperatures; if that does not narrow it, start from the prior."
+        )
+
 
 def log_marginal_ais(
     model: Model,
@@ -93,8 +107,6 @@ def log_marginal_ais(
     annealing: Annealing = Annealing(),
     *,
     seed: int = 0,
-    memory: int | None = None,
-    progress: Progress | None = None,
 ) -> Marginal:
     """log p(x) by annealed importance sampling: log 1/K Σ_k w_k over K = `chains` independent chains per data point.
 
@@ -103,20 +115,21 @@ def log_marginal_ais(
     pilot of separate chains and then kept, so that p̂(x) is unbiased, whatever the chains do.
 
     Args:
-        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers; with
-            contexts, `Pairs`, the estimate is of log p(x|y).
+        model: a trained one.
+        data: x (N, *X), as of `aevb.encode`; with contexts, `Pairs`, the estimate is of log p(x|y).
         chains: K.
-        memory: how many numbers to decode at a time; by default what is fastest on the model's device.
-        progress: called with (transitions so far, N K T).
+        annealing: the path of temperatures.
+        seed: of the noise.
 
     Returns:
         As `log_marginal` does, with chains in place of samples.
     """
-    _check(chains, memory)
-    count = Counter(len(data) * chains * annealing.temperatures, progress)
+    _check(chains)
+    data = fitting(model, data)
+    count = Counter(len(data) * chains * annealing.temperatures)
     keep_freed_memory()
     with inference(model, derive(seed, "annealing")) as device:
-        rows = max(1, (memory or memory_on(device)) // next(batches(data, 1, device)).x.numel())
+        rows = max(1, decoded_at_once(device) // next(batches(data, 1, device)).x.numel())
         points = max(1, rows // max(chains, PILOT_CHAINS))
         parts = [
             _upwards(Bridge(model, b, annealing, seed), chains, rows, count)
@@ -133,8 +146,6 @@ def bidirectional(
     *,
     y: Tensor | None = None,
     seed: int = 0,
-    memory: int | None = None,
-    progress: Progress | None = None,
 ) -> Bracket:
     """Bidirectional Monte Carlo: log p(x) of n data points x ~ p(x|z), z ~ p(z), from below and from above.
 
@@ -142,18 +153,16 @@ def bidirectional(
     `log_marginal_ais` with the same chains and temperatures is from the truth on data like these, and on real data as
     far as they are like these; q(z|x) takes no part in it (unless it is the start).
 
-    Args, and step sizes: as in `log_marginal_ais`; progress is called with (transitions so far, 2 n K T).
+    Args, and step sizes: as in `log_marginal_ais`.
         y: of a conditional model the conditions y, (n, *C), or (1, *C) for all: the bracket is of log p(x|y).
     """
-    _check(min(n, chains), memory)
-    count = Counter(2 * n * chains * annealing.temperatures, progress)
+    _check(min(n, chains))
+    count = Counter(2 * n * chains * annealing.temperatures)
     keep_freed_memory()
     with inference(model, derive(seed, "bidirectional")) as device:
         y = None if y is None else y.to(device).expand(n, *y.shape[1:])
         one = None if y is None else y[:1]
-        rows = max(
-            1, (memory or memory_on(device)) // model.decode(model.sample_latent(1, one), one).event_shape.numel()
-        )
+        rows = max(1, decoded_at_once(device) // model.decode(model.sample_latent(1, one), one).event_shape.numel())
         parts = []
         for i in torch.arange(n, device=device).split(max(1, rows // max(chains, PILOT_CHAINS))):
             here = None if y is None else y[i]
@@ -181,16 +190,16 @@ class Bridge:
     def __init__(self, model: LatentModel, batch: Batch, path: Annealing, seed: int) -> None:
         self.model, self.batch, self.path, self.seed = model, batch, path, seed
         self.noise, self.drawn = RowNoise(row_seeds(batch, seed)), 0
-        self.start: Distribution = path.start(batch) if path.start else model.trace(batch).p
+        self.begin: Proposal = path.start or (lambda rows: model.trace(rows).p)
+        self.start: Distribution = self.begin(batch)
         refuse_point(self.start, "annealed importance sampling from q(z|x)", everywhere=True)
         self.transform = unconstraining(self.start)
         self.shape = self.transform.inverse_shape(self.start.event_shape)
 
     def draw(self, chains: int) -> Tensor:
         """u ~ r, (K, B, D), at each call others."""
-        start = self.path.start or (lambda batch: self.model.trace(batch).p)
         self.drawn += 1
-        parts = [group.draw(chains, self.drawn) for group in by_row(start, self.batch, self.seed)]
+        parts = [group.draw(chains, self.drawn) for group in by_row(self.begin, self.batch, self.seed)]
         one = self.start.event_shape
         return self.to_u(torch.cat([z.reshape(chains, -1, *one) for z in parts], 1))
 
@@ -247,7 +256,7 @@ def _upwards(bridge: Bridge, chains: int, rows: int, count: Callable[[int], None
     """The lower bound of a batch, (B,)."""
     rungs = bridge.rungs()
     weights = (bridge.log_weights(bridge.draw(k), rungs, count) for k in _chunks(chains, rows // len(bridge.batch)))
-    return estimated(weights, chains)
+    return replace(estimated(weights, chains), annealed=True)
 
 
 def _bracket(bridge: Bridge, z: Tensor, chains: int, rows: int, count: Callable[[int], None]) -> Bracket:
@@ -266,6 +275,6 @@ def _chunks(total: int, most: int) -> Iterator[int]:
         yield min(most, total - start)
 
 
-def _check(count: int, memory: int | None) -> None:
-    if count < 1 or (memory is not None and memory < 1):
-        raise ValueError(f"chains, data points and memory must be at least 1; got {count} and {memory}.")
+def _check(count: int) -> None:
+    if count < 1:
+        raise ValueError(f"chains and data points must be at least 1; got {count}.")

@@ -5,6 +5,7 @@ them.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,8 +14,9 @@ from torch.distributions.transforms import ComposeTransform, ReshapeTransform, T
 
 from aevb.data.batch import Batch, Data, Indexable, as_batch
 from aevb.data.randomness import derive
+from aevb.data.walk import decoded_at_once
 from aevb.evidence.marginal import Marginal, estimated, joined, reciprocal
-from aevb.evidence.support import CPU_MEMORY, Proposal, refuse_point, unconstraining
+from aevb.evidence.support import Proposal, refuse_point, unconstraining
 from aevb.models.checks import likelihood_batches
 from aevb.models.inference import Model, as_result, inference
 from aevb.models.trace import LatentModel
@@ -26,15 +28,27 @@ BANDWIDTHS = torch.exp(
 )  # factors on Scott's rule, tried on held-out draws
 
 
+@dataclass(frozen=True)
+class ChainSettings:
+    """How a chain of Hamiltonian Monte Carlo goes.
+
+    Attributes:
+        leapfrogs: steps of each path; the paper used 4.
+        thin: transitions from one kept draw to the next.
+        burn_in: transitions before the first, in which each chain's step size is tuned to 90 % acceptance.
+    """
+
+    leapfrogs: int = 4
+    thin: int = 4
+    burn_in: int = 100
+
+    def __post_init__(self) -> None:
+        if min(self.leapfrogs, self.thin, self.burn_in) < 1:
+            raise ValueError(f"ChainSettings: leapfrogs, thin and burn_in must be at least 1; got {self}.")
+
+
 def log_marginal_hmc(
-    model: Model,
-    data: Indexable,
-    samples: int = 50,
-    *,
-    leapfrogs: int = 4,
-    thin: int = 4,
-    burn_in: int = 100,
-    seed: int = 0,
+    model: Model, data: Indexable, samples: int = 50, chain: ChainSettings = ChainSettings(), *, seed: int = 0
 ) -> Marginal:
     """The reciprocal importance estimator of App. D, for latents of up to about five dimensions.
 
@@ -50,32 +64,29 @@ def log_marginal_hmc(
     that misses a mode overstates p(x), and no number here shows it: compare with `log_marginal`.
 
     Args:
-        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers; with
-            contexts, `Pairs`, the estimate is of log p(x|y).
+        model: a trained one.
+        data: x (N, *X), as of `aevb.encode`; with contexts, `Pairs`, the estimate is of log p(x|y).
         samples: L, draws in the sum.
-        leapfrogs: steps per HMC path; the paper used 4.
-        thin: transitions from one kept draw to the next.
-        burn_in: transitions before the first, in which each chain's step size is tuned to 90 % acceptance.
+        chain: how each chain goes.
+        seed: of the chains.
 
     Returns:
         As `log_marginal` does; `se` is that of the mean of the ratios, as if the draws were independent.
     """
-    if min(samples, leapfrogs, thin, burn_in) < 1 or samples < 10:
-        raise ValueError(
-            "log_marginal_hmc: samples ≥ 10 (a density is fitted to them); leapfrogs, thin and burn_in ≥ 1."
-        )
+    if samples < 10:
+        raise ValueError(f"log_marginal_hmc: samples ≥ 10, as a density is fitted to them; got {samples}.")
     parts = []
     with inference(model, derive(seed, "reciprocal")):
         refuse_point(model.posterior(next(likelihood_batches(model, data, 1))), "log p(x)")
         for batch in likelihood_batches(model, data, POINTS):
-            u, log_joint = posterior_chain(model, batch, 3 * samples, leapfrogs, thin, burn_in)
+            u, log_joint = posterior_chain(model, batch, 3 * samples, chain)
             fit, tune, u_l = as_result(u).split(samples)
             parts.append(estimated([kernel_density(fit, tune, u_l) - as_result(log_joint)[-samples:]], samples))
     return reciprocal(joined(parts))
 
 
 def posterior_chain(
-    model: LatentModel, data: Data, draws: int, leapfrogs: int, thin: int, burn_in: int
+    model: LatentModel, data: Data, draws: int, settings: ChainSettings = ChainSettings()
 ) -> tuple[Tensor, Tensor]:
     """z = T(u) ~ p(z|x) by one HMC chain per data point: u (draws, B, D), and log p(x, T(u)) + log |det ∂T/∂u|, (draws,
     B).
@@ -92,12 +103,12 @@ def posterior_chain(
 
     u = transform.inv(beginning(model, batch))
     step = torch.full((len(batch),), 0.1, dtype=batch.x.dtype, device=batch.x.device)
-    for _ in range(burn_in):
-        u, info = HMC(log_density, step, leapfrogs)(u)
+    for _ in range(settings.burn_in):
+        u, info = HMC(log_density, step, settings.leapfrogs)(u)
         step = adapted(step, info, target=0.9, rate=0.2)
-    kernel, chain, values = HMC(log_density, step, leapfrogs), [], []
+    kernel, chain, values = HMC(log_density, step, settings.leapfrogs), [], []
     for _ in range(draws):
-        for _ in range(thin):
+        for _ in range(settings.thin):
             u, _ = kernel(u)
         chain.append(u)
         values.append(log_density(u))
@@ -124,7 +135,7 @@ def beginning(model: LatentModel, batch: Batch, tries: int = 1000) -> Tensor:
         z = model.sample_latent(tries).unsqueeze(1)
     else:
         z = model.sample_latent(tries * len(x), y.repeat(tries, *[1] * (y.ndim - 1))).unflatten(0, (tries, len(x)))
-    chunks = z.split(max(1, CPU_MEMORY // x.numel()))
+    chunks = z.split(max(1, decoded_at_once(x.device) // x.numel()))
     log_px = torch.cat([model.decode(chunk, y).log_prob(x) for chunk in chunks])  # (tries, B)
     chosen = torch.distributions.Categorical(logits=log_px.T, validate_args=False).sample()
     begun: Tensor = z.expand(tries, len(x), *z.shape[2:])[chosen, torch.arange(len(x), device=x.device)]
@@ -151,7 +162,7 @@ def from_chain(model: Model, draws: int = 50, leapfrogs: int = 4, burn_in: int =
     """
 
     def fitted(batch: Batch) -> Distribution:
-        u, _ = posterior_chain(model, batch, draws, leapfrogs, 1, burn_in)
+        u, _ = posterior_chain(model, batch, draws, ChainSettings(leapfrogs, 1, burn_in))
         normal = MultivariateNormal(u.mean(0), widen * _covariance(u), validate_args=False)
         return TransformedDistribution(normal, coordinates(model, batch), validate_args=False)
 

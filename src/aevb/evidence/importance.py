@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from aevb.data.batch import Indexable, batches
 from aevb.data.memory import keep_freed_memory
 from aevb.data.randomness import derive
+from aevb.data.walk import Counter, decoded_at_once
+from aevb.evidence.defensive import counted, defended, defends
 from aevb.evidence.marginal import Marginal, estimated, joined
-from aevb.evidence.support import Counter, Progress, Proposal, memory_on, refuse_point
+from aevb.evidence.support import Proposal, refuse_point
 from aevb.models.checks import likelihood_batches
-from aevb.models.inference import Model, as_result, inference
+from aevb.models.inference import Model, as_result, fitting, inference
 from aevb.models.rows import BLOCK, Group, by_batch, by_row
 
 
@@ -24,36 +28,34 @@ def log_marginal(
     *,
     proposal: Proposal | None = None,
     seed: int = 0,
-    memory: int | None = None,
-    progress: Progress | None = None,
 ) -> Marginal:
     """log p(x) by importance sampling from q (Rezende et al. 2014, arXiv 1401.4082, App. E; arXiv 1509.00519, L_K).
 
         log p̂(x) = log 1/K Σ_k w_k,   w_k = p(x, z_k) / q(z_k|x),   z_k ~ q(z|x)
 
     Any K is possible: kept are log Σ w, log Σ w² and the 3√K largest weights, whose tail is in `pareto_k`; no two
-        blocks of
-    samples are in memory at once. The noise of a row is a function of its content and of the seed, so that its score
-    does not depend on the rows beside it. With a `proposal`, which may be costly to make, it depends on the batch.
+    blocks of samples are in memory at once, and `aevb.walking` sets their size. The noise of a row is a function of its
+    content and of the seed, so that its score does not depend on the rows beside it. With a `proposal`, which may be
+    costly to make, it depends on the batch.
 
     Args:
-        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers; with
-            contexts, `Pairs`, the estimate is of log p(x|y).
+        model: a trained one.
+        data: x (N, *X), as of `aevb.encode`; with contexts, `Pairs`, the estimate is of log p(x|y).
         samples: K.
+        seed: of the noise.
         proposal: q; the encoder's if None. For a model without a trained encoder: `from_chain` of `evidence.harmonic`.
-        memory: how many numbers to decode at a time; by default what is fastest on the model's device.
-        progress: called with (samples decoded so far, N K).
 
     Raises:
         NoLikelihood: the posterior is a point (`Delta`), or a single code (`VQ`, `FSQ`), or has no density where the
             prior has one (`Uniform`), so that no K reaches log p(x).
     """
-    if samples < 1 or (memory is not None and memory < 1):
-        raise ValueError(f"log_marginal: samples and memory must be at least 1; got {samples} and {memory}.")
-    count = Counter(len(data) * samples, progress)
+    if samples < 1:
+        raise ValueError(f"log_marginal: samples must be at least 1; got {samples}.")
+    data = fitting(model, data)
+    count = Counter(len(data) * samples)
     keep_freed_memory()
     with inference(model, derive(seed, "importance")) as device:
-        points = points_at_a_time(data, samples, memory or memory_on(device), device)
+        points = points_at_a_time(data, samples, device)
         parts = [
             estimated(log_weights(model, group, samples), samples, count)
             for batch in likelihood_batches(model, data, points)
@@ -62,10 +64,10 @@ def log_marginal(
     return joined(parts)
 
 
-def points_at_a_time(data: Indexable, samples: int, memory: int, device: torch.device) -> int:
-    """How many data points hold about `memory` numbers when a block of samples of each is decoded."""
+def points_at_a_time(data: Indexable, samples: int, device: torch.device) -> int:
+    """How many data points to decode at a time, with a block of samples of each."""
     x = next(batches(data, 1, device)).x
-    return max(1, memory // (x.numel() * min(samples, BLOCK)))
+    return max(1, decoded_at_once(device) // (x.numel() * min(samples, BLOCK)))
 
 
 def log_weights(model: Model, group: Group, samples: int) -> Iterator[Tensor]:
@@ -73,3 +75,17 @@ def log_weights(model: Model, group: Group, samples: int) -> Iterator[Tensor]:
     refuse_point(group.q, "importance sampling", everywhere=True)
     for z in group.blocks(samples):
         yield as_result(model.log_joint(group.batch, z) - group.q.log_prob(z))
+
+
+def marginal_of(
+    model: Model, group: Group, samples: int, prior: Distribution, count: Callable[[int], None] = lambda n: None
+) -> Marginal:
+    """log p̂(x) of data points whose posterior is known, from K = `samples` draws.
+
+    They are those of `evidence.defensive` where the latents are few, under the prior p(z); else z ~ q(z|x).
+    """
+    if not defends(group.q, prior, samples):
+        return estimated(log_weights(model, group, samples), samples, count)
+    weights = defended(lambda z: model.log_joint(group.batch, z), group, prior, samples)
+    count(len(group.batch) * (samples - counted(samples)))
+    return replace(estimated((as_result(w) for w in weights), counted(samples), count), samples=samples)

@@ -10,14 +10,20 @@ import torch
 from torch import Tensor
 
 from aevb.evidence.pareto import pareto_k, tail_size
+from aevb.notation import Brief
 
 HEAVY = 0.7  # the Pareto k above which an estimate is not what it says
 ALONE = 1.1  # an effective sample size below which one weight outweighs all others
+EVEN = 0.9  # of K, an effective sample size from which weights are about equal, whatever their tail
+REMEDY = {  # where weights are too uneven, of importance samples and of annealed chains
+    False: "Take annealed importance sampling (log_marginal_ais, --estimator ais), or more samples.",
+    True: "Take more temperatures, or train longer.",
+}
 TOLERATED = 0.1  # the share of data points with a larger k that goes without a warning
 
 
-@dataclass(frozen=True)
-class Marginal:
+@dataclass(frozen=True, repr=False)
+class Marginal(Brief):
     """Importance-sampling estimates of log p(x) for each of N data points, float64 on the CPU.
 
     Attributes:
@@ -27,9 +33,11 @@ class Marginal:
         samples: K.
         pareto_k: (N,), how heavy the tail of the weights is: above 0.7 neither `log_px` nor `se` can be trusted. NaN
             where K < 25 is too few to say, -∞ where all weights are equal.
+        annealed: whether they are weights of annealed chains.
 
     The estimate is below log p(x) in expectation, by about se²/2. Both `se` and `ess` are themselves estimates from the
-    same weights: where `ess` is near one, the estimate rests on one sample, and its error is larger than `se` says.
+    same weights: where `ess` is near one, the estimate rests on one sample, and its error is larger than `se` says,
+    which is never above 1 nat.
     """
 
     log_px: Tensor
@@ -37,29 +45,30 @@ class Marginal:
     ess: Tensor
     samples: int
     pareto_k: Tensor
+    annealed: bool = False
 
     @property
     def heavy(self) -> float:
-        """The share of data points with k > 0.7; NaN where no k is known."""
-        known = self.pareto_k[~self.pareto_k.isnan()]
-        return float((known > HEAVY).double().mean())
+        """The share of data points with k > 0.7, unless their weights are about equal; NaN where no k is known."""
+        known = ~self.pareto_k.isnan()
+        uneven = self.ess[known] < EVEN * self.samples
+        return float(((self.pareto_k[known] > HEAVY) & uneven).double().mean())
 
     @property
     def warning(self) -> str | None:
         """What is wrong where more than a tenth of the data points rest on one sample, or have k > 0.7."""
-        alone = float((self.ess < ALONE).double().mean())
+        alone, one = float((self.ess < ALONE).double().mean()), "chain" if self.annealed else "sample"
         if self.samples > 1 and alone > TOLERATED:
             return (
-                f"The estimate has not converged: log p(x) of {alone:.0%} of the data points rests on one sample of"
-                f" {self.samples:,} (effective sample size below {ALONE}), and its Monte-Carlo error is unknown. Take"
-                " more samples, or train longer."
+                f"The estimate has not converged: log p(x) of {alone:.0%} of the data points rests on one {one} of"
+                f" {self.samples:,} (effective sample size below {ALONE}). Its Monte-Carlo error is unknown: the one"
+                f" reported cannot exceed 1 nat. {REMEDY[self.annealed]}"
             )
         if not self.heavy > TOLERATED:
             return None
         return (
             f"The weights of {self.heavy:.0%} of the data points have too heavy a tail (Pareto k > {HEAVY}): with K ="
-            f" {self.samples:,} their log p(x) is probably off by more than its error says. Take more samples, or"
-            " annealed importance sampling."
+            f" {self.samples:,} their log p(x) is probably off by more than its error says. {REMEDY[self.annealed]}"
         )
 
 
@@ -85,7 +94,7 @@ def estimated(chunks: Iterable[Tensor], samples: int, count: Callable[[int], Non
 def joined(parts: Sequence[Marginal]) -> Marginal:
     """The estimates of several batches of data points as one."""
     log_px, se, ess, k = (torch.cat(p) for p in zip(*((m.log_px, m.se, m.ess, m.pareto_k) for m in parts), strict=True))
-    return Marginal(log_px, se, ess, parts[0].samples, k)
+    return Marginal(log_px, se, ess, parts[0].samples, k, parts[0].annealed)
 
 
 def reciprocal(inverse: Marginal) -> Marginal:

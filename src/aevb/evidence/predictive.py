@@ -11,7 +11,6 @@ from aevb.data.batch import Indexable
 from aevb.data.randomness import derive, seeded
 from aevb.evidence.importance import log_marginal
 from aevb.evidence.marginal import Marginal, estimated
-from aevb.evidence.support import Progress
 from aevb.models.inference import Model
 from aevb.objectives.full_bayes import FullBayes
 
@@ -24,7 +23,6 @@ def log_predictive(
     *,
     samples: int = 1000,
     seed: int = 0,
-    progress: Progress | None = None,
 ) -> Marginal:
     """The posterior predictive density of each data point, by weights from q(θ) (arXiv 1312.6114, App. F).
 
@@ -39,7 +37,6 @@ def log_predictive(
             `frozen()`.
         draws: S.
         samples: importance samples per data point and draw.
-        progress: called with (samples decoded so far, N K) anew for each draw.
     """
     if draws < 1:
         raise ValueError(f"log_predictive: draws must be at least 1; got {draws}.")
@@ -48,5 +45,5 @@ def log_predictive(
     for s in range(draws):
         with seeded(derive(seed, "weights", s), device):
             drawn = cast(Model, objective.draw(cast(nn.Module, model)))
-        found.append(log_marginal(drawn, data, samples, seed=derive(seed, "predictive", s), progress=progress).log_px)
+        found.append(log_marginal(drawn, data, samples, seed=derive(seed, "predictive", s)).log_px)
     return estimated([torch.stack(found)], draws)

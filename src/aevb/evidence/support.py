@@ -1,10 +1,10 @@
-"""What all estimators of log p(x) share: what they ask of a posterior, and how they report progress."""
+"""What all estimators of log p(x) share: what they ask of a posterior."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-import torch
 from torch.distributions import Distribution, Transform, biject_to, constraints
 
 from aevb.data.batch import Batch
@@ -12,16 +12,7 @@ from aevb.errors import AevbError
 from aevb.parts import PRIOR, Member, Needs, check
 from aevb.probability.offers import seen
 
-Progress = Callable[[int, int], None]  # (decoded so far, to decode in all)
 Proposal = Callable[[Batch], Distribution]  # a batch → a distribution of z, batch (B)
-
-CPU_MEMORY = 2**20  # numbers decoded at a time: few enough for the processor's cache, enough for a matrix product
-GPU_MEMORY = 2**26  # enough to keep thousands of cores busy
-
-
-def memory_on(device: torch.device) -> int:
-    """How many numbers to decode at a time."""
-    return CPU_MEMORY if device.type == "cpu" else GPU_MEMORY
 
 
 class NoLikelihood(AevbError, TypeError):
@@ -52,20 +43,24 @@ def unconstraining(p: Distribution) -> Transform:
     """
     mover = Member("", "Hamiltonian Monte Carlo", needs=Needs(free=True, otherwise={"free": "importance sampling"}))
     check([seen(p, PRIOR), mover], AevbError)
-    support = p.support
-    if isinstance(support, constraints.MixtureSameFamilyConstraint):
-        support = support.base_constraint
-    transform: Transform = biject_to(support)
+    transform: Transform = biject_to(_of_components(p.support))
     return transform
 
 
-class Counter:
-    """Tells `progress` how many samples are done."""
+def annealable(q: Distribution) -> bool:
+    """Whether annealed importance sampling can start at q(z|x): a density on all of a space that can be moved in."""
+    try:
+        refuse_point(q, "annealed importance sampling", everywhere=True)
+        unconstraining(q)
+    except AevbError:
+        return False
+    return True
 
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self.done, self.total, self.progress = 0, total, progress
 
-    def __call__(self, n: int) -> None:
-        self.done += n
-        if self.progress is not None:
-            self.progress(self.done, self.total)
+def _of_components(support: Any) -> Any:
+    """A support in which that of each mixture is the one of its components."""
+    if isinstance(support, constraints.MixtureSameFamilyConstraint):
+        return _of_components(support.base_constraint)
+    if isinstance(support, constraints.independent):
+        return constraints.independent(_of_components(support.base_constraint), support.reinterpreted_batch_ndims)
+    return support

@@ -24,6 +24,7 @@ P = ParamSpec("P")
 DPI = 144
 SIDE = 1000  # pixels that a picture aims at, in width and in height
 GAP = 4  # pixels between two tiles
+FIELD = 22  # pixels of a field of a strip at most, enough for its name
 EDGE = 22  # pixels around everything
 INK, GREY, FAINT = "#1c1f24", "#5c636e", "#d9dce1"
 # Ten hues after Okabe & Ito, moved until any two differ: by 28 units of CIELAB, by 17 for the three kinds of
@@ -135,7 +136,7 @@ def as_tiles(x: Tensor, limits: tuple[float, float], rows: int, columns: int) ->
     """
     x = x.detach().cpu().float()
     if not is_image(x.shape[1:]):
-        high, wide = _whole(0.7 * SIDE / rows / x[0].numel(), 1, 14), _whole(SIDE / columns - GAP, 3, 90)
+        high, wide = _whole(0.7 * SIDE / rows / x[0].numel(), 1, FIELD), _whole(SIDE / columns - GAP, 3, 90)
         return _blue_to_red(x.flatten(1) / limits[1]).repeat_interleave(high, 2).repeat_interleave(wide, 3)
     x = x.unsqueeze(1) if x.ndim == 3 else x
     x = x if x.shape[1] in (1, 3) else x.mean(1, keepdim=True)
@@ -195,7 +196,8 @@ def sheet(
     """
     h, w = picture.shape[:2]
     head, foot = _head(title, caption), EDGE + (26 if below else 0)
-    width, height = max(w, 560) + margin + 2 * EDGE, h + head + foot
+    longest = max(len(line) for line in caption.split("\n"))  # at most 11 pixels each
+    width, height = max(max(w, 560) + margin, 11 * longest) + 2 * EDGE, h + head + foot
     figure = Figure(figsize=((width + 0.01) / DPI, (height + 0.01) / DPI), dpi=DPI)
     x, y = EDGE + margin, head
     axes = figure.add_axes((x / width, 1 - (y + h) / height, w / width, h / height))

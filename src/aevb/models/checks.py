@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import cast
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from aevb.data.batch import Batch, Indexable, batches, count_rows, name_rows, take
+from aevb.data.batch import Batch, Indexable, Read, batches, looked_at, name_rows
+from aevb.data.dataset import Split, Streamed
+from aevb.data.labels import Pairs
 from aevb.data.randomness import seeded
 from aevb.errors import DataError
 from aevb.models.compat import check_model, check_support, likelihood_name
@@ -37,10 +40,11 @@ def check_data(model: nn.Module, data: Indexable, others: Sequence[Member] | Non
     """
     labels = HiddenLabels()
     with inference(cast(Model, model), 0) as device:
-        size = max(1, BLOCK // max(1, _numbers(data, device)))
-        walk = batches(data, size, device, next(model.parameters()).dtype)
+        dtype = next(model.parameters()).dtype
+        read, item = looked_at(data, device, dtype)
+        walk = batches(read, max(1, BLOCK // max(1, item.x[0].numel())), device, dtype)
         if isinstance(model, LatentModel):
-            walk = within_support(model, walk, others or ())
+            walk = within_support(model, walk, others or (), split_of(data), others is not None)
         for batch in walk:
             labels.add(batch)
     if others is not None and not any(member.offers.unlabelled for member in others):
@@ -50,42 +54,48 @@ def check_data(model: nn.Module, data: Indexable, others: Sequence[Member] | Non
 def likelihood_batches(model: Model, data: Indexable, size: int | None = None) -> Iterator[Batch]:
     """The data in order, on the model's device, each batch checked against the likelihood's support; in `inference`."""
     weights = next(model.parameters())
-    return within_support(model, batches(data, size, weights.device, weights.dtype))
+    return within_support(model, batches(data, size, weights.device, weights.dtype), source=split_of(data))
+
+
+def split_of(data: Any) -> Split | None:
+    """The split that data read their rows from, in its order; None if there is none."""
+    while data is not None and not isinstance(data, Split):
+        parts = (getattr(data, name, None) for name in ("split", "x", "rows"))
+        data = next((part for part in parts if isinstance(part, Split | Streamed | Pairs | Read)), None)
+    return data
 
 
 def within_support(
-    model: LatentModel, walk: Iterator[Batch], others: Sequence[Member] | None = None
+    model: LatentModel,
+    walk: Iterator[Batch],
+    others: Sequence[Member] | None = None,
+    source: Split | None = None,
+    training: bool = False,
 ) -> Iterator[Batch]:
     """The same batches, each checked against the support of p(x|z) at the first one's z; with `others` the parts
-    too."""
+    too. `source` and `training` are of `check_support`."""
     px: Distribution | None = None
-    start = 0
+    start, refuse = 0, partial(check_support, source=source, training=training)
     for batch in walk:
         if px is None:
-            px = _likelihood(model, batch, others)
-        check_support(px, batch.x, start, likelihood_name(model, px))
+            px = _likelihood(model, batch, others, refuse)
+        refuse(px, batch.x, start, likelihood_name(model, px))
         start += len(batch)
         yield batch
 
 
-def _likelihood(model: LatentModel, batch: Batch, others: Sequence[Member] | None) -> Distribution:
+def _likelihood(
+    model: LatentModel, batch: Batch, others: Sequence[Member] | None, refuse: Callable[..., None]
+) -> Distribution:
     """p(x|z) at the code of the first row; with `others`, the parts of the model are checked by what they do there."""
     one = Batch(batch.x[:1], None if batch.y is None else batch.y[:1])
     with seeded(0, batch.x.device):  # whatever this look draws
         px = model.decode(model.encode(one), one.y)
         if others is not None:
-            check_support(
-                px, one.x, name=likelihood_name(model, px)
-            )  # the shape first: a trace of another one says less
+            refuse(px, one.x, name=likelihood_name(model, px))  # the shape first: a trace of another one says less
             labels = Member(CONTEXT, "", Offers(labels=one.y is not None))
             check_model(cast(nn.Module, model), labels, *others, seen=model.trace(one))
     return px
-
-
-def _numbers(data: Indexable, device: torch.device) -> int:
-    """How many numbers one row has."""
-    count_rows(data, device)
-    return take(data, torch.arange(1, device=device)).x.numel()
 
 
 class HiddenLabels:

@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from aevb.data.dataset import Split
+from aevb.data.values import BLOCK
 from aevb.errors import DataError, ShapeError
 from aevb.models.chain import Chain
 from aevb.models.conditional import Conditional
@@ -19,7 +21,7 @@ from aevb.models.vae import VAE
 from aevb.parts import HIERARCHY, LIKELIHOOD, POSTERIOR, PRIOR, Member, Needs, Offers, Support, check, part_of, word_of
 from aevb.probability.families import Family
 from aevb.probability.joint import Layered
-from aevb.probability.offers import UNKNOWN, elements_of, read_offers, support_text
+from aevb.probability.offers import UNKNOWN, name_of, read_offers, support_text
 
 
 def check_model(model: nn.Module, *others: Member, seen: Trace | None = None) -> None:
@@ -97,8 +99,8 @@ def member(role: str, module: nn.Module | Family | None, seen: Distribution | No
     offers = getattr(part, "offers", None) or (UNKNOWN if seen is None else read_offers(seen))
     if role == PRIOR and isinstance(module, Conditional):
         return Member(role, "conditional", replace(offers, unconditional=False), OF_LABELS)
-    named = part if seen is None or getattr(part, "word", None) else elements_of(seen)
-    return Member(role, word_of(named), offers, part_of(part).needs if role == PRIOR else Needs())
+    name = word_of(part) if seen is None or getattr(part, "word", None) else name_of(seen)
+    return Member(role, name, offers, part_of(part).needs if role == PRIOR else Needs())
 
 
 def likelihood_name(model: Any, px: Distribution) -> str:
@@ -106,17 +108,23 @@ def likelihood_name(model: Any, px: Distribution) -> str:
     return member(LIKELIHOOD, getattr(model, "decoder", None), px).name
 
 
-def check_support(px: Distribution, x: Tensor, first: int = 0, name: str = "") -> None:
+def check_support(
+    px: Distribution, x: Tensor, first: int = 0, name: str = "", source: Split | None = None, training: bool = False
+) -> None:
     """Refuse data that do not fit the likelihood p(x|z), where log p(x|z) would be a number but no log-likelihood.
 
     x (B, *X) against the event shape, which broadcasting could hide, and against the support. `first` is the number of
     the first row in the data; `name` is the likelihood's.
 
+    Args:
+        source: the split that x is read from in its order, whose numbers and rows the message names.
+        training: whether changes of a recipe can be advised.
+
     Raises:
         ShapeError: the shapes differ.
         DataError: x is outside of the support.
     """
-    name = name or word_of(elements_of(px))
+    name = name or name_of(px)
     if x.shape[1:] != px.event_shape:
         raise ShapeError(
             f"The likelihood {name} is over the shape {tuple(px.event_shape)}, but one data point has the shape "
@@ -126,24 +134,47 @@ def check_support(px: Distribution, x: Tensor, first: int = 0, name: str = "") -
     if inside is None or bool(inside.all()):
         return
     row = int((~inside).reshape(len(x), -1).any(1).nonzero()[0])
-    number, covered = _outside(px.support, x[row]), support_text(px)
+    at, covered = _outside(px.support, x[row]), support_text(px)
+    words, change = _remedy(px, covered, float(x[row].flatten()[at]), source)
     raise DataError(
-        f"The likelihood {name} covers {covered}, but the data hold {number:.6g} in row {first + row}. "
-        f"{_remedy(covered, number)}"
+        f"The likelihood {name} covers {covered}, but the data hold {_named(x[row], at, first + row, source)}. {words}",
+        changes=(change,) if training else (),
     )
 
 
-def _outside(support: Any, x: Tensor) -> float:
-    """The first number of x (*X) that is outside of a support; the first of all where it is one on vectors."""
+def _outside(support: Any, x: Tensor) -> int:
+    """Where in x (*X) the first number is that is outside of a support; 0 where it is one on vectors."""
     bad = ~getattr(support, "base_constraint", support).check(x)
-    return float((x[bad] if bad.shape == x.shape else x).flatten()[0])
+    return int(bad.flatten().nonzero()[0]) if bad.shape == x.shape else 0
 
 
-def _remedy(covered: str, first: float) -> str:
-    if covered == Support.BINARY.value and 0 <= first <= 1:
+def _named(x: Tensor, at: int, row: int, source: Split | None) -> str:
+    """A number of a row x (*X) and the row, as the source has them, and what the model reads where that differs."""
+    number = own = float(x.flatten()[at])
+    if source is not None and source.values.support != "binary":
+        own = float(source.values.inverse(x).reshape(-1)[at])
+    read = "" if own == number else f", which the model reads as {number:.6g}"
+    if source is None or source.names is None:
+        return f"{own:.6g} in row {row}{read}"
+    name = source.names[row]
+    return f"{own:.6g} in {name if isinstance(name, str) else f'row {name}'}{read}"
+
+
+def _remedy(px: Distribution, covered: str, number: float, source: Split | None) -> tuple[str, str]:
+    """What to do, and the change of a recipe that does it."""
+    if covered == Support.BINARY.value and 0 <= number <= 1:
         return (
             "Grey levels under a Bernoulli are not a likelihood: draw or threshold binary pixels (values='dynamic' or "
             "'threshold'), choose continuous-bernoulli or discretized-logistic, or ask "
             "for it by name with relaxed=True."
-        )
-    return "Rescale the data, or choose a likelihood that covers them (normal covers every real number)."
+        ), "data.values=dynamic"
+    if source is not None and source.values.kind == "standardized" and _fits_as_given(px, source.stored):
+        return "The numbers fit as they are given: do not standardize them (values='raw').", "data.values=raw"
+    words = "Rescale the data, or choose a likelihood that covers them (normal covers every real number)."
+    return words, "likelihood.type=normal"
+
+
+def _fits_as_given(px: Distribution, stored: Tensor) -> bool:
+    """Whether all stored rows (N, *X) are within the support."""
+    support = px.support
+    return support is not None and all(bool(support.check(rows.float()).all()) for rows in stored.split(BLOCK))

@@ -10,6 +10,7 @@ from torch.distributions import Distribution
 from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 
+from aevb.errors import ShapeError
 from aevb.parts import ENCODER, Member, Needs, Offers, check
 from aevb.probability.families import HALF, Family
 
@@ -43,6 +44,10 @@ class Conditional(nn.Module):
         self.inputs, self.outputs = inputs, outputs
 
     def forward(self, *context: Tensor, batch_dims: int = 1) -> Distribution:
+        if not context:
+            raise ShapeError(
+                "The prior p(z|y) of this model reads y, but there is none: give aevb.Pairs(x, y), or y=..."
+            )
         c = context[0] if len(context) == 1 else concatenate(context, batch_dims)
         if batch_dims == 1:
             return self.family(self.phi(c))

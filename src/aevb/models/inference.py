@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
-from aevb.data.batch import rows_at_once
+from aevb.data.batch import Data, Indexable, readable, rows_at_once
+from aevb.data.dataset import Dataset
 from aevb.data.randomness import seeded
 from aevb.models.trace import LatentModel
 
@@ -45,6 +47,24 @@ def evaluation_mode(model: nn.Module | Model) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def fitting(model: Model | nn.Module, data: Any, split: str = "") -> Indexable:
+    """Data of any form that users hold as ones that the model reads, on its device and in its type; see `readable`.
+
+    Args:
+        split: the one to take of a `Dataset`; without it that is refused.
+    """
+    weights = next(model.parameters())
+    return readable(
+        getattr(data, split) if split and isinstance(data, Dataset) else data, weights.device, weights.dtype
+    )
+
+
+def prior_of(model: Model, data: Data) -> Distribution:
+    """p(z), or p(z|y) at the conditions of some data, which are on the model's device."""
+    with inference(model, 0):
+        return model.trace(data).p
 
 
 def code_batches(model: Model, z: Tensor, y: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor | None]]:

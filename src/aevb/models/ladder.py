@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
-from aevb.data.batch import Data, as_batch
+from aevb.data.batch import Data
 from aevb.errors import DataError
 from aevb.models.conditional import condition, frozen_log_prob, refuse_second_pass
+from aevb.models.given import call, given, of_model
 from aevb.models.trace import Trace
 from aevb.probability.joint import Layered, Layers, join_layers
 
@@ -83,19 +84,31 @@ class Ladder(nn.Module):
         return (self.up, self.rungs, self.decoder)
 
     def forward(self, data: Data, samples: int = 1) -> Trace:
+        """As `trace`."""
         return self.trace(data, samples)
 
     def trace(self, data: Data, samples: int = 1, *, stick: bool = False) -> Trace:
+        """One pass x → z_k ~ q(z|x) → p(x|z_k), k = 1..K, differentiable.
+
+        Args:
+            data: x (B, *X), or what `aevb.encode` takes, all rows at a time.
+            samples: K.
+            stick: hold q's parameters constant inside log q(z|x) (arXiv 1703.09194).
+
+        Raises:
+            DataError: NaN or infinity in the data, or no rows.
+            ShapeError: the model reads data of another size.
+        """
         if stick:
             refuse_second_pass(self.up, self.rungs)
-        batch = as_batch(data)
+        batch = given(self, data)
         q = self.posterior(batch)
         t = self.trace_at(batch, q, q.rsample((samples,)))
         return t.with_frozen(lambda: frozen_log_prob(_Posterior(self), t.z, batch.x)) if stick else t
 
     def trace_at(self, data: Data, q: Distribution, z: Tensor) -> Trace:
         """The trace of given draws z (K, B, D) of q = q(z|x)."""
-        batch = as_batch(data)
+        batch = given(self, data)
         assert isinstance(q, Downwards)
         found = q.at(z)
         p = Downwards(self, known=(z, found))
@@ -110,7 +123,7 @@ class Ladder(nn.Module):
 
     def log_joint(self, data: Data, z: Tensor) -> Tensor:
         """log p(x, z) = log p(x|z) + log p(z), (K, B)."""
-        batch = as_batch(data)
+        batch = given(self, data)
         p = self.prior(batch.y)
         return p.log_prob(z) + self._read(p.at(z), z.shape[:-1]).log_prob(batch.x)
 
@@ -120,9 +133,9 @@ class Ladder(nn.Module):
 
     def posterior(self, data: Data) -> Downwards:
         """q(z | x), batch (B)."""
-        batch = as_batch(data)
+        batch = given(self, data)
         _refuse(batch.y)
-        return Downwards(self, self.up(batch.x), batch.x.shape[:1])
+        return Downwards(self, call(self.up, "encoder x", batch.x), batch.x.shape[:1])
 
     def prior(self, y: Tensor | None = None) -> Downwards:
         """p(z)."""
@@ -139,6 +152,7 @@ class Ladder(nn.Module):
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Distribution:
         """p(x | z), with z's batch dimensions."""
+        z = of_model(self, z)
         return self._read(self.prior(y).at(z), z.shape[:-1])
 
     def _read(self, found: Descent, lead: torch.Size) -> Distribution:

@@ -33,7 +33,7 @@ class Group:
 
     def draw(self, samples: int, block: int = 0) -> Tensor:
         """z ~ q(z|x), (K, B, *Z), from block `block` of the streams."""
-        if len(self.seeds) < len(self.batch) or not _diagonal(self.q):
+        if len(self.seeds) < len(self.batch) or not is_diagonal(self.q):
             with seeded(derive(self.seeds[0], block), self.batch.x.device):
                 return draw(self.q, samples)
         mean, generator = self.q.mean, torch.Generator()
@@ -42,9 +42,9 @@ class Group:
             row.normal_(generator=generator.manual_seed(derive(seed, block)))
         return mean + self.q.stddev * noise.transpose(0, 1).to(mean)
 
-    def blocks(self, samples: int) -> Iterator[Tensor]:
-        """z ~ q(z|x) in blocks (K', B, *Z), `samples` in all."""
-        for i, start in enumerate(range(0, samples, BLOCK)):
+    def blocks(self, samples: int, first: int = 0) -> Iterator[Tensor]:
+        """z ~ q(z|x) in blocks (K', B, *Z), `samples` in all, from block `first` of the streams on."""
+        for i, start in enumerate(range(0, samples, BLOCK), first):
             yield self.draw(min(BLOCK, samples - start), i)
 
 
@@ -75,7 +75,7 @@ Groups = Callable[[Posterior, Batch, int], Iterator[Group]]
 def by_row(posterior: Posterior, batch: Batch, seed: int) -> Iterator[Group]:
     """The batch in groups that each row's noise does not depend on: whole for diagonal normals, else row by row."""
     seeds, q = row_seeds(batch, seed), posterior(batch)
-    if _diagonal(q):
+    if is_diagonal(q):
         yield Group(batch, q, seeds)
         return
     for i, own in enumerate(seeds):
@@ -96,5 +96,6 @@ def row_seeds(batch: Batch, seed: int) -> list[int]:
     return [derive(seed, "row", content) for content in hashes]
 
 
-def _diagonal(q: Distribution) -> bool:
+def is_diagonal(q: Distribution) -> bool:
+    """Whether q is a diagonal normal, of which all rows can be drawn at once, each from a stream of its own."""
     return isinstance(q, Independent) and type(q.base_dist) is Normal

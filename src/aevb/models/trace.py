@@ -63,6 +63,7 @@ class Trace:
 
     @property
     def x(self) -> Tensor:
+        """The data of the batch, (B, *X)."""
         return self.batch.x
 
     def with_frozen(self, log_qz: Lazy) -> Trace:
@@ -95,6 +96,7 @@ class Trace:
 
     @property
     def log_w(self) -> Tensor:
+        """log p(x|z) + log p(z) - log q(z|x), the log importance weight, (K, B)."""
         return self.log_px + self.log_pz - self.log_qz
 
 

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from aevb.data.batch import Data, as_batch
+from aevb.data.batch import Data
 from aevb.models.chain import Chain
-from aevb.models.conditional import Conditional, condition, frozen_log_prob, refuse_second_pass
+from aevb.models.conditional import Conditional, frozen_log_prob, refuse_second_pass
+from aevb.models.given import as_codes, call, given, of_model
 from aevb.models.trace import Trace, draw
 from aevb.probability.joint import split_layers
 
@@ -43,25 +44,37 @@ class VAE(nn.Module):
         return (self.encoder, self.decoder)
 
     def forward(self, data: Data, samples: int = 1) -> Trace:
+        """As `trace`."""
         return self.trace(data, samples)
 
     def trace(self, data: Data, samples: int = 1, *, stick: bool = False) -> Trace:
+        """One pass x → z_k ~ q(z|x) → p(x|z_k), k = 1..K, differentiable.
+
+        Args:
+            data: x (B, *X), or what `aevb.encode` takes, all rows at a time.
+            samples: K.
+            stick: hold q's parameters constant inside log q(z|x) (arXiv 1703.09194).
+
+        Raises:
+            DataError: NaN or infinity in the data, or no rows.
+            ShapeError: the model reads data of another size.
+        """
         if stick:
             refuse_second_pass(self.encoder)
-        batch = as_batch(data)
+        batch = given(self, data)
         q = self.posterior(batch)
         t = self.trace_at(batch, q, draw(q, samples))  # z = g_φ(ε, x), eq. 4
         return t.with_frozen(lambda: frozen_log_prob(self.encoder, t.z, batch.x, *batch.contexts)) if stick else t
 
     def trace_at(self, data: Data, q: Distribution, z: Tensor) -> Trace:
         """The trace of given draws z (K, B, *Z) of q = q(z|x)."""
-        batch = as_batch(data)
+        batch = given(self, data)
         p = self.prior(*batch.contexts)
         return Trace(batch, z, (q, p), lambda: self.decode(z, batch.y).log_prob(batch.x), lambda: q.log_prob(z))
 
     def log_joint(self, data: Data, z: Tensor) -> Tensor:
         """log p(x, z) = log p(x|z) + log p(z), (K, B)."""
-        batch = as_batch(data)
+        batch = given(self, data)
         p: Distribution = self.prior(*batch.contexts)
         return self.decode(z, batch.y).log_prob(batch.x) + p.log_prob(z)
 
@@ -71,28 +84,31 @@ class VAE(nn.Module):
 
     def posterior(self, data: Data) -> Distribution:
         """q(z | x), batch (B)."""
-        batch = as_batch(data)
-        return self.encoder(batch.x, *batch.contexts)  # type: ignore[no-any-return]
+        batch = given(self, data)
+        return call(self.encoder, "encoder x y", batch.x, *batch.contexts)  # type: ignore[no-any-return]
 
     def sample_latent(self, n: int, y: Tensor | None = None) -> Tensor:
         """n draws z ~ p(z), (n, *Z); z ~ p(z|y) with y (n, *C), or (1, *C) for all."""
-        p = self.prior() if y is None else self.prior(y.expand(n, *y.shape[1:]))
+        y = None if y is None else of_model(self, y)
+        p = self.prior() if y is None else call(self.prior, "prior y", y.expand(n, *y.shape[1:]))
         return p.sample(() if p.batch_shape else (n,))  # type: ignore[no-any-return]
 
     def encode(self, data: Data) -> Tensor:
-        """E_q[z | x], (B, *Z)."""
+        """E_q[z | x], (B, *Z), differentiable; `aevb.encode` is without a gradient, for any number of rows."""
         return self.posterior(data).mean
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Distribution:
         """p(x | z) of z (*batch, *Z); p(x | z, y) with y (B, *C), which is the same for every k."""
-        dims = z.ndim - len(self._shape(y))
+        shape = self._shape(y)
+        z, y = as_codes(self, z, shape), None if y is None else of_model(self, y)
+        dims = z.ndim - len(shape)
         if isinstance(self.encoder, Chain):
             z = split_layers(z, self.encoder.shapes)[0]
         if y is None:
-            return condition(self.decoder, z, batch_dims=dims)
+            return call(self.decoder, "decoder z", z, batch_dims=dims)  # type: ignore[no-any-return]
         batch = torch.broadcast_shapes(z.shape[:dims], y.shape[: min(dims, 1)])  # one z, or one y, may be for all of B
         z, y = z.expand(*batch, *z.shape[dims:]), y.expand(*batch, *y.shape[min(dims, 1) :])
-        return condition(self.decoder, z, y, batch_dims=dims)
+        return call(self.decoder, "decoder z y", z, y, batch_dims=dims)  # type: ignore[no-any-return]
 
     def _shape(self, y: Tensor | None = None) -> torch.Size:
         if self._latent_shape is None:  # once: a prior may be as costly as an encoder

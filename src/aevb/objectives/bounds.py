@@ -10,7 +10,7 @@ from torch import Tensor
 
 from aevb.data.batch import Data
 from aevb.models.trace import LatentModel, Trace
-from aevb.notation import bound_to, count, where
+from aevb.notation import Shown, bound_to, count, where
 from aevb.objectives.schedules import Schedule, Step, value
 from aevb.parts import OBJECTIVE, Needs, Offers, Values
 from aevb.probability.codes import perplexity, usage
@@ -40,7 +40,7 @@ class PerPoint(Protocol):
     def start(self, model: Any, n: int, /) -> None: ...
 
 
-class ELBO:
+class ELBO(Shown):
     """The evidence lower bound, with the paper's estimators A and B and their L samples (§2.3).
 
         A (eq. 6):  L̃ᴬ(x) = 1/L Σ_l log p(x, z_l) - log q(z_l|x)

@@ -15,6 +15,7 @@ from torch.func import functional_call
 from aevb.data.batch import Data, as_batch
 from aevb.errors import suggest
 from aevb.models.trace import LatentModel
+from aevb.notation import Shown
 from aevb.objectives.bounds import ELBO, Info, Objective
 from aevb.objectives.schedules import Step
 from aevb.parts import OBJECTIVE, Needs, Offers, part_of
@@ -23,7 +24,7 @@ Weights = dict[str, Tensor]  # name of a parameter in the model → its values
 M = TypeVar("M", bound=nn.Module)
 
 
-class FullBayes(nn.Module):
+class FullBayes(Shown, nn.Module):
     """The bound on log p(X) with q(θ) = N(μ_θ, σ_θ² I) and p(θ) = N(0, I), per data point (App. F, Algorithm 2).
 
         θ̃ = μ_θ + σ_θ ⊙ ζ,  ζ ~ N(0, I)                                                     (eq. 19, 23)
@@ -105,14 +106,11 @@ def _chosen(model: nn.Module, over: Sequence[str]) -> Weights:
     if not over:
         raise ValueError("FullBayes: `over` names no part of the model; for point estimates take ELBO.")
     free = {k: p.detach() for k, p in model.named_parameters() if p.requires_grad}
-    chosen: Weights = {}
     for part in over:
-        within = {k: p for k, p in free.items() if _within(k, part)}
-        if not within:
-            possible = list(dict.fromkeys(k.partition(".")[0] for k in free))
+        if not any(_within(k, part) for k in free):
+            possible = {k.partition(".")[0] for k in free}
             raise ValueError(f"FullBayes: the model has no {part!r} with parameters.{suggest(part, possible)}")
-        chosen |= within
-    return {k: p for k, p in free.items() if k in chosen}
+    return {k: p for k, p in free.items() if any(_within(k, part) for part in over)}
 
 
 def _within(name: str, part: str) -> bool:

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from aevb.data.batch import Data
 from aevb.models.trace import LatentModel, check_trace
-from aevb.notation import bar, bound_to, where
+from aevb.notation import Shown, bar, bound_to, where
 from aevb.objectives.bounds import Info
 from aevb.objectives.schedules import Step
 from aevb.parts import OBJECTIVE, Member, Needs, Values
 from aevb.probability.codes import perplexity, usage
 
 
-class ImportanceWeighted:
+class ImportanceWeighted(Shown):
     """A bound of K weights per data point, cut into M groups, and an estimator of its gradient.
 
         L(w) = β 1/K Σ_k log w_k + (1 - β) 1/M Σ_m 1/(1 - α) log 1/J Σ_{k in m} w_k^(1 - α),   J = K / M

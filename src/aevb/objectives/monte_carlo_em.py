@@ -9,7 +9,7 @@ from aevb.data.batch import Batch, Data, as_batch
 from aevb.errors import ShapeError
 from aevb.models.trace import LatentModel
 from aevb.models.vae import VAE
-from aevb.notation import bar
+from aevb.notation import Shown, bar
 from aevb.objectives.bounds import Info
 from aevb.objectives.schedules import Step
 from aevb.parts import OBJECTIVE, Needs, Offers, Values
@@ -19,7 +19,7 @@ FIRST_STEP = 0.1  # ε of every chain before it has adapted
 RATE = 0.1  # of adaptation: a chain that always accepts lengthens its ε by 1 % per transition
 
 
-class MonteCarloEM(nn.Module):
+class MonteCarloEM(Shown, nn.Module):
     """One Markov chain per data point in the place of an encoder: z_n ~ p_θ(z|x_n), then θ by ∇_θ log p_θ(x_n, z_n).
 
         E: for the rows n of the batch, one HMC transition of z_n that leaves p_θ(z|x_n) ∝ p_θ(x_n, z) invariant

@@ -15,13 +15,13 @@ from aevb.models.conditional import Conditional
 from aevb.models.networks import MLP
 from aevb.models.trace import LatentModel
 from aevb.models.vae import VAE
-from aevb.notation import bound_to, count, plain
+from aevb.notation import Shown, bound_to, count, plain
 from aevb.objectives.bounds import Info
 from aevb.objectives.schedules import Step
 from aevb.parts import OBJECTIVE, Needs, Offers, Part, Values
 
 
-class M2(nn.Module):
+class M2(Shown, nn.Module):
     """Semi-supervised learning with p(x, y, z) = p(y) p(z) p(x|z, y) (Kingma et al. 2014, arXiv 1406.5298, model M2).
 
         L(x, y) = E_q(z|x,y)[log p(x|z, y)] - KL(q(z|x, y) ‖ p(z)) + log p(y)  ≤ log p(x, y)       (eq. 6)

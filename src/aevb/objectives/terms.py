@@ -17,7 +17,7 @@ from torch.nn.functional import softplus
 from aevb.data.batch import Data
 from aevb.models.networks import MLP
 from aevb.models.trace import LatentModel, Trace, check_trace
-from aevb.notation import plain
+from aevb.notation import Shown, plain
 from aevb.objectives.bounds import ELBO, Info
 from aevb.objectives.schedules import Schedule, Step, value
 from aevb.parts import OBJECTIVE, TERM, Member, Needs, Values, check, part_of, word_of
@@ -42,7 +42,7 @@ class Adversary(Protocol):
     def own_optimizer(self) -> torch.optim.Optimizer: ...
 
 
-class Regularized(nn.Module):
+class Regularized(Shown, nn.Module):
     """loss = loss of the bound + Σ_i weight_i · term_i, all read off one trace; in nats per data point where the terms
     are.
 
@@ -91,7 +91,7 @@ def members_of(objective: Any) -> list[Member]:
     return [Member(role, word_of(part), part_of(part).offers, part_of(part).needs) for role, part in parts]
 
 
-class TotalCorrelation:
+class TotalCorrelation(Shown):
     """TC = KL(q(z) ‖ Π_d q(z_d)) of the aggregate posterior q(z) = 1/N Σ_n q(z|x_n), in nats (arXiv 1802.04942,
     β-TCVAE).
 
@@ -151,7 +151,7 @@ class TotalCorrelation:
         return others.fill_diagonal_(-math.log(n))
 
 
-class DIP:
+class DIP(Shown):
     """Disentangled inferred prior: the covariance C of the codes is pulled towards the identity (arXiv 1711.00848).
 
         Σ_{i≠j} C_ij² + diagonal · Σ_i (C_ii - 1)²,   C = Cov_x[E_q z]  (DIP-VAE-I),  or plus E_x[Cov_q z]  (DIP-VAE-II)
@@ -206,7 +206,7 @@ def _mean_covariance(t: Trace) -> Tensor:
     return covariance.mean(0)
 
 
-class MMD:
+class MMD(Shown):
     """The squared maximum mean discrepancy of codes z ~ q(z) and as many draws z' ~ p(z), an unbiased estimate.
 
         mean_{i≠j} k(z_i, z_j) + mean_{i≠j} k(z'_i, z'_j) - 2 mean_ij k(z_i, z'_j)
@@ -282,7 +282,7 @@ def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return (a.unsqueeze(2) - b.unsqueeze(1)).square().sum(-1)
 
 
-class Commitment:
+class Commitment(Shown):
     """What the encoder's h is away from the codes that it was quantised to: mean_B Σ_l |h_l - sg(e_l)|² (arXiv
     1711.00937).
 
@@ -309,7 +309,7 @@ class Commitment:
         return distance
 
 
-class DensityRatio(nn.Module):
+class DensityRatio(Shown, nn.Module):
     """The total correlation by a discriminator, which tells codes from codes with shuffled latents (arXiv 1802.05983).
 
         TC = E_q(z)[log q(z) / Π_d q(z_d)] ≃ mean_kb T(z_kb),   T a network
@@ -347,6 +347,7 @@ class DensityRatio(nn.Module):
         self.net = MLP(tuple(model.latent_shape), 1, hidden, nn.LeakyReLU)
 
     def own_optimizer(self) -> torch.optim.Optimizer:
+        """The optimiser of the discriminator's parameters."""
         return torch.optim.Adam(self.parameters(), lr=self.lr, betas=self.betas, fused=True)
 
     def forward(self, t: Trace) -> Tensor:
@@ -354,6 +355,7 @@ class DensityRatio(nn.Module):
         return cast(Tensor, functional_call(self.net, constants, (t.z.flatten(0, 1),))).mean()
 
     def own_loss(self, t: Trace) -> Tensor:
+        """The discriminator's loss on a trace, in nats."""
         z = _batch(t.z.detach().flatten(2).transpose(0, 1), "DensityRatio")  # (B, K, D)
         half = len(z) // 2
         true, shuffled = z[:half].flatten(0, 1), _shuffled(z[half:].flatten(0, 1))

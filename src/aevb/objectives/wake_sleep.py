@@ -10,13 +10,13 @@ from torch import Tensor
 
 from aevb.data.batch import Batch, Data, as_batch
 from aevb.models.trace import LatentModel
-from aevb.notation import bar, bound_to, count
+from aevb.notation import Shown, bar, bound_to, count
 from aevb.objectives.bounds import Info
 from aevb.objectives.schedules import Step
 from aevb.parts import OBJECTIVE, Needs, Values
 
 
-class WakeSleep:
+class WakeSleep(Shown):
     """Two objectives at once, neither of them a bound for the other's parameters.
 
         wake-θ:  z_k ~ q_φ(z|x), x from the data;  ascend Σ_k ŵ_k log p_θ(x, z_k) in θ,  ŵ = softmax_k log w_k

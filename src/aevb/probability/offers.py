@@ -83,9 +83,31 @@ def read_offers(p: Distribution) -> Offers:
     )
 
 
+WORDS = {  # what a recipe calls distributions of aevb's own
+    "BetaBinomialLevels": "beta-binomial",
+    "ContinuousBernoulli": "continuous-bernoulli",
+    "Directions": "von-mises-fisher",
+    "DiscreteLogistic": "discretized-logistic",
+    "Logistic": "logistic",
+    "PixelMixture": "logistic-mixture",
+    "Quantized": "of single codes",
+    "Reflected": "householder",
+    "Uniform": "uniform",
+    "UniformCodes": "uniform-codes",
+    "UniformSphere": "uniform-sphere",
+    "ZeroInflated": "zero-inflated-negative-binomial",
+}
+
+
+def name_of(p: Distribution) -> str:
+    """What to call a distribution in a message."""
+    p = elements_of(p)
+    return WORDS.get(type(p).__name__) or word_of(p)
+
+
 def seen(p: Distribution, role: str = POSTERIOR) -> Member:
     """A distribution in its role, by what it says of itself."""
-    return Member(role, word_of(elements_of(p)), read_offers(p))
+    return Member(role, name_of(p), read_offers(p))
 
 
 def common(layers: Sequence[Offers]) -> Offers:

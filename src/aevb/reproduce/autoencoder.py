@@ -18,7 +18,7 @@ from aevb.data.randomness import derive, seeded
 from aevb.errors import DataError
 from aevb.evaluation.bound import elbo
 from aevb.evaluation.latent import as_array, kmeans, neighbors_accuracy, prior_gap, silhouette
-from aevb.evaluation.quality import (
+from aevb.evaluation.reports.fidelity import (
     Features,
     LogDensity,
     fidelity,

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aevb.data.dataset import Split
-from aevb.evidence.harmonic import from_chain, log_marginal_hmc
+from aevb.evidence.harmonic import ChainSettings, from_chain, log_marginal_hmc
 from aevb.evidence.importance import log_marginal
 from aevb.figures.style import PALETTE, chart, save, settle, styled
 from aevb.objectives.monte_carlo_em import MonteCarloEM
@@ -38,7 +38,7 @@ EM_STEP = (
 def log_px(learner: Learner, rows: Split, points: int) -> tuple[torch.Tensor, torch.Tensor]:
     """log p(x) of the first rows, (points,), by App. D and by importance sampling, which ask no encoder."""
     model, rows = learner.best_known, rows.take(points)
-    paper = log_marginal_hmc(model, rows, 50, leapfrogs=4, thin=1, burn_in=30)
+    paper = log_marginal_hmc(model, rows, 50, ChainSettings(4, thin=1, burn_in=30))
     importance = log_marginal(model, rows, 100, proposal=from_chain(model, draws=40, burn_in=20))
     return paper.log_px, importance.log_px
 

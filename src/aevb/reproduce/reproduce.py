@@ -32,9 +32,8 @@ def chosen(names: Sequence[str]) -> list[Experiment]:
     """
     for name in names:
         if name not in {*EXPERIMENTS, *TABLES, "all"}:
-            raise AevbError(
-                f"There is no experiment {name!r}.{suggest(name, [*EXPERIMENTS, *TABLES, 'all', 'report'])}"
-            )
+            possible = [*EXPERIMENTS, *TABLES, "paper", "tables", "all", "report"]
+            raise AevbError(f"There is no experiment {name!r}.{suggest(name, possible)}")
     paper = [e for name, e in EXPERIMENTS.items() if name in names or "all" in names]
     return paper + [e for name, e in TABLES.items() if name in names]
 

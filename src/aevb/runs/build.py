@@ -25,6 +25,7 @@ from aevb.objectives.terms import Regularized, members_of
 from aevb.parts import CONTEXT, OBJECTIVE, POSTERIOR, PRIOR, SCHEDULE, Member, Needs, Offers, check, find
 from aevb.probability.families import Family, Normal, as_shape
 from aevb.runs.parts import AXES, build, wrap_errors
+from aevb.runs.ranges import check_size, shown
 from aevb.runs.recipe import Recipe
 
 MANY = 5  # layers of latents, which no longer are listed one by one
@@ -156,14 +157,15 @@ def vae_shapes(recipe: Recipe) -> list[torch.Size]:
     chain = recipe.tables("chain")
     for table in chain:
         if not isinstance(table, Mapping) or "latent" not in table:
-            raise RecipeError(f"chain: each table needs its latent, such as latent = 50; got {table!r}.")
+            raise RecipeError(f"chain: each table needs its latent, such as latent = 50; got {shown(table)}.")
     return [_shape(recipe.settings["latent"]), *(_shape(table["latent"], "chain.latent") for table in chain)]
 
 
 def _shape(latent: Any, where: str = "latent") -> torch.Size:
     sizes = latent if isinstance(latent, list | tuple) and latent else [latent]
     if any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in sizes):
-        raise RecipeError(f"{where}: expected a whole number of at least 1; got {latent!r}.")
+        raise RecipeError(f"{where}: expected a whole number of at least 1; got {shown(latent)}.")
+    check_size(where.rpartition(".")[0] or "recipe", "latent", sizes)
     return as_shape(latent)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,14 +12,14 @@ from torch import Tensor, nn
 from aevb.data.batch import rows_at_once
 from aevb.data.dataset import Dataset, Split, placed
 from aevb.data.values import Values
-from aevb.errors import DataError
+from aevb.errors import AevbWarning, DataError, RunError
 from aevb.evaluation.estimate import Estimate, flat
 from aevb.evaluation.evaluate import evaluate
-from aevb.evaluation.likelihood import Estimator, Path, likelihood
+from aevb.evaluation.likelihood import Method, likelihood
 from aevb.evaluation.report import Subject, report
-from aevb.evidence.support import Progress
 from aevb.objectives.semi_supervised import M2
 from aevb.runs.files import write_json
+from aevb.runs.recipe import EvaluationSettings
 from aevb.runs.store import Run
 
 REFERENCE = 10_000  # labelled training points that neighbours and probes learn from, at most
@@ -30,18 +31,18 @@ def evaluate_run(
     data: Dataset,
     part: str = "test",
     *,
-    importance_samples: int | None = None,
-    samples: int | None = None,
+    settings: EvaluationSettings | None = None,
     limit: int | None = None,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Evaluate a run's model on a split, with the recipe's settings where none are given; the numbers by name.
+    """Evaluate a run's model on a split, with the recipe's settings if none are given; the numbers by name.
 
     With none given, the result is kept in evaluation-SPLIT.json. A run by `FullBayes` is evaluated at the posterior
     mean of its weights, and `weights` in the result says so; `log_predictive` averages over the posterior. A model that
     is conditioned on labels is evaluated as p(x|y) at the true labels, and the classifier of `M2` by its accuracy.
     """
-    settings, context = run.recipe.evaluation(), run.recipe.context()
+    own, context = settings is None and limit is None, run.recipe.context()
+    settings = settings or run.recipe.evaluation()
     rows, known, model = rows_of(run, data, part, limit), data.train.take(REFERENCE).frozen(), run.model(device)
     alone = part == "train" or context.classes  # no row is its own neighbour
     reference = None if known.labels is None or alone else (placed(known, device), known.labels)
@@ -49,18 +50,24 @@ def evaluate_run(
         model,
         context.rows(rows, device),
         split=part,
-        importance_samples=importance_samples or settings.importance_samples,
-        elbo_samples=samples or settings.samples,
+        importance_samples=settings.importance_samples,
+        elbo_samples=settings.samples,
         labels=None if context.classes else rows.labels,  # codes that were given the label know it
         reference=reference,
     ).numbers()
     numbers |= {"given_labels": True} if context.classes else {}
     numbers |= _of_objective(run, model, rows)
-    if all(
-        option is None for option in (limit, importance_samples, samples)
-    ):  # what is kept is by the recipe's settings
-        write_json(run.path / f"evaluation-{part}.json", flat(numbers))
+    if own:  # what is kept is by the recipe's settings, of all rows
+        _keep(run, f"evaluation-{part}.json", numbers)
     return numbers
+
+
+def _keep(run: Run, name: str, numbers: Mapping[str, Any]) -> None:
+    """Write numbers beside a run; where that is not allowed, they are still given."""
+    try:
+        write_json(run.place(name), flat(numbers))
+    except RunError as error:
+        warnings.warn(f"{error} The numbers are right, but not kept beside the run.", AevbWarning, stacklevel=3)
 
 
 def _of_objective(run: Run, model: nn.Module, rows: Split) -> dict[str, Any]:
@@ -77,19 +84,17 @@ def estimate_likelihood(
     data: Dataset,
     part: str = "test",
     *,
-    estimator: Estimator,
-    path: Path = Path(),
+    method: Method = Method(),
     limit: int | None = None,
     device: str = "cpu",
-    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """log p(x) of a run's model by a costlier estimator than `evaluate_run`'s, on the first `limit` rows of a split.
 
     A model that is conditioned on labels is evaluated as p(x|y), at the true labels, or by "bdmc" at each class in
     turn.
     """
-    found = likelihood(subject(run, data, part, limit or LIMIT, device), estimator, path, progress)
-    about: dict[str, Any] = {"split": part} if estimator != "bdmc" else {}
+    found = likelihood(subject(run, data, part, limit or LIMIT, device), method)
+    about: dict[str, Any] = {"split": part} if method.estimator != "bdmc" else {}
     about |= {"given_labels": True} if run.recipe.context().classes else {}
     return in_units({**about, **found}, data.train.values)
 
@@ -97,7 +102,7 @@ def estimate_likelihood(
 def measure(
     run: Run, data: Dataset, name: str, part: str = "test", *, limit: int | None = None, device: str = "cpu"
 ) -> dict[str, Any]:
-    """The numbers of one of the `reports` on a run."""
+    """The numbers of one of the reports on a run."""
     return in_units(report(name).measure(subject(run, data, part, limit, device)), data.train.values)
 
 

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from aevb.errors import RunError
+
+CHECKSUM = "sha256"  # the note of a file of tensors that says what was written
+CURES = {  # of a damaged file of a run; {run} is its folder
+    "weights.safetensors": "Write it anew from the last checkpoint: aevb train --resume {run}",
+    "objective.safetensors": "Write it anew from the last checkpoint: aevb train --resume {run}",
+    "state.safetensors": "Bring back a copy of it; or remove it, and aevb train --resume {run} begins anew",
+    "meta.json": "Bring back a copy of it, or train again into another folder",
+    "recipe.toml": "Bring back a copy of it, or train again into another folder",
+}
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -29,6 +41,15 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         with suppress(OSError):  # the error above says more
             beside.unlink(missing_ok=True)
+
+
+def identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another one that takes its place; None where there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def partial(path: Path) -> Path:
@@ -48,7 +69,10 @@ def alone(folder: Path) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be read: {error.strerror or error}.") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,6 +80,9 @@ def alone(folder: Path) -> Iterator[None]:
             raise RunError(f"Another process is training {folder}. Wait for it, or stop it first.") from error
         except OSError:  # a file system without locks
             pass
+        held = os.fstat(handle)
+        if (held.st_dev, held.st_ino) != identity(folder):
+            raise RunError(f"{folder} was moved or removed by another process. Try again.")
         yield
     finally:
         os.close(handle)
@@ -73,7 +100,34 @@ def busy(folder: Path) -> bool:
 def sweep(folder: Path) -> None:
     """Remove what killed processes left half written in a folder and below."""
     for path in folder.rglob(".*.partial"):
-        path.unlink(missing_ok=True)
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
+
+
+def sweep_beside(folder: Path) -> None:
+    """Remove the half-made run folders that killed processes left where `folder` is."""
+    for path in folder.parent.glob(".*.partial"):
+        maker = path.name.split(".")[-2]
+        if path.is_dir() and maker.isdecimal() and not _lives(int(maker)) and not busy(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _lives(process: int) -> bool:
+    """Whether there is a process of this number, as far as one can see."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def damaged(path: Path, why: object) -> RunError:
+    """What to say of a file of a run that is not what was written, with its cure."""
+    run = path.parent.parent if path.parent.name == "checkpoint" else path.parent
+    cure = CURES.get(path.name, "").format(run=run)
+    return RunError(f"{path} is damaged: {why}." + f" {cure}." * bool(cure))
 
 
 def disk_error(path: Path, error: OSError) -> RunError:
@@ -97,11 +151,29 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The table in a file of JSON.
+
+    Raises:
+        RunError: the file cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, error) from error
+    if not isinstance(content, dict):
+        raise damaged(path, "it holds no table of names and values")
+    return content
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None) -> None:
-    """A safetensors file: data only, nothing in it can run."""
+    """A safetensors file, data only, so that nothing in it can run; its notes keep the checksum of all of it."""
     from safetensors.torch import save
 
-    content = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata=dict(notes or {}))
+    written = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    content = save(written, metadata={**(notes or {}), CHECKSUM: checksum(written, notes or {})})
 
     def write(p: Path) -> None:
         p.write_bytes(content)  # safetensors' own writer makes files that only their owner may read
@@ -110,12 +182,34 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str,
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the notes of a safetensors file.
+
+    Raises:
+        RunError: there is no such file, it is damaged, or a number in it is not finite. A file of aevb 0.1 has no
+            checksum, so what changed in its numbers is not seen.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as f:
-            return {k: f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})  # noqa: SIM118
+            tensors, notes = {k: f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})  # noqa: SIM118
     except FileNotFoundError as error:
         raise RunError(f"There is no {path}.") from error
-    except SafetensorError as error:
-        raise RunError(f"{path} is damaged ({error}).") from error
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise damaged(path, error) from error
+    written = notes.pop(CHECKSUM, None)
+    if written is not None and written != checksum(tensors, notes):
+        raise damaged(path, "its checksum is not the one written")
+    for name, v in tensors.items():
+        if v.is_floating_point() and not bool(torch.isfinite(v).all()):
+            raise damaged(path, f"{name} holds NaN or infinite numbers")
+    return tensors, notes
+
+
+def checksum(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> str:
+    """The sha256 of tensors on the CPU with their names, types and shapes, and of notes."""
+    digest = hashlib.sha256(json.dumps(sorted(notes.items())).encode())
+    for name, v in sorted(tensors.items()):
+        digest.update(repr((name, v.dtype, tuple(v.shape))).encode())
+        digest.update(v.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

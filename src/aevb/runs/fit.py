@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +15,16 @@ from torch import nn
 
 from aevb.data.batch import Indexable
 from aevb.data.dataset import Dataset
-from aevb.errors import AevbWarning, RecipeError, TrainingDiverged
+from aevb.errors import AevbWarning, RecipeError, RunError, TrainingDiverged
 from aevb.runs.build import build_model, build_objective, check_recipe, unfinished
 from aevb.runs.checkpoint import load_checkpoint, save_checkpoint
-from aevb.runs.files import alone, sweep
+from aevb.runs.files import alone, sweep, sweep_beside
 from aevb.runs.interrupt import deferred_interrupt
 from aevb.runs.objective_check import check_objective
 from aevb.runs.parts import wrap_errors
 from aevb.runs.recipe import Recipe
-from aevb.runs.store import Run, fingerprints, new_folder
+from aevb.runs.sources import given, named
+from aevb.runs.store import Run, created, fingerprints, new_folder
 from aevb.training.events import (
     Checkpoint,
     Clock,
@@ -54,8 +57,8 @@ Show = Callable[[Progress], None]
 
 
 def fit(
-    recipe: Recipe | str,
-    data: Dataset,
+    recipe: Recipe | str | Path,
+    data: Any,
     out: str | Path | None = None,
     *,
     device: str | torch.device = "cpu",
@@ -68,6 +71,9 @@ def fit(
     validation split, or no encoder is trained (`MonteCarloEM`). All data are checked before there is a folder.
 
     Args:
+        recipe: one, or its name, or the path of its file.
+        data: a `Dataset`, or what `load_data` takes: a name, a path, an array, a tensor, a data set of PyTorch, which
+            the recipe's table [data] says how to read. Of data in memory, which no source gives, the run keeps a copy.
         out: the folder; runs/SOURCE-RECIPE-TIME if None.
         show: called several times a second with where the training stands.
         checkpoint_every: seconds between two checkpoints, at least.
@@ -78,7 +84,8 @@ def fit(
         TrainingDiverged: the loss became NaN or exploded; the last good checkpoint stays.
         KeyboardInterrupt: after Ctrl-C, with everything saved; `resume` continues the run.
     """
-    chosen = (Recipe.load(recipe) if isinstance(recipe, str) else recipe).of(data)
+    asked, data = given(recipe if isinstance(recipe, Recipe) else Recipe.load(recipe), data)
+    chosen, own = named(asked.of(data), data)
     path = Path(out) if out else new_folder(data.name, chosen.name)
     job = _Job.of(chosen, data, device)  # builds every part first: a wrong recipe leaves no folder
     state = TrainingState()
@@ -93,14 +100,13 @@ def fit(
         **seen_classes(chosen, data),
         "device": str(device),
     }
-    run = Run.create(path, chosen, meta)
-    with alone(run.path):
+    with created(path, chosen, meta, data if own else None) as run:
         return write_events(run, events, state, job.learner, show)
 
 
 def resume(
-    run: Run,
-    data: Dataset,
+    run: Run | str | Path,
+    data: Dataset | None = None,
     *,
     samples: int | None = None,
     device: str | torch.device = "cpu",
@@ -110,6 +116,8 @@ def resume(
     """Continue a run from its last checkpoint; it ends bit for bit as if it had never stopped.
 
     Args:
+        run: one, or its folder or name.
+        data: those that it was trained on; None to read them again.
         samples: a new total of training samples, to train a finished run for longer. The model that is trained is bit
             for bit the one that as many samples at once would give. But there is one validation more, at the old end,
             and `validation.every` counted from the total may place them otherwise: so the weights that are kept, those
@@ -119,11 +127,14 @@ def resume(
         RunError: the checkpoint is damaged, does not fit the recipe, or stands beyond the new total; or another process
             is training this run.
     """
+    run = run if isinstance(run, Run) else Run.open(run)
+    data = run.dataset() if data is None else data
     if samples is not None:
         run.recipe = run.recipe.replace(training__samples=samples)
     job = _Job.of(run.recipe, data, device)
     with alone(run.path):
         sweep(run.path)
+        sweep_beside(run.path)
         state = load_checkpoint(run, job.learner)
         events = job.events(state, checkpoint_every)
         run.write_recipe()
@@ -149,6 +160,11 @@ AMENDABLE = (
 )
 
 
+def amendable(key: str) -> bool:
+    """Whether a training can be resumed with another value of this key."""
+    return any(key == possible or key.startswith(f"{possible}.") for possible in AMENDABLE)
+
+
 def amend(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     """A recipe with changes under which a checkpoint of its training can be resumed.
 
@@ -157,7 +173,7 @@ def amend(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     """
     for assignment in assignments:
         key = assignment.partition("=")[0].strip()
-        if not any(key == possible or key.startswith(f"{possible}.") for possible in AMENDABLE):
+        if not amendable(key):
             raise RecipeError(
                 f"--resume cannot change {key!r}, only {', '.join(AMENDABLE)}. Train anew for anything else."
             )
@@ -200,26 +216,40 @@ def write_events(
 ) -> Run:
     """Write what happens into the run's folder, to the end or to where the training stops."""
     try:
-        with deferred_interrupt(state.stop):
+        with deferred_interrupt(state.stop) as heard:
             end = _write(run, events, _Reporter(learner, state, show))
-    except TrainingDiverged:
-        run.write_meta(status="diverged")
+    except BaseException as error:
+        with suppress(RunError):  # the error itself says more
+            run.write_meta(status="diverged" if isinstance(error, TrainingDiverged) else "interrupted")
         raise
+    _finish(run, end)
+    if end.reason == "interrupted":
+        raise heard.error()
+    return run
+
+
+def _finish(run: Run, end: End) -> None:
+    """Write the weights of a training that ended, and what is to be said of it."""
+    run.check_recipe()
     for verdict in run.path.glob("evaluation-*.json"):
-        verdict.unlink()  # it is of other weights
+        _remove(verdict)  # it is of other weights
     run.save_weights(end.weights, end.objective)
-    interrupted = end.reason == "interrupted"
     run.write_meta(
-        status="interrupted" if interrupted else "complete",
+        status="interrupted" if end.reason == "interrupted" else "complete",
         stopped=end.reason,
         steps=end.number,
         samples=end.samples,
         best_step=end.best,
         seconds=round(end.seconds, 2),
     )
-    if interrupted:
-        raise KeyboardInterrupt
-    return run
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or what has taken its place."""
+    try:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{path} could not be removed: {error.strerror or error}.") from error
 
 
 def _write(run: Run, events: Iterator[Event], report: Callable[[Step], None]) -> End:

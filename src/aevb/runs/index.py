@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ from aevb.data.sources import load_data
 from aevb.errors import AevbError
 from aevb.runs.build import latents_text
 from aevb.runs.equations import equation, headed
-from aevb.runs.files import busy
-from aevb.runs.recipe import Recipe, recipe_names
+from aevb.runs.files import busy, read_json
+from aevb.runs.meta import check_meta
+from aevb.runs.recipe import Recipe, flat, read_text, recipe_names
 from aevb.runs.store import Run, all_runs
 
 COLUMNS = (
@@ -20,30 +23,71 @@ COLUMNS = (
     *("test ELBO", "test ELBO se", "log p(x)", "log p(x) se"),
 )
 
+SHOWN = ("title", "paper", "latent", "training.samples")  # in columns of their own, or not at all
+
 
 def summaries(root: Path | None = None) -> list[dict[str, Any]]:
-    """One line per run; a folder that cannot be read is listed as incomplete."""
-    return [_summary(path) for path in all_runs(root)]
+    """One line per run; a folder that cannot be read is listed as incomplete, and damaged numbers are left out.
+
+    After `COLUMNS` come the settings in which runs of the same data and recipe differ, by their keys.
+    """
+    opened = [(path, _opened(path)) for path in all_runs(root)]
+    own = differing([run for _, run in opened if run is not None])
+    return [_summary(path, run) | {key: _setting(run, key) for key in own} for path, run in opened]
 
 
-def _summary(path: Path) -> dict[str, Any]:
+def differing(runs: Sequence[Run]) -> list[str]:
+    """The keys of settings in which runs of the same data and recipe differ, such as objective.beta."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault((str(run.recipe.source().source), run.recipe.name), []).append(
+            dict(flat(run.recipe.settings))
+        )
+    found = dict.fromkeys(key for members in groups.values() for key in _unequal(members))
+    return [key for key in found if key not in SHOWN and not key.startswith("data.")]
+
+
+def _unequal(members: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys whose values are not the same in all of them."""
+    keys = dict.fromkeys(key for settings in members for key in settings)
+    return [key for key in keys if any(m.get(key) != members[0].get(key) for m in members)]
+
+
+def _setting(run: Run | None, key: str) -> Any:
+    return None if run is None else dict(flat(run.recipe.settings)).get(key)
+
+
+def _opened(path: Path) -> Run | None:
+    try:
+        return Run.open(path)
+    except AevbError:
+        return None
+
+
+def _summary(path: Path, run: Run | None) -> dict[str, Any]:
     line: dict[str, Any] = dict.fromkeys(COLUMNS)
     line |= {"run": path.name, "status": "incomplete"}
-    try:
-        run = Run.open(path)
-    except AevbError:
+    if run is None:
         return line
     s = run.recipe.settings
     line |= {"status": status(run), "data": Path(s["data"]["source"]).name, "recipe": run.recipe.name}
-    layered = "ladder" in s or s["chain"]
-    line |= {"latent": latents_text(run.recipe, run.meta["shape"]) if layered else s["latent"]}
-    line |= {"samples": run.meta.get("samples")}
-    verdict = path / "evaluation-test.json"
-    if verdict.is_file():
-        result = json.loads(verdict.read_text(encoding="utf-8"))
+    with suppress(AevbError):  # of a recipe that was changed by hand
+        check_meta(run.path, run.meta)
+        layered = "ladder" in s or s["chain"]
+        line |= {"latent": latents_text(run.recipe, run.meta["shape"]) if layered else s["latent"]}
+    return line | {"samples": run.meta.get("samples")} | _numbers(path / "evaluation-test.json")
+
+
+def _numbers(verdict: Path) -> dict[str, Any]:
+    """The numbers of an evaluation that a line of the list shows; none of a file that is damaged or not there."""
+    if not verdict.is_file():
+        return {}
+    found: dict[str, Any] = {}
+    with suppress(AevbError):
+        result = read_json(verdict)
         for name, key in (("test ELBO", "elbo"), ("log p(x)", "log_likelihood")):
-            line |= {name: _rounded(result[key]), f"{name} se": _rounded(result.get(f"{key}_se"))}
-    return line
+            found |= {name: _rounded(result.get(key)), f"{name} se": _rounded(result.get(f"{key}_se"))}
+    return found
 
 
 def status(run: Run) -> str:
@@ -52,8 +96,9 @@ def status(run: Run) -> str:
     return "interrupted" if said == "training" and not busy(run.path) else said
 
 
-def _rounded(number: float | None) -> float | None:
-    return None if number is None else round(number, 2)
+def _rounded(number: Any) -> float | None:
+    known = isinstance(number, int | float) and math.isfinite(number)
+    return round(number, 2) if known else None
 
 
 def recipe_summaries() -> list[dict[str, str]]:
@@ -64,8 +109,8 @@ def recipe_summaries() -> list[dict[str, str]]:
 def recipe_text(name: str) -> str:
     """The TOML of a recipe, with its comments, under its equation, which is a comment too."""
     recipe, own = Recipe.load(name), Path(name).suffix == ".toml"
-    file = Path(name) if own else resources.files("aevb.runs").joinpath("recipes", f"{name}.toml")
-    return headed(recipe, file.read_text(encoding="utf-8")).rstrip()
+    file = resources.files("aevb.runs").joinpath("recipes", f"{name}.toml")
+    return headed(recipe, read_text(Path(name)) if own else file.read_text(encoding="utf-8")).rstrip()
 
 
 def recipe_details(name: str) -> dict[str, Any]:
@@ -74,16 +119,19 @@ def recipe_details(name: str) -> dict[str, Any]:
     return {"recipe": recipe.name, "equation": equation(recipe), **recipe.settings}
 
 
-def describe_data(source: str, data_dir: Path | None = None) -> dict[str, Any]:
+def describe_data(
+    source: str, data_dir: Path | None = None, size: int | None = None, crop: str | None = None
+) -> dict[str, Any]:
     """What is in a data set: its shape, splits, values, labels, recipe, licence and citation."""
-    data = load_data(source, data_dir=data_dir)
+    data = load_data(source, data_dir=data_dir, size=size, crop=crop)
+    kind = data.train.values.kind
     described = {
         "what it is": data.description,
         "shape": "×".join(map(str, data.shape)),
         "train": len(data.train),
         "validation": len(data.validation),
         "test": len(data.test),
-        "values": f"{data.train.values.kind} ({data.support})",
+        "values": kind if kind == data.support else f"{kind} ({data.support})",
         "labels": ", ".join(data.class_names) if data.class_names else None,
         "default recipe": data.recipe,
         "licence": data.licence,

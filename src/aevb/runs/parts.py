@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from aevb.data.memory import out_of_memory
 from aevb.errors import RecipeError, suggest
 from aevb.objectives.bounds import Objective
 from aevb.parts import (
@@ -25,6 +26,7 @@ from aevb.parts import (
     parts_in,
 )
 from aevb.probability.families import Family
+from aevb.runs.ranges import check_range, check_size, shown
 from aevb.runs.values import kind_of
 from aevb.training.optimizers import MakeOptimizer
 
@@ -49,10 +51,10 @@ def build(axis: str, table: Any, defaults: Mapping[str, Any] | None = None, wher
     place = where or axis
     if not isinstance(table, Mapping):
         raise RecipeError(
-            f'{place}: expected a table with a type, such as {{type = "{next(iter(AXES[axis]))}"}}; got {table!r}.'
+            f'{place}: expected a table with a type, such as {{type = "{next(iter(AXES[axis]))}"}}; got {shown(table)}.'
         )
     if "type" not in table:
-        raise RecipeError(f"{place}: a table needs a type.{suggest('', AXES[axis])} Got {dict(table)!r}.")
+        raise RecipeError(f"{place}: a table needs a type.{suggest('', AXES[axis])} Got {shown(dict(table))}.")
     make = find(axis, table["type"], place).make
     arguments = {k: v for k, v in table.items() if k != "type"}
     return construct(f"{place} ({table['type']})", make, arguments, given, defaults)
@@ -67,15 +69,23 @@ def construct(
 ) -> Any:
     """make(**arguments), keys and values checked against the signature; tables and names become parts and functions."""
     if not isinstance(arguments, Mapping):
-        raise RecipeError(f"{where}: expected a table of keys and values; got {arguments!r}.")
+        raise RecipeError(f"{where}: expected a table of keys and values; got {shown(arguments)}.")
     accepted, known = signature(make), given or {}
     context = _of(accepted, known)
     values = _of(accepted, defaults or {}) | context
     values |= _converted(where, arguments, {k: p for k, p in accepted.items() if k not in context}, known)
+    _check_whole(where, accepted, values)
+    made = wrap_errors(where, lambda: make(**values), getattr(make, "__name__", ""))
+    for key, value in arguments.items():
+        check_range(where, key, value)
+    return made
+
+
+def _check_whole(where: str, accepted: Mapping[str, inspect.Parameter], values: Mapping[str, Any]) -> None:
+    """Raise a `RecipeError` where a parameter without a default has no value."""
     missing = [k for k, p in accepted.items() if p.default is inspect.Parameter.empty and k not in values]
     if missing:
         raise RecipeError(f"{where}: {' and '.join(missing)} must be given.")
-    return wrap_errors(where, lambda: make(**values), getattr(make, "__name__", ""))
 
 
 def _of(accepted: Mapping[str, inspect.Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +103,8 @@ def _converted(
         if key not in free:
             raise RecipeError(f"{where}: there is no {key!r}.{suggest(key, free)}")
         if not free[key].fits(value):
-            raise RecipeError(f"{where}.{key}: expected {free[key].text}; got {value!r}.")
+            raise RecipeError(f"{where}.{key}: expected {free[key].text}; got {shown(value)}.")
+        check_size(where, key, value)
     return {k: free[k].convert(f"{where}.{k}", v) for k, v in arguments.items()}
 
 
@@ -117,5 +128,7 @@ def wrap_errors(where: str, make: Callable[[], Any], name: str = "") -> Any:
         return make()
     except RecipeError:
         raise
-    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+    except (TypeError, ValueError, ArithmeticError, RuntimeError, IndexError, MemoryError) as error:
+        if words := out_of_memory(error):
+            raise RecipeError(f"{where}: {words[0].lower()}{words[1:]}") from error
         raise RecipeError(f"{where}: {str(error).removeprefix(f'{name}: ')}") from error

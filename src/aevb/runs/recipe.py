@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,18 +16,21 @@ from torch import Tensor
 
 from aevb.data.dataset import Dataset, Split, Streamed, placed
 from aevb.data.labels import Pairs, hide_labels, one_hot
-from aevb.errors import DataError, RecipeError, suggest
-from aevb.parts import LADDER, find
+from aevb.errors import DataError, RecipeError, nearest, suggest
+from aevb.parts import LADDER, OBJECTIVE, find
+from aevb.runs.length import suited
 from aevb.runs.parts import AXES, construct
+from aevb.runs.ranges import shown
 from aevb.training.events import Monitor
 from aevb.training.learner import Training
 
 TABLES = ("context", "ladder", "prior", "posterior", "likelihood", "encoder", "decoder", "objective", "training")
+UNWATCHED = {word for word, make in AXES[OBJECTIVE].items() if hasattr(make, "start")}  # no bound on validation data
 DEFAULTS: dict[str, Any] = {
     "title": "",
     "paper": "",
     "latent": 20,
-    "data": {"source": "digits", "values": "", "axes": "", "seed": 0, "dir": ""},
+    "data": {"source": "digits", "values": "", "axes": "", "size": 0, "crop": "", "seed": 0, "dir": ""},
     "prior": {"type": "standard-normal"},
     "posterior": {"type": "normal"},
     "objective": {"type": "elbo"},
@@ -46,6 +49,8 @@ class Source:
     source: str = "digits"
     values: str = ""
     axes: str = ""
+    size: int = 0
+    crop: str = ""
     seed: int = 0
     dir: str = ""
 
@@ -127,7 +132,10 @@ class Recipe:
             raise RecipeError(
                 f"recipe {name!r}: there is no {unknown[0]!r}.{suggest(unknown[0], {*DEFAULTS, *TABLES})}"
             )
-        self.name = str(settings.get("name", name))
+        for key in ("title", "paper", "name"):
+            if not isinstance(settings.get(key, ""), str):
+                raise RecipeError(f"recipe {name!r}: {key} must be text; got {shown(settings[key])}.")
+        self.name = settings.get("name", name)
         self.settings = merge(_defaults(settings), {k: v for k, v in settings.items() if k != "name"})
         self.source()
 
@@ -138,10 +146,11 @@ class Recipe:
         if path.suffix == ".toml":
             if not path.is_file():
                 raise RecipeError(f"There is no recipe file {str(path)!r}.")
-            return cls(path.stem, parse_toml(path.read_text(encoding="utf-8"), str(path)))
+            return cls(path.stem, parse_toml(read_text(path), str(path)))
         if str(name) not in recipe_names():
             raise RecipeError(
-                f"There is no recipe {str(name)!r}.{suggest(str(name), recipe_names())} Or a path to a .toml file."
+                f"There is no recipe {str(name)!r}.{nearest(str(name), recipe_names())} `aevb recipes` lists all;"
+                " a path to a .toml file will do, too."
             )
         text = resources.files("aevb.runs").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")
         return cls(str(name), parse_toml(text, str(name)))
@@ -167,17 +176,22 @@ class Recipe:
         return Recipe(self.name, settings)
 
     def of(self, data: Dataset) -> Recipe:
-        """The recipe for these data: where it conditions on labels, and gives no context.classes, with as many as they
-        have.
+        """The recipe for these data, with what it leaves to them: how long to train, see `runs.length.suited`, and how
+        many classes there are where it conditions on labels.
 
         Raises:
             DataError: it conditions on labels, and the data have none.
         """
-        if not self.conditional or self.context().classes:
-            return self
-        if not data.classes:
-            refuse_unlabeled()
-        return self.replace(context__classes=data.classes)
+        self.training(), self.validation()  # a mistake in them is reported as one
+        objective = self.settings["objective"]
+        watched = isinstance(objective, Mapping) and objective.get("type") not in UNWATCHED
+        held = len(data.validation) * watched
+        changes = suited(self.settings["training"], self.settings["validation"], len(data.train), held)
+        if self.conditional and not self.context().classes:
+            if not data.classes:
+                refuse_unlabeled()
+            changes["context__classes"] = data.classes
+        return self.replace(**changes) if changes else self
 
     def source(self) -> Source:
         source: Source = construct("data", Source, self.settings["data"])
@@ -208,7 +222,7 @@ class Recipe:
         """The array of tables of this name, `terms` or `chain`."""
         tables = self.settings[name]
         if not isinstance(tables, list):
-            raise RecipeError(f"{name}: expected a list of tables ([[{name}]]); got {tables!r}.")
+            raise RecipeError(f"{name}: expected a list of tables ([[{name}]]); got {shown(tables)}.")
         return tables
 
     def __repr__(self) -> str:
@@ -234,10 +248,28 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
+def read_text(path: Path) -> str:
+    """The text of a recipe file, UTF-8 with or without a byte-order mark.
+
+    Raises:
+        RecipeError: it is of another encoding, or cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            f"{path} is no UTF-8 (byte {error.start}). Save it as UTF-8: in an editor, or by iconv -t UTF-8."
+        ) from error
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
 def parse_toml(text: str, where: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError as error:
+        raise RecipeError(f"recipe {where!r} is no valid TOML: its values are nested too deeply.") from error
+    except ValueError as error:
         raise RecipeError(f"recipe {where!r} is no valid TOML: {error}") from error
 
 
@@ -245,10 +277,10 @@ def parse_value(text: str) -> Any:
     """A TOML value; 1_000, 1e6 (a whole number stays whole), true, [1, 2], {type = "x"}; anything else is text."""
     try:
         value = tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         try:
             value = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             return text
     whole = isinstance(value, float) and value.is_integer() and "." not in text
     return int(value) if whole else value
@@ -275,9 +307,19 @@ def _table_at(settings: dict[str, Any], path: list[str]) -> dict[str, Any]:
     table = settings
     for i, key in enumerate(path):
         if not isinstance(table.setdefault(key, {}), dict):
-            raise RecipeError(f"{'.'.join(path[: i + 1])} is {table[key]!r}, not a table; set it whole.")
+            raise RecipeError(f"{'.'.join(path[: i + 1])} is {shown(table[key])}, not a table; set it whole.")
         table = table[key]
     return table
+
+
+def flat(settings: Mapping[str, Any], under: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings of nested tables, by keys such as training.optimizer.lr."""
+    for key, value in settings.items():
+        where = f"{under}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{where}.")
+        else:
+            yield where, value
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,9 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -19,18 +21,27 @@ from torch import Tensor, nn
 
 import aevb
 from aevb.data.dataset import Dataset, Split
-from aevb.data.sources import load_data
 from aevb.data.values import Values
-from aevb.errors import AevbError, RunError, suggest
+from aevb.errors import AevbError, AevbWarning, RecipeError, RunError, suggest
 from aevb.models.inputs import unset
 from aevb.models.ladder import Ladder
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import Objective, PerPoint
 from aevb.runs.build import build_model, build_objective
-from aevb.runs.files import disk_error, partial, read_tensors, write_json, write_tensors, write_text
+from aevb.runs.files import (
+    alone,
+    disk_error,
+    identity,
+    partial,
+    read_tensors,
+    sweep_beside,
+    write_json,
+    write_tensors,
+    write_text,
+)
+from aevb.runs.meta import FORMAT, check_meta, read_meta
 from aevb.runs.recipe import Recipe
-
-FORMAT = 1  # of the folder; raised whenever an older aevb could not read it
+from aevb.runs.sources import KEPT, keep, kept, read
 
 
 class Run:
@@ -38,31 +49,17 @@ class Run:
 
     def __init__(self, path: Path, recipe: Recipe, meta: dict[str, Any]) -> None:
         self.path, self.recipe, self.meta = path, recipe, meta
+        self._folder, self._logged = identity(path), False
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe, meta: Mapping[str, Any]) -> Run:
         """Start a run in a new or empty folder, which appears with recipe.toml and meta.json in it, or not at all.
 
         Raises:
-            RunError: the folder holds something already.
+            RunError: the folder holds something already, or another process is at work in it.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise occupied(path)
-        empty = path.exists()  # it may be the working folder: written into, not replaced
-        facts = {"format": FORMAT, "aevb": aevb.__version__, **machine(), **meta}
-        run = cls(path if empty else partial(path), recipe, facts)
-        try:
-            run.write_meta()
-            run.write_recipe()  # the last: `all_runs` looks for it
-            if not empty:
-                run.path.rename(path)
-        except OSError as error:  # perhaps another process was faster
-            raise (occupied(path) if path.exists() else disk_error(path, error)) from error
-        finally:
-            if not empty:
-                shutil.rmtree(partial(path), ignore_errors=True)
-        run.path = path
-        return run
+        with created(path, recipe, meta) as run:
+            return run
 
     @classmethod
     def open(cls, path: str | Path | None = None) -> Run:
@@ -75,23 +72,46 @@ class Run:
         for name in ("recipe.toml", "meta.json"):
             if not (folder / name).is_file():
                 raise RunError(f"{folder} is no complete run: {name} is missing. Train again, into another folder.")
-        try:
-            meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise RunError(f"{folder / 'meta.json'} is damaged ({error}).") from error
-        if meta.get("format", 0) > FORMAT:
-            raise RunError(
-                f"{folder} was written by aevb {meta.get('aevb')} (format {meta['format']}); this is aevb "
-                f"{aevb.__version__} (format {FORMAT}). Upgrade aevb to read it."
-            )
+        meta = read_meta(folder)
         return cls(folder, Recipe.load(folder / "recipe.toml"), meta)
 
+    def place(self, name: str) -> Path:
+        """Where to write a file of this run.
+
+        Raises:
+            RunError: its folder was moved or removed since it was opened; a half run is never made anew.
+        """
+        if identity(self.path) != self._folder:
+            raise RunError(
+                f"{self.path} was moved or removed while this process worked on it, so {name} was not written. "
+                f"Put it back, then resume: aevb train --resume {self.path}"
+            )
+        return self.path / name
+
     def write_recipe(self) -> None:
-        write_text(self.path / "recipe.toml", tomli_w.dumps({"name": self.recipe.name, **self.recipe.settings}))
+        write_text(self.place("recipe.toml"), self._recipe_text())
+
+    def _recipe_text(self) -> str:
+        try:
+            return tomli_w.dumps({"name": self.recipe.name, **self.recipe.settings})
+        except (TypeError, ValueError, RecursionError) as error:
+            raise RecipeError(f"recipe {self.recipe.name!r} cannot be written as TOML: {error}.") from error
+
+    def check_recipe(self) -> None:
+        """Write recipe.toml anew, with a warning, where it is no longer that of the model in training."""
+        path = self.place("recipe.toml")
+        try:
+            same = path.read_bytes() == self._recipe_text().encode()
+        except OSError:
+            same = False
+        if not same:
+            words = f"{path} was changed while training. It is written anew, as the weights are of the old one."
+            warnings.warn(words, AevbWarning, stacklevel=2)
+            self.write_recipe()
 
     def write_meta(self, **changes: Any) -> None:
         self.meta |= changes
-        write_json(self.path / "meta.json", self.meta)
+        write_json(self.place("meta.json"), self.meta)
 
     def model(self, device: str | torch.device = "cpu") -> VAE | Ladder:
         """The trained model, in evaluation mode."""
@@ -99,6 +119,7 @@ class Run:
             slower = " --set training.optimizer.lr=..." * (self.meta.get("status") == "diverged")
             why = "its training diverged" if slower else "its training did not finish"
             raise RunError(f"{self.path} has no weights yet: {why}. Continue: aevb train --resume {self.path}{slower}")
+        check_meta(self.path, self.meta)
         model = build_model(self.recipe, self.meta["shape"], self.meta["levels"])
         tensors, _ = read_tensors(self.path / "weights.safetensors")
         load_weights(model, tensors, self.path / "weights.safetensors")
@@ -106,6 +127,7 @@ class Run:
 
     def dataset(self, data_dir: str | Path | None = None) -> Dataset:
         """The data of this run, cut as they were, and checked to be the same."""
+        check_meta(self.path, self.meta)
         data, now = self._found(data_dir)
         changed = differences(self.meta["splits"], now)
         if changed:
@@ -119,7 +141,8 @@ class Run:
     def _found(self, data_dir: str | Path | None) -> tuple[Dataset, dict[str, dict[str, Any]]]:
         """The data that are there, and their fingerprints; for a run of aevb 0.1, with the labels and the prints of
         0.1."""
-        data = read(self.recipe, data_dir)
+        beside = self.path / KEPT
+        data = kept(beside) if beside.is_file() else read(self.recipe, data_dir)
         if "values" in self.meta:
             return data, fingerprints(data)
         data = numbered(data)
@@ -161,6 +184,7 @@ class Run:
 
     def objective(self, model: nn.Module) -> Objective:
         """The objective with what it has learnt beside the model's weights, such as their spread under `FullBayes`."""
+        check_meta(self.path, self.meta)
         n = self.meta["splits"]["train"]["n"]
         objective = build_objective(self.recipe, model, n)
         if isinstance(objective, PerPoint):
@@ -173,34 +197,89 @@ class Run:
     def save_weights(self, weights: Mapping[str, Tensor], objective: Mapping[str, Tensor]) -> None:
         """weights.safetensors, and objective.safetensors where the objective has learnt something itself."""
         if objective:
-            write_tensors(self.path / "objective.safetensors", objective)
-        write_tensors(self.path / "weights.safetensors", weights)
+            write_tensors(self.place("objective.safetensors"), objective)
+        write_tensors(self.place("weights.safetensors"), weights)
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
+        path = self.place("metrics.jsonl")
+        if self._logged and not path.exists():
+            words = f"{path} was removed while training: its earlier lines are lost, all else is untouched."
+            warnings.warn(words, AevbWarning, stacklevel=2)
         try:
-            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as f:
+            with path.open("a", encoding="utf-8") as f:
                 f.write(json.dumps(record) + "\n")
         except OSError as error:
-            raise disk_error(self.path / "metrics.jsonl", error) from error
+            raise disk_error(path, error) from error
+        self._logged = True
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All lines of metrics.jsonl; one that a crash cut off at the end is left out."""
+        """All lines of metrics.jsonl; one that a crash cut off or that is damaged is left out."""
         path = self.path / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        try:
+            lines = path.read_bytes().splitlines() if path.is_file() else []
+        except OSError as error:
+            raise RunError(f"{path} cannot be read: {error.strerror or error}.") from error
         return [record for line in lines if (record := _parse(line)) is not None]
 
     def forget_after(self, step: int) -> None:
         """Drop the metrics of steps after `step`: they will be met again."""
         kept = [json.dumps(r) + "\n" for r in self.metrics() if r["step"] <= step]
-        write_text(self.path / "metrics.jsonl", "".join(kept))
+        write_text(self.place("metrics.jsonl"), "".join(kept))
 
     def figure(self, name: str) -> Path:
-        (self.path / "figures").mkdir(exist_ok=True)
-        return self.path / "figures" / name
+        folder = self.place("figures")
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise disk_error(folder, error) from error
+        return folder / name
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
+
+
+@contextmanager
+def created(path: Path, recipe: Recipe, meta: Mapping[str, Any], data: Dataset | None = None) -> Iterator[Run]:
+    """As `Run.create`; inside of the block no other process can work in the folder, see `alone`.
+
+    Args:
+        data: to be kept in the folder.
+    """
+    facts = {"format": FORMAT, "aevb": aevb.__version__, **machine(), **meta}
+    sweep_beside(path)
+    if path.is_dir():  # it may be the working folder: written into, not replaced
+        with alone(path):
+            if any(path.iterdir()):  # now that no other process can begin
+                raise occupied(path)
+            yield _begun(Run(path, recipe, facts), data)
+        return
+    if path.exists():
+        raise occupied(path)
+    beside = partial(path)
+    try:
+        try:
+            beside.mkdir(parents=True)
+        except OSError as error:
+            raise disk_error(path, error) from error
+        with alone(beside):
+            run = _begun(Run(beside, recipe, facts), data)
+            try:
+                beside.rename(path)
+            except OSError as error:  # perhaps another process was faster
+                raise (occupied(path) if path.exists() else disk_error(path, error)) from error
+            run.path = path
+            yield run
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _begun(run: Run, data: Dataset | None) -> Run:
+    run.write_meta()
+    if data is not None:
+        keep(run.place(KEPT), data)
+    run.write_recipe()  # the last: `all_runs` looks for it
+    return run
 
 
 def load(run: str | Path | None = None, device: str | torch.device = "cpu") -> VAE | Ladder:
@@ -208,17 +287,15 @@ def load(run: str | Path | None = None, device: str | torch.device = "cpu") -> V
     return Run.open(run).model(device)
 
 
-def read(recipe: Recipe, data_dir: str | Path | None = None) -> Dataset:
-    """The data that a recipe names; files are searched for in `data_dir`, or where the recipe says."""
-    where = recipe.source()
-    values, axes, folder = where.values or None, where.axes or None, data_dir or where.dir or None
-    return load_data(where.source, values=values, axes=axes, data_dir=folder, seed=where.seed)
-
-
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
     """model.load_state_dict, with an error that names what is missing, extra or of another shape."""
     tensors = {**unset(model), **tensors}
     expected = model.state_dict()
+    retyped = [
+        f"{k} is {_type(tensors[k])}, the recipe says {_type(expected[k])}"
+        for k in sorted(expected.keys() & tensors.keys())
+        if tensors[k].dtype != expected[k].dtype
+    ]
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     reshaped = [
         f"{k} is {tuple(tensors[k].shape)}, the recipe says {tuple(expected[k].shape)}"
@@ -226,6 +303,7 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: Path) -
         if tensors[k].shape != expected[k].shape
     ]
     faults = [f"missing {_few(missing)}"] * bool(missing) + [f"extra {_few(extra)}"] * bool(extra) + reshaped[:3]
+    faults += retyped[:3]
     if faults:
         raise RunError(f"{where} does not fit its recipe: {'; '.join(faults)}. Is it from another run?")
     model.load_state_dict(dict(tensors))
@@ -237,8 +315,9 @@ def runs_root() -> Path:
 
 
 def new_folder(data: str, recipe: str) -> Path:
-    """runs/DATA-RECIPE-TIME, a name that is not taken."""
-    name = f"{Path(data).stem}-{recipe}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
+    """runs/DATA-RECIPE-TIME, or runs/DATA-TIME where both have one name; a name that is not taken."""
+    words = dict.fromkeys([Path(data).stem, recipe])
+    name = f"{'-'.join(words)}-{datetime.now().strftime('%Y%m%d-%H%M%S')}"
     free = (runs_root() / (name if i == 1 else f"{name}-{i}") for i in itertools.count(1))
     return next(path for path in free if not path.exists())
 
@@ -330,9 +409,25 @@ def _few(names: Iterable[str]) -> str:
     return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
 
 
-def _parse(line: str) -> dict[str, Any] | None:
+def _type(v: Tensor) -> str:
+    return str(v.dtype).removeprefix("torch.")
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """A line of metrics.jsonl; None if it is not one that `log` wrote."""
     try:
-        record: dict[str, Any] = json.loads(line)
-    except ValueError:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
         return None
-    return record
+    return record if isinstance(record, dict) and _is_record(record) else None
+
+
+def _is_record(record: Mapping[str, Any]) -> bool:
+    """Whether its steps are whole and its numbers are numbers."""
+    whole = all(type(record.get(name)) is int and record[name] >= 0 for name in ("step", "samples"))
+    tables = [{"seconds": record.get("seconds", 0)}, record.get("train", {}), record.get("validation", {})]
+    return whole and all(isinstance(t, dict) and _are_numbers(t.values()) for t in tables)
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    return all(type(value) in (int, float) for value in values)

@@ -73,6 +73,31 @@ RULES: dict[type[torch.optim.Optimizer], type[_Adam] | type[_Adagrad]] = {
 }
 
 
+class Group:
+    """A parameter group of an optimizer, with the memory of its parameters by their names in the module."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, settings: dict[str, Any], names: dict[Tensor, str]) -> None:
+        self.rule, self.settings = RULES[type(optimizer)], settings
+        self.parameters: dict[str, Tensor] = {names[p]: p for p in settings["params"]}
+        self.memory = {name: begin(optimizer, self.rule, p) for name, p in self.parameters.items()}
+        self.counts: list[Tensor] = [optimizer.state[p]["step"] for p in settings["params"]]
+
+    def scalars(self, t: int) -> list[float]:
+        return [*self.rule.scalars(self.settings, t), self.settings["weight_decay"]]
+
+    def update(self, gradients: Memory, scalars: Tensor) -> None:
+        *settings, decay = scalars.unbind()
+        for name, p in self.parameters.items():
+            self.rule.update(p, gradients[name] + decay * p, self.memory[name], tuple(settings))
+
+
+def begin(optimizer: torch.optim.Optimizer, rule: Any, p: Tensor) -> Memory:
+    """Give the optimizer its memory of p before the first step, as PyTorch would at that step."""
+    state: Memory = optimizer.state[p]
+    state.setdefault("step", torch.zeros((), device=p.device))
+    return {name: state.setdefault(name, torch.zeros_like(p)) for name in rule.memory}
+
+
 def compiled_update(
     module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], clip: float | None
 ) -> Update | None:
@@ -80,17 +105,16 @@ def compiled_update(
 
     None where this is not supported: another optimizer, clipping, or buffers, such as those of batch normalisation.
     """
-    changing = module.state_dict().keys() - dict(module.named_parameters()).keys()
-    known = [(o, RULES[type(o)]) for o in optimizers if type(o) in RULES]
-    groups = [(rule, group) for o, rule in known for group in o.param_groups]
-    supported = len(known) == len(optimizers) and all(rule.supports(group) for rule, group in groups)
-    if clip is not None or changing or not supported:
+    buffers = module.state_dict().keys() - dict(module.named_parameters()).keys()
+    if clip is not None or buffers or not all(map(supported, optimizers)):
         return None
-    fused: Callable[..., Any] = torch.compile(_fuse(module, known))
-    counts = [o.state[p]["step"] for o in optimizers for group in o.param_groups for p in group["params"]]
+    names: dict[Tensor, str] = {p: name for name, p in module.named_parameters()}
+    groups = [Group(optimizer, settings, names) for optimizer in optimizers for settings in optimizer.param_groups]
+    counts = [count for group in groups for count in group.counts]
+    fused: Callable[..., Any] = torch.compile(fuse(module, groups))
 
     def update(batch: Batch, number: int) -> Any:
-        scalars = [[*rule.scalars(group, number + 1), group["weight_decay"]] for rule, group in groups]
+        scalars = [group.scalars(number + 1) for group in groups]
         torch._foreach_add_(counts, 1)
         flat = torch.tensor([s for row in scalars for s in row], dtype=batch.x.dtype, device=batch.x.device)
         return fused(batch, torch.tensor(number, device=batch.x.device), flat.split([len(row) for row in scalars]))
@@ -98,16 +122,13 @@ def compiled_update(
     return update
 
 
-def _fuse(module: nn.Module, known: Sequence[tuple[torch.optim.Optimizer, Any]]) -> Any:
-    for optimizer, rule in known:
-        begin(optimizer, rule)
-    names = {p: name for name, p in module.named_parameters()}
-    groups = [
-        (rule, o.state, [(names[p], p) for p in group["params"]]) for o, rule in known for group in o.param_groups
-    ]
-    parameters: dict[str, Tensor] = {name: p for _, _, group in groups for name, p in group}
-    memory = {name: {k: state[p][k] for k in rule.memory} for rule, state, group in groups for name, p in group}
-    updates = [(rule, group) for rule, _, group in groups]
+def supported(optimizer: torch.optim.Optimizer) -> bool:
+    rule = RULES.get(type(optimizer))
+    return rule is not None and all(map(rule.supports, optimizer.param_groups))
+
+
+def fuse(module: nn.Module, groups: Sequence[Group]) -> Any:
+    parameters = {name: p for group in groups for name, p in group.parameters.items()}
 
     def step_and_update(batch: Batch, step: Tensor, scalars: Scalars) -> Any:
         def loss(values: dict[str, Tensor]) -> tuple[Tensor, Any]:
@@ -115,20 +136,8 @@ def _fuse(module: nn.Module, known: Sequence[tuple[torch.optim.Optimizer, Any]])
 
         gradients, (value, info) = grad_and_value(loss, has_aux=True)(parameters)
         with torch.no_grad():
-            for row, (rule, group) in zip(scalars, updates, strict=True):
-                *settings, decay = row.unbind()
-                for name, p in group:
-                    rule.update(p, gradients[name] + decay * p, memory[name], tuple(settings))
+            for row, group in zip(scalars, groups, strict=True):
+                group.update(gradients, row)
         return value.detach(), info
 
     return step_and_update
-
-
-def begin(optimizer: torch.optim.Optimizer, rule: Any) -> None:
-    """Give the optimizer its memory before the first step, as PyTorch would at that step."""
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            state = optimizer.state[p]
-            state.setdefault("step", torch.zeros((), device=p.device))
-            for name in rule.memory:
-                state.setdefault(name, torch.zeros_like(p))

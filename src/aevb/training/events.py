@@ -12,18 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aevb.data.batch import Indexable
+from aevb.data.batch import Indexable, look, rows_at_once, take
 from aevb.evaluation.bound import elbo
 from aevb.evidence.importance import log_marginal
 from aevb.models.checks import check_data
 from aevb.models.compat import check_model
-from aevb.models.rows import by_batch
+from aevb.models.inference import fitting
+from aevb.models.rows import by_batch, is_diagonal
 from aevb.objectives.bounds import Info, PerPoint
 from aevb.parts import Member, Needs
-from aevb.training.checkpoint import state_tensors
+from aevb.training.checkpoint import moving_tensors, state_tensors
 from aevb.training.learner import Learner
 from aevb.training.train import Step, check_training, steps
 
+SMALL = 2**19  # numbers that are passed through a network at a time, whatever the minibatch
 RECORDS = 100  # records in a whole training, besides those at a validation
 
 
@@ -263,7 +265,9 @@ def train_events(
         ValueError: patience without validation data.
     """
     monitor, state = monitor or Monitor(), state or TrainingState()
+    data = fitting(learner.model, data, "train")
     held = validated(learner, validation, monitor)
+    held = None if held is None else fitting(learner.model, held)
     state.stopped = False
     check_training(learner.model, learner.objective, data)
     if held is not None:
@@ -289,45 +293,74 @@ def validated(learner: Learner, validation: Indexable | None, monitor: Monitor) 
     return None
 
 
+@dataclass(frozen=True)
+class Rhythm:
+    """After which steps a training is looked at: every `validations` and `records` of them, and after the last."""
+
+    validations: int
+    records: int
+    total: int
+
+    @classmethod
+    def of(cls, learner: Learner, monitor: Monitor) -> Rhythm:
+        settings, total = learner.training_settings, learner.training_settings.steps(learner.n)
+        samples = monitor.every or max(learner.n, settings.samples // 100)
+        return cls(max(1, samples // _batch(learner)), max(1, total // RECORDS), total)
+
+    def validates(self, number: int) -> bool:
+        return number % self.validations == 0 or number == self.total
+
+    def looks(self, number: int) -> bool:
+        return self.validates(number) or number % self.records == 0
+
+
+def _batch(learner: Learner) -> int:
+    """Training samples that a step sees."""
+    return min(learner.training_settings.batch, learner.n)
+
+
 def _events(
     learner: Learner, data: Indexable, held: Indexable | None, monitor: Monitor, state: TrainingState, every: float
 ) -> Iterator[Event]:
-    settings = learner.training_settings
-    batch, total = min(settings.batch, learner.n), settings.steps(learner.n)
-    validate_every = max(1, (monitor.every or max(learner.n, settings.samples // 100)) // batch)
-    record_every = max(1, total // RECORDS)
-    begun, saved, before, start = Clock(), Clock(), state.seconds, learner.number
-
-    def due(every: int) -> bool:
-        return learner.number % every == 0 or learner.number == total
-
-    def spent() -> bool:
-        return 0 < monitor.patience <= state.since
-
+    rhythm = Rhythm.of(learner, monitor)
+    begun, saved, before, first = Clock(), Clock(), state.seconds, learner.number
     with closing(steps(learner, data)) as walk:
-        for step in walk if not spent() else ():
+        for step in walk if not _spent(monitor, state) else ():
             state.add(step.info)
             yield step
-            if due(validate_every) or due(record_every):
+            if rhythm.looks(learner.number):
                 state.seconds = before + begun.age
-                if held is not None and due(validate_every):
+                if held is not None and rhythm.validates(learner.number):
                     yield _validate(learner, held, monitor, state, step)
                 yield state.record(step)
-            if state.stopped or spent():
+            if state.stopped or _spent(monitor, state):
                 break
             if saved.age >= every and state.counted == 0:
                 yield state.checkpoint(learner)
                 saved = Clock()
-    if learner.number > start:
-        state.seconds = before + begun.age
     learner.eval()
-    if math.isfinite(every):
-        yield state.checkpoint(learner)
-    yield _end(learner, state, batch, "interrupted" if state.stopped else "patience" if spent() else "samples")
+    if learner.number > first:  # else all is as the last checkpoint says
+        state.seconds = before + begun.age
+        if math.isfinite(every):
+            yield state.checkpoint(learner)
+    yield _end(learner, state, _reason(monitor, state))
+
+
+def _spent(monitor: Monitor, state: TrainingState) -> bool:
+    """Whether the patience is at its end."""
+    return 0 < monitor.patience <= state.since
+
+
+def _reason(monitor: Monitor, state: TrainingState) -> str:
+    """Why a training ended."""
+    if state.stopped:
+        return "interrupted"
+    return "patience" if _spent(monitor, state) else "samples"
 
 
 def _validate(learner: Learner, held: Indexable, monitor: Monitor, state: TrainingState, step: Step) -> Validation:
-    numbers, score = validation_bound(learner, held, monitor)
+    with learner.watch.divergence(step.number, lambda: moving_tensors(learner)):
+        numbers, score = validation_bound(learner, held, monitor)
     if not math.isfinite(score):
         raise learner.watch.diverged(f"The validation bound became {score} at step {step.number}.")
     return Validation(step.number, step.samples, numbers, state.observe(learner, score))
@@ -335,23 +368,33 @@ def _validate(learner: Learner, held: Indexable, monitor: Monitor, state: Traini
 
 def validation_bound(learner: Learner, held: Indexable, monitor: Monitor) -> tuple[dict[str, float], float]:
     """The bound on the validation data, and the number that says which weights are the best, in nats."""
-    bound = elbo(learner.best_known, held, samples=monitor.samples, groups=by_batch)
+    size = max(1, _rows_of_validation(learner, held) // monitor.samples)
+    bound = elbo(learner.best_known, held, samples=monitor.samples, batch=size, groups=by_batch)
     numbers = {"reconstruction": float(bound.reconstruction.mean())}
     score = numbers["reconstruction"]
     if bool(torch.isfinite(bound.kl).all()):
         numbers |= {"elbo": float(bound.elbo.mean()), "kl": float(bound.kl.sum(-1).mean())}
         score = numbers["elbo"]
     if k := monitor.importance_samples:
-        score = numbers["log_px"] = float(log_marginal(learner.best_known, held, k).log_px.mean())
+        model = learner.best_known
+        q = model.posterior(take(held, torch.arange(1, device=next(model.parameters()).device)))
+        proposal = None if is_diagonal(q) else model.posterior  # batch by batch, as row by row takes its time
+        score = numbers["log_px"] = float(log_marginal(model, held, k, proposal=proposal).log_px.mean())
     return numbers, score
 
 
-def _end(learner: Learner, state: TrainingState, batch: int, reason: str) -> End:
+def _rows_of_validation(learner: Learner, held: Indexable) -> int:
+    """As many rows at a time as a training step takes, so that what trains has memory enough; more of small ones."""
+    shape = look(held, next(learner.model.parameters()).device)[1].x.shape[1:]
+    return min(rows_at_once(shape), max(learner.training_settings.batch, SMALL // shape.numel()))
+
+
+def _end(learner: Learner, state: TrainingState, reason: str) -> End:
     kept = state.weights or {k: v.detach().clone() for k, v in learnt(learner).items()}
     own = {k.removeprefix("objective."): v for k, v in kept.items() if k.startswith("objective.")}
     weights = {k: v for k, v in kept.items() if not k.startswith("objective.")}
     best = state.best if state.weights else learner.number
-    return End(learner.number, learner.number * batch, reason, weights, own, best, state.seconds)
+    return End(learner.number, learner.number * _batch(learner), reason, weights, own, best, state.seconds)
 
 
 class Clock:

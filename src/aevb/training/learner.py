@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from aevb.data.batch import Batch, Data, as_batch
 from aevb.data.randomness import derive, seeded
+from aevb.errors import RunError
 from aevb.models.compat import check_model
 from aevb.models.inference import Model
 from aevb.models.trace import LatentModel
@@ -109,6 +110,11 @@ class Update:
         return loss.detach(), info
 
 
+def _such(model: nn.Module, kind: Any) -> list[Any]:
+    """The modules within a model that are of a kind."""
+    return [module for module in model.modules() if isinstance(module, kind)]
+
+
 class Learner(nn.Module):
     """What moves: the model, the optimizers and the step count.
 
@@ -129,20 +135,49 @@ class Learner(nn.Module):
         if isinstance(objective, PerPoint):
             with seeded(derive(training.seed, "objective"), next(model.parameters()).device):
                 objective.start(model, n)
-        adversaries = [part for part in self.modules() if isinstance(part, Adversary)]
-        theirs = [p for part in adversaries for p in part.parameters()]
-        self.optimizer = training.optimizer(parameter_groups(self, 1 / n if training.weight_prior else 0.0, but=theirs))
-        self.optimizers = [self.optimizer, *(part.own_optimizer() for part in adversaries)]
-        self.rates = [float(g["lr"]) for g in self.optimizer.param_groups]
+        self.optimizers = self._made_optimizers()
+        self.optimizer = self.optimizers[0]
+        self.rates = [float(g["lr"]) * g.get("lr_factor", 1.0) for g in self.optimizer.param_groups]
+        self._set_rates(1.0)
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(training.ema)) if training.ema else None
-        self.paced = [module for module in model.modules() if isinstance(module, Paced)]
-        self.learning = [module for module in model.modules() if isinstance(module, Learns)]
+        self.paced: list[Paced] = _such(model, Paced)
+        self.learning: list[Learns] = _such(model, Learns)
         self.number = 0
         self.watch = Watch(max(self.rates))
         self.loss = loss
         self.step: StepFunction | None = (
             None  # made at the first update, as a compiled one holds the optimizers' memory
         )
+
+    def _made_optimizers(self) -> list[torch.optim.Optimizer]:
+        """That of the model and the objective, and those that adversaries bring."""
+        training, adversaries = self.training_settings, _such(self, Adversary)
+        theirs = [p for part in adversaries for p in part.parameters()]
+        groups = parameter_groups(self, 1 / self.n if training.weight_prior else 0.0, but=theirs)
+        return [training.optimizer(groups), *(part.own_optimizer() for part in adversaries)]
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What `state_dict` holds beside tensors of modules: the step count, and the optimizers' memory."""
+        return {**self._made_for(), "number": self.number, "optimizers": [o.state_dict() for o in self.optimizers]}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Stand where the learner stood whose `state_dict` this is of.
+
+        Raises:
+            RunError: that one was made for other rows, or another order of them.
+        """
+        theirs, ours = {k: state.get(k) for k in self._made_for()}, self._made_for()
+        if theirs != ours:
+            raise RunError(
+                f"This state is of a learner with {theirs}, but this one has {ours}. Make a Learner like it."
+            )
+        for optimizer, memory in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(memory)
+        self.number = state["number"]
+
+    def _made_for(self) -> dict[str, int]:
+        settings = self.training_settings
+        return {"rows": self.n, "batch": settings.batch, "seed": settings.seed}
 
     @property
     def best_known(self) -> Model:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aevb.parts import OPTIMIZER
 
 Groups = Iterable[dict[str, Any]]
 MakeOptimizer = Callable[[Groups], torch.optim.Optimizer]
+MOST_INPUTS = 4096  # of a layer whose weights move by the whole step size
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,31 @@ def parameter_groups(module: nn.Module, decay: float, but: Sequence[nn.Parameter
     the networks that a model declares (of a `VAE` encoder and decoder), or anywhere in a model that declares none.
     Biases, scales, pseudo-inputs and parameters of priors are none.
     An objective with p(θ) in its bound declares that it offers no `point_weights`.
+
+    `lr_factor` of a group is what the step size is to be multiplied by, see `step_factor`.
     """
-    left, decayed = set(map(id, but)), set(map(id, network_weights(module))) if decay else set()
-    groups: dict[float, list[nn.Parameter]] = {decay: [], 0.0: []}
+    left, weights = set(map(id, but)), set(map(id, network_weights(module)))
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {(decay, 1.0): [], (0.0, 1.0): []}
     for p in module.parameters():
         if p.requires_grad and id(p) not in left:
-            groups[decay if id(p) in decayed else 0.0].append(p)
-    return [{"params": found, "weight_decay": rate} for rate, found in groups.items() if found]
+            own = (decay, step_factor(p)) if id(p) in weights else (0.0, 1.0)
+            groups.setdefault(own, []).append(p)
+    return [
+        {"params": found, "weight_decay": rate, "lr_factor": factor}
+        for (rate, factor), found in groups.items()
+        if found
+    ]
+
+
+def step_factor(weight: Tensor) -> float:
+    """What the step size of a layer's weight (outputs, *inputs) is multiplied by: min(1, 4096 / inputs).
+
+    A step of Adam or Adagrad moves each weight by about the step size, and so each output by inputs × step size × |h|;
+    one of SGD moves it in proportion to |h|². A layer of 262,144 inputs, as an encoder of 256×256 pictures has, would
+    leave the numbers that it can work with at the first step. So its weights move in proportion to 1 / inputs, as in
+    μP (Yang & Hu 2021, arXiv 2203.03466, Table 8). Layers of up to 4,096 inputs, as for 32×32 pictures, are as ever.
+    """
+    return min(1.0, MOST_INPUTS / weight[0].numel())
 
 
 def network_weights(module: nn.Module) -> Iterator[nn.Parameter]:

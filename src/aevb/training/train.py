@@ -12,7 +12,7 @@ from aevb.data.batch import Batch, Indexable, take
 from aevb.data.memory import keep_freed_memory
 from aevb.data.randomness import Order, noise_seed, seeded
 from aevb.models.checks import check_data
-from aevb.models.inference import evaluation_mode
+from aevb.models.inference import evaluation_mode, fitting
 from aevb.objectives.bounds import Info, Objective, PerPoint
 from aevb.objectives.terms import members_of
 from aevb.training.checkpoint import moving_tensors
@@ -42,8 +42,10 @@ def train(model: nn.Module, objective: Objective, data: Indexable, training: Tra
     checkpoints.
 
     Args:
-        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers; or data
-            with conditions, `Pairs`, which train log p(x|y). All rows are checked before the first step.
+        model: whose weights are trained in place.
+        objective: such as `ELBO()`.
+        data: x (N, *X), as of `aevb.encode`, of a `Dataset` its train split; or data with conditions, `Pairs`, which
+            train log p(x|y). All rows are checked before the first step.
         training: the settings; `Training()` if none are given.
 
     Raises:
@@ -53,6 +55,7 @@ def train(model: nn.Module, objective: Objective, data: Indexable, training: Tra
         RecipeError: the prior does not fit the posterior: KL(q(z|x) ‖ p(z)) is infinite, or their supports differ.
         TrainingDiverged: the loss, the weights or the optimizer's memory became NaN or infinite, or the loss exploded.
     """
+    data = fitting(model, data, "train")
     check_training(model, objective, data)
     learner = Learner(model, objective, training or Training(), len(data))
     yield from steps(learner, data)
@@ -60,6 +63,7 @@ def train(model: nn.Module, objective: Objective, data: Indexable, training: Tra
 
 def continue_training(learner: Learner, data: Indexable) -> Iterator[Step]:
     """As `train`, with a `Learner` of one's own, from the step at which it stands."""
+    data = fitting(learner.model, data, "train")
     check_training(learner.model, learner.objective, data)
     yield from steps(learner, data)
 
@@ -86,7 +90,8 @@ def steps(learner: Learner, data: Indexable) -> Generator[Step, None, None]:
             learner.model.train()  # the caller may have evaluated
             with seeded(noise_seed(settings.seed, learner.number), device):
                 batch = take(data, order[learner.number // visits])
-                info = learner.update(batch)
+                with learner.watch.divergence(learner.number + 1, lambda: moving_tensors(learner)):
+                    info = learner.update(batch)
             if learner.watch.add(learner.number, batch.x, info["loss"], learner.number == total):
                 learner.watch.look_at(learner.number, moving_tensors(learner))
             yield Step(learner.number, learner.number * order.batch, info)

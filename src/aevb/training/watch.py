@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from aevb.errors import TrainingDiverged
+from aevb.errors import AevbError, TrainingDiverged
 
 WATCH = 50  # steps between two looks at the loss; a look waits for the device
 FACTOR = 100  # the loss may rise by so many times the largest plausible loss between two looks
+HUGE = 1e4  # a weight or a number of the optimizer's memory that is larger tells of a divergence, where a step failed
 LEAST = 100.0  # nats: a loss that is always plausible
 UNSCALED = 1000.0  # nats per number of x at the first step, far beyond what data of unit size cost
 
@@ -69,6 +71,26 @@ class Watch:
                 raise self.diverged(
                     f"The weights or the optimizer's memory are not finite after step {number} ({name})."
                 )
+
+    @contextmanager
+    def divergence(self, number: int, tensors: Callable[[], Mapping[str, Tensor]]) -> Iterator[None]:
+        """What fails inside of step `number` fails as `TrainingDiverged` where the weights are at fault.
+
+        They are where one of them is not finite or beyond 10,000, or where a matrix has lost its rank.
+        """
+        try:
+            yield
+        except (RuntimeError, ValueError, ArithmeticError) as error:
+            if isinstance(error, AevbError):
+                raise
+            moving = [v for v in tensors().values() if v.is_floating_point() and v.numel()]
+            lost = any(not float(v.detach().abs().max()) <= HUGE for v in moving)  # NaN is lost, too
+            if not lost and not isinstance(error, torch.linalg.LinAlgError):  # type: ignore[attr-defined]
+                raise
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise self.diverged(
+                f"Step {number} failed, as the weights are far too large: {first.rstrip('.')}."
+            ) from error
 
     def diverged(self, what: str) -> TrainingDiverged:
         """The error, with the advice that fits the first loss."""

@@ -15,23 +15,25 @@ from torch.distributions import AffineTransform, Distribution, TransformedDistri
 
 from aevb.data.batch import Indexable, batches
 from aevb.data.randomness import derive, seeded
-from aevb.errors import DataError, RecipeError, ShapeError
-from aevb.models.inference import as_result, dtype_of, inference
-from aevb.models.ladder import Ladder
+from aevb.errors import DataError, ShapeError
+from aevb.models.compat import members
+from aevb.models.inference import as_result, dtype_of, inference, prior_of
 from aevb.models.priors import Mixture
 from aevb.models.vae import VAE
-from aevb.parts import PRIOR, Member, Needs, check
+from aevb.notation import Brief
+from aevb.parts import HIERARCHY, PRIOR, Member, Needs, check
 from aevb.probability.families import FullNormal
 from aevb.probability.offers import seen
 
 HELD = 0.2  # the share of the codes that chooses
 STEPS = 500  # of a candidate that is learned by gradients
+INSTEAD = {"own_weights": "a model with a prior of its own, such as one with a [[chain]]"}
 Codes = np.ndarray[Any, Any]
 Candidate = int | nn.Module
 
 
-@dataclass(frozen=True)
-class FittedPrior:
+@dataclass(frozen=True, repr=False)
+class FittedPrior(Brief):
     """What `fit_prior` found.
 
     Attributes:
@@ -63,8 +65,7 @@ def fit_prior(
 
     Args:
         model: trained; its latents are vectors (D).
-        data: x (N, *X), of the train split: a float tensor on the model's device, what can be indexed like one, or
-            `Pairs`.
+        data: x (N, *X) of the train split, as of `aevb.encode`.
         candidates: numbers of components M, of which those are passed over for which there are too few codes, and
             untrained priors, of which copies are fitted; `[10, FlowPrior(D)]`.
         seed: of the draws, of what is held out, and of where each fit starts.
@@ -74,11 +75,8 @@ def fit_prior(
         ShapeError: the latents are no vectors.
         RecipeError: the model is a ladder.
     """
-    if isinstance(model, Ladder):
-        raise RecipeError(
-            "fit_prior: the prior of a ladder cannot be replaced, as its posterior walks down the same networks. "
-            "Take a model with a prior of its own, such as one with a [[chain]]."
-        )
+    hierarchy = [part for part in members(model) if part.role == HIERARCHY]
+    check([*hierarchy, Member("", "fit_prior", needs=Needs(own_weights=True, otherwise=INSTEAD))])
     z = draw_codes(model, data, seed)
     order = np.random.default_rng(seed).permutation(len(z))
     held, rest = np.split(z[order], [max(1, round(HELD * len(z)))])
@@ -161,7 +159,7 @@ def most_likely(prior: nn.Module, z: Tensor, seed: int) -> nn.Module:
 def draw_codes(model: VAE, data: Indexable, seed: int) -> Codes:
     """z_n ~ q(z|x_n), one for each data point, (N, D) in float64."""
     with inference(model, derive(seed, "codes")) as device:
-        p = model.trace(next(batches(data, 1, device, dtype_of(model)))).p
+        p = prior_of(model, next(batches(data, 1, device, dtype_of(model))))
         check([seen(p, PRIOR), Member("", "fit_prior", needs=Needs(real_prior=True))])
         z = torch.cat([as_result(model.posterior(b).sample()) for b in batches(data, None, device, dtype_of(model))])
     if z.ndim != 2:

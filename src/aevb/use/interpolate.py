@@ -5,30 +5,47 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aevb.data.batch import Batch, Data, as_batch
+from aevb.data.batch import Data
 from aevb.errors import DataError, ShapeError
+from aevb.models.given import given
 from aevb.models.inference import Model, inference
 from aevb.use.reconstruct import decode
 
 
 def interpolate(model: Model, a: Data, b: Data, steps: int = 11) -> Tensor:
-    """From a to b, x (N, *X) or a `Batch` each: the means of p(x|z) at z = (1-t) E[q(z|a)] + t E[q(z|b)], (N, T, *X).
+    """The means of p(x|z) between two data points, at z = (1-t) E[q(z|a)] + t E[q(z|b)].
 
-    t = 0, ..., 1 in T = `steps` equal steps. Conditions y, where a and b have them, go along the same line.
+    Args:
+        a, b: x (N, *X) each, as of `encode`. Conditions y, where both have them, go along the same line.
+        steps: T, of t = 0, ..., 1 in equal steps.
+
+    Returns:
+        (N, T, *X), on the CPU, without a gradient.
+
+    Raises:
+        ShapeError: a and b differ in shape, or there are fewer than 2 steps.
     """
-    ends: tuple[Batch, Batch] = as_batch(a), as_batch(b)
-    if ends[0].x.shape != ends[1].x.shape:
-        raise ShapeError(f"Both ends need the same shape; got {tuple(ends[0].x.shape)} and {tuple(ends[1].x.shape)}.")
-    with inference(model, 0) as device:
-        z = [model.encode(end.to(device)).cpu() for end in ends]
-    y = None if ends[0].y is None or ends[1].y is None else line(ends[0].y, ends[1].y, steps).flatten(0, 1)
-    x = decode(model, line(z[0], z[1], steps).flatten(0, 1), y)
-    return x.reshape(-1, steps, *x.shape[1:])
+    with inference(model, 0):
+        ends = given(model, a), given(model, b)
+        if ends[0].x.shape != ends[1].x.shape:
+            shapes = tuple(tuple(end.x.shape) for end in ends)
+            raise ShapeError(f"interpolate: both ends need the same shape; got {shapes[0]} and {shapes[1]}.")
+        z = [model.encode(end) for end in ends]
+    y = None if ends[0].y is None or ends[1].y is None else (ends[0].y, ends[1].y)
+    return paths(model, z[0], z[1], steps, y)
 
 
-def paths(model: Model, starts: Tensor, ends: Tensor, steps: int = 11) -> Tensor:
-    """The means of p(x|z) along the lines between codes z₀ and z₁, (N, *Z) each: (N, T, *X), on the CPU."""
-    x = decode(model, line(starts, ends, steps).flatten(0, 1))
+def paths(
+    model: Model, starts: Tensor, ends: Tensor, steps: int = 11, y: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
+    """The means of p(x|z) along the lines between codes z₀ and z₁, (N, *Z) each: (N, T, *X), on the CPU.
+
+    Args:
+        y: conditions (N, *C) at both ends, which go along the same line.
+    """
+    if steps < 2:
+        raise ShapeError(f"A line has at least 2 steps, its ends; got {steps}.")
+    x = decode(model, line(starts, ends, steps).flatten(0, 1), None if y is None else line(*y, steps).flatten(0, 1))
     return x.reshape(-1, steps, *x.shape[1:])
 
 

@@ -17,7 +17,6 @@ from scipy.spatial.distance import pdist
 from sklearn.decomposition import PCA
 from sklearn.metrics import pairwise_distances_chunked
 from sklearn.metrics.pairwise import rbf_kernel
-from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
@@ -26,6 +25,8 @@ from aevb.evaluation.estimate import Estimate
 from aevb.evaluation.evaluate import discrete, relaxed
 from aevb.evaluation.report import Line, Report, Subject
 from aevb.models.inference import inference
+from aevb.notation import Brief
+from aevb.use.fit_prior import gaussian_mixture
 from aevb.use.generate import generate
 
 Features = Callable[[Tensor], Tensor]  # (N, *X) → (N, F)
@@ -45,12 +46,12 @@ def principal_components(rows: Tensor, size: int = 50) -> Features:
 def mixture_density(features: Tensor, components: int = 20, seed: int = 0) -> LogDensity:
     """The log-density, in nats, of a mixture of normals with full covariances, fitted to (N, F) by maximum
     likelihood."""
-    mixture = GaussianMixture(components, random_state=seed).fit(_array(features))
+    mixture = gaussian_mixture(_array(features), components, seed)
     return lambda x: torch.as_tensor(mixture.score_samples(_array(x)))
 
 
-@dataclass(frozen=True)
-class Fidelity:
+@dataclass(frozen=True, repr=False)
+class Fidelity(Brief):
     """Whether samples look like data, and whether data are found among the samples; see `fidelity`.
 
     Attributes:
@@ -175,7 +176,7 @@ POINTS = 2000  # samples, and data points, that are compared with each other at 
 
 
 def _report(subject: Subject) -> dict[str, Any]:
-    """Samples of the model beside data: draws x ~ p(x|z) where the data are discrete, else the means of p(x|z).
+    """Samples of the model beside data: draws x ~ p(x|z) of discrete data and of tables, else the means of p(x|z).
 
     Pixels of grey levels under a relaxed Bernoulli are compared with means, too: no draw of it is grey. In the space of
     the first 50 principal components of train data. Beside the authenticity of the samples stands that of the split,
@@ -185,7 +186,7 @@ def _report(subject: Subject) -> dict[str, Any]:
     with inference(subject.model, 0):
         y = subject.conditions(1)
         one = subject.model.decode(subject.model.sample_latent(1, y), y)
-    drawn = discrete(one.support) and not relaxed(one)
+    drawn = (discrete(one.support) or len(rows.shape) == 1) and not relaxed(one)
     samples = generate(subject.model, len(rows), draw=drawn, y=subject.conditions(len(rows)))
     train = subject.train.take(POINTS)[:]
     features = principal_components(train, min(50, train[0].numel(), len(train)))
@@ -198,7 +199,6 @@ def _report(subject: Subject) -> dict[str, Any]:
 
 
 REPORT = Report(
-    "fidelity",
     _report,
     "{n:,} samples ({samples} of p(x|z)) beside as many data, in principal components of train data",
     (

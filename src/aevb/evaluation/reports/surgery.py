@@ -10,27 +10,28 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, LowRankMultivariateNormal, MultivariateNormal, Normal
+from torch.distributions import Distribution, Independent
 
 from aevb.data.batch import Indexable, batches, fixed, rows_at_once, take
 from aevb.data.randomness import derive
+from aevb.data.walk import at_once
 from aevb.evaluation.bound import Bound, elbo
 from aevb.evaluation.estimate import UNDEFINED, Estimate
 from aevb.evaluation.report import Line, Report, Subject
 from aevb.evidence.support import refuse_point
 from aevb.models.checks import likelihood_batches
 from aevb.models.compat import check_model
-from aevb.models.inference import Model, as_result, dtype_of, inference
+from aevb.models.inference import Model, as_result, dtype_of, fitting, inference
+from aevb.notation import Brief
 from aevb.parts import Member, Needs
-from aevb.probability.flows import Reflected
+from aevb.probability.marginals import MEMORY, marginals
 
-MEMORY = 2**22  # densities of single latents computed at a time
 SILENT = 0.01  # nats below which a latent says nothing of a data point
 SHARE = 0.99  # of the data points of which a collapsed latent says nothing
 
 
-@dataclass(frozen=True)
-class Surgery:
+@dataclass(frozen=True, repr=False)
+class Surgery(Brief):
     """The mean KL of N data points, taken apart; nats, float64 on the CPU. With z_m ~ q(z|x_m) for M of the data
     points,
 
@@ -96,24 +97,24 @@ class Surgery:
         return f"Partial posterior collapse: {silent} of {size} latents say nothing about the data."
 
 
-def surgery(model: Model, data: Indexable, *, draws: int = 10_000, seed: int = 0, memory: int = MEMORY) -> Surgery:
+def surgery(model: Model, data: Indexable, *, draws: int = 10_000, seed: int = 0) -> Surgery:
     """Rate, distortion, and the parts of the rate, of the aggregate posterior of *all* the data.
 
     The cost is M N D densities: q(z) is the exact mixture, since one over a minibatch is biased, by several nats.
 
     Args:
-        data: x (N, *X), a float tensor on the model's device, or an object indexed by a tensor of row numbers; of
+        model: a trained one.
+        data: x (N, *X), as of `aevb.encode`; of
             pairs, `Pairs`, q(z) = 1/N Σ_n q(z|x_n, y_n), and what the codes say is of x and y.
         draws: M at most, one for each of M data points drawn without replacement; all of them where N is smaller.
-        memory: how many densities of single latents to compute at a time.
 
     Raises:
         NoLikelihood: the posterior is a point (`Delta`), and its rate infinite.
         RecipeError: the prior reads the contexts, so that there is no single p(z).
     """
-    if min(draws, memory) < 1:
-        raise ValueError(f"surgery: draws and memory must be at least 1; got {draws} and {memory}.")
-    data = fixed(data)
+    if draws < 1:
+        raise ValueError(f"surgery: draws must be at least 1; got {draws}.")
+    data = fixed(fitting(model, data))
     with inference(model, derive(seed, "surgery")) as device:
         for _ in likelihood_batches(model, data):
             pass  # all rows fit, before the long sums
@@ -121,14 +122,14 @@ def surgery(model: Model, data: Indexable, *, draws: int = 10_000, seed: int = 0
         p = t.p
         check_model(cast(nn.Module, model), Member("", "surgery", needs=Needs(unconditional=True)), seen=t)
         z, own = _draws(model, data, min(draws, len(data)), device)
-        joint, single = aggregate(model, data, z, memory)
+        joint, single = aggregate(model, data, z)
         log_p, alone = as_result(p.log_prob(z)), marginals(p)
     total = None if single is None else joint - single.sum(1)
     by_dimension = None if single is None or alone is None else single - as_result(alone.log_prob(z).flatten(1))
     return Surgery(elbo(model, data, seed=seed), own - joint, joint - log_p, total, by_dimension)
 
 
-def aggregate(model: Model, data: Indexable, z: Tensor, memory: int = MEMORY) -> tuple[Tensor, Tensor | None]:
+def aggregate(model: Model, data: Indexable, z: Tensor) -> tuple[Tensor, Tensor | None]:
     """log q(z) = log 1/N Σ_n q(z|x_n), (M,), and log q(z_d), (M, D), for z (M, *Z), over all of the data."""
     joint = torch.full((len(z),), -math.inf, dtype=torch.float64)
     single = torch.full((len(z), z[0].numel()), -math.inf, dtype=torch.float64)
@@ -136,7 +137,7 @@ def aggregate(model: Model, data: Indexable, z: Tensor, memory: int = MEMORY) ->
     for batch in batches(data, None, z.device, dtype_of(model)):
         q = model.posterior(batch)
         refuse_point(q, "surgery")
-        for rows in torch.arange(len(z)).split(max(1, memory // (len(batch) * z[0].numel()))):
+        for rows in torch.arange(len(z)).split(max(1, at_once(MEMORY) // (len(batch) * z[0].numel()))):
             log_q, parts = _pairs(q, z[rows.to(z.device)])
             joint[rows] = torch.logaddexp(joint[rows], as_result(log_q.logsumexp(1)))
             factors = factors and parts is not None
@@ -153,17 +154,6 @@ def _pairs(q: Distribution, z: Tensor) -> tuple[Tensor, Tensor | None]:
         return q.log_prob(z[:, None]), None
     parts: Tensor = alone.log_prob(z[:, None]).flatten(2)
     return parts.sum(2) if isinstance(q, Independent) else q.log_prob(z[:, None]), parts
-
-
-def marginals(p: Distribution) -> Distribution | None:
-    """The densities of single latents, as a distribution over *Z less its dependences; None where they have no
-    formula."""
-    if isinstance(p, Independent) and not p.base_dist.event_shape:
-        base: Distribution = p.base_dist
-        return base
-    if isinstance(p, MultivariateNormal | LowRankMultivariateNormal | Reflected):
-        return Normal(p.mean, p.variance.sqrt(), validate_args=False)
-    return None
 
 
 def _draws(model: Model, data: Indexable, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -194,7 +184,6 @@ def _report(subject: Subject) -> dict[str, Any]:
 
 
 REPORT = Report(
-    "surgery",
     _report,
     "decomposition of the KL over all {n:,}",
     (

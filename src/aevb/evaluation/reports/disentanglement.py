@@ -20,17 +20,19 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor
 from torch.distributions import Distribution
 
-from aevb.data.batch import Indexable, batches, count_rows
+from aevb.data.batch import Indexable, batches
 from aevb.data.randomness import derive, seeded
 from aevb.data.sprites import CATEGORIES, FACTORS, factors_of
+from aevb.data.walk import at_once
 from aevb.errors import DataError, ShapeError
 from aevb.evaluation.estimate import Estimate
+from aevb.evaluation.latent import of_classes
 from aevb.evaluation.report import Line, Report, Subject
-from aevb.evaluation.surgery import marginals
 from aevb.evidence.support import refuse_point
-from aevb.models.inference import Model, as_result, dtype_of, inference
+from aevb.models.inference import Model, as_result, dtype_of, fitting, inference
+from aevb.notation import Brief
+from aevb.probability.marginals import MEMORY, marginals
 
-MEMORY = 2**22  # densities of single latents computed at a time
 DEAD = 0.05  # a latent whose means spread less than this, beside the one that spreads most, has no part in `factor_vae`
 
 VOTES = 800  # of which half are scored
@@ -55,8 +57,8 @@ class DCI:
     informativeness_se: float
 
 
-@dataclass(frozen=True)
-class Disentanglement:
+@dataclass(frozen=True, repr=False)
+class Disentanglement(Brief):
     """All measures of one model; see `mig`, `sap`, `dci` and `factor_vae_score`. `information` is (D, F), in nats."""
 
     information: Tensor
@@ -75,8 +77,9 @@ def disentanglement(
         data: x (N, *X), all of which are encoded at a time: a few thousand rows say enough. Or `Pairs`.
         categories: columns of the factors whose values have no order, such as `sprites.CATEGORIES`.
     """
+    data = fitting(model, data)
     with inference(model, derive(seed, "codes")) as device:
-        (batch,) = batches(data, count_rows(data, device), device, dtype_of(model))
+        (batch,) = batches(data, len(data), device, dtype_of(model))
         q, v = model.posterior(batch), factors.to(device)
         refuse_point(q, "disentanglement")
         information, codes = mutual_information(q, v, seed=seed).cpu(), as_result(model.encode(batch))
@@ -85,9 +88,7 @@ def disentanglement(
     return Disentanglement(information, mig(information, v), *scores)
 
 
-def mutual_information(
-    q: Distribution, factors: Tensor, *, draws: int = 2000, seed: int = 0, memory: int = MEMORY
-) -> Tensor:
+def mutual_information(q: Distribution, factors: Tensor, *, draws: int = 2000, seed: int = 0) -> Tensor:
     """I(z_d; v_f) between each latent and each factor, (D, F), in nats (Chen et al. 2018, arXiv 1802.04942, App. B).
 
         I = E[log q(z_d | v_f) - log q(z_d)],
@@ -107,7 +108,8 @@ def mutual_information(
         rows = torch.randperm(len(factors), device=factors.device)[:draws]
         z = q.sample()[rows]
     size = len(factors) * max(1, z[0].numel())
-    parts = [_gain(alone, z[i], factors, factors[rows[i]]) for i in torch.arange(len(z)).split(max(1, memory // size))]
+    chunks = torch.arange(len(z)).split(max(1, at_once(MEMORY) // size))
+    parts = [_gain(alone, z[i], factors, factors[rows[i]]) for i in chunks]
     return torch.cat(parts).mean(0)
 
 
@@ -165,6 +167,7 @@ def _lines(z: Array, v: Array) -> Array:
     return squared
 
 
+@of_classes()
 def _thresholds(z: Array, v: Array, seed: int) -> Array:
     """Balanced accuracy of C - 1 thresholds on each latent, on the half of the data that did not set them, (D,)."""
     fit, held = _halves(len(z), seed)
@@ -175,6 +178,7 @@ def _thresholds(z: Array, v: Array, seed: int) -> Array:
     return np.array(scores)
 
 
+@of_classes()
 def dci(codes: Tensor, factors: Tensor, *, trees: int = 10, seed: int = 0) -> DCI:
     """Disentanglement, completeness, informativeness of codes (N, D), by the importance R (D, F) of latents for
     factors.
@@ -268,7 +272,6 @@ def _report(subject: Subject) -> dict[str, Any]:
 
 
 REPORT = Report(
-    "disentanglement",
     _report,
     "single latents and single factors, n = {n:,}",
     (

@@ -1,0 +1,134 @@
+"""Files that verbs write: names that are checked before any work, arrays, tables of scores, pictures."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aevb.apps import show
+from aevb.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aevb.figures.tables import Table
+    from aevb.runs.store import Run
+
+PICTURES = (".png", ".svg")
+VERSION = r"(\.v?\d+)?"  # the end of a name such as mine.v2, which is no ending of a kind of file
+
+
+def checked(out: Path | None, kinds: Sequence[str], what: str, bare: bool = False) -> Path | None:
+    """The file that --out names, if it ends in one of `kinds` and can be a file; else an error before any work.
+
+    Args:
+        bare: whether a name without an ending will do.
+
+    Raises:
+        DataError: it is a folder, or ends otherwise.
+    """
+    if out is None:
+        return None
+    place, listed = out.expanduser(), " or ".join(kinds)
+    if out.name == "" or place.is_dir():
+        raise DataError(f"--out {out} is a folder. Name a file in it, such as --out {out / ('x' + kinds[0])}.")
+    if place.suffix not in kinds and not (bare and re.fullmatch(VERSION, place.suffix)):
+        raise DataError(f"--out {out}: {what}; end its name in {listed}.")
+    return place
+
+
+def array_out(out: Path | None) -> Path | None:
+    """--out of a verb that writes numbers (.npy) or a picture."""
+    return checked(out, (".npy", *PICTURES), "numbers are written as a .npy file, pictures as .png and .svg", bare=True)
+
+
+def picture_out(out: Path | None) -> Path | None:
+    """--out of a verb that writes a picture."""
+    return checked(out, PICTURES, "pictures are written as .png and .svg files", bare=True)
+
+
+def codes_out(out: Path | None) -> Path | None:
+    return checked(out, (".npy",), "codes are written as a .npy file")
+
+
+def scores_out(out: Path | None) -> Path | None:
+    return checked(out, (".csv", ".npy"), "scores are written as a .csv or .npy file")
+
+
+def announced(path: Path) -> Path:
+    """The path; it says so where a file of that name will be replaced."""
+    if path.exists():
+        show.note(f"replaces {show.escaped(str(path))}")
+    return path
+
+
+def written(path: Path, write: Callable[[Path], None]) -> Path:
+    """Write a file whole, and say what it replaces."""
+    from aevb.runs.files import write_whole
+
+    write_whole(announced(path), write)
+    return path
+
+
+def write_array(path: Path, values: Any) -> None:
+    """A .npy file; prints its path, shape and type."""
+    import numpy as np
+
+    array = np.asarray(values)
+
+    def write(beside: Path) -> None:
+        with beside.open("wb") as f:
+            np.save(f, array)
+
+    written(path, write)
+    show.out.print(f"{path}: {' × '.join(map(str, array.shape))}, {array.dtype}")
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A .csv file, one line of names first."""
+
+    def write(beside: Path) -> None:
+        with beside.open("w", newline="", encoding="utf-8") as f:
+            table = csv.writer(f, lineterminator="\n")
+            table.writerow(columns)
+            table.writerows(rows)
+
+    written(path, write)
+
+
+def in_units(run: Run, x: Tensor, data_dir: Path | None = None) -> Any:
+    """What leaves a model, in the units and the type of the data; probabilities of binary data stay probabilities."""
+    values = run.values(data_dir)
+    probabilities = values.support == "binary" and values.levels == 2 and bool(((x > 0) & (x < 1)).any())
+    return x.cpu().numpy() if probabilities else values.inverse(x)
+
+
+def deliver(
+    run: Run, out: Path | None, name: str, x: Tensor, figure: Callable[[], Any], data_dir: Path | None = None
+) -> None:
+    """Numbers in the units of the data for a .npy, a picture for anything else."""
+    if out is not None and out.suffix == ".npy":
+        write_array(out, in_units(run, x, data_dir))
+    else:
+        save_figure(run, out, name, figure())
+
+
+def columns(run: Run, x: Tensor, data_dir: Path | None = None) -> Table | None:
+    """How figures show rows x (N, F) of a table, in the units of its data; None of images."""
+    from aevb.figures.tables import Table
+
+    return Table.of_units(x, run.values(data_dir))
+
+
+def save_figure(run: Run, out: Path | None, name: str, figure: Any) -> None:
+    """A picture as .png and .svg, where --out says, or among the figures of the run."""
+    from aevb.figures.plots import save
+
+    base = run.figure(name) if out is None else out.with_suffix("") if out.suffix in PICTURES else out
+    for kind in PICTURES:
+        announced(Path(f"{base}{kind}"))
+    for path in save(figure, base):
+        show.out.print(str(path))
