@@ -191,7 +191,7 @@ UNFIT: dict[str, tuple[Any, str]] = {
     "a vector of NumPy": (X[:, 0].numpy(), r"got the shape \(20,\).*x\.unsqueeze\(1\)"),
     "words": (np.array([["a"] * D] * 20), r"An array of numbers is needed; got one of the type <U1"),
     "no matrix": (np.array(1.0), r"got an array of the shape \(\)"),
-    "a list": (X.tolist(), r"got list .*torch\.tensor\(x\)\.float\(\)"),
+    "a list": (X.tolist(), r"got list .*numpy\.array\(x\)"),
     "a stream": (Stream(), r"the stream Stream does not have"),
     "a loader of a stream": (DataLoader(Stream()), r"the stream Stream does not have"),
     "a loader with weights": (

@@ -207,7 +207,7 @@ def _code() -> int:
         with signals_as_errors(), show.warnings_told(), show.logged():
             app(prog_name="aevb")
     except SystemExit as end:
-        return _of_exit(end.code)
+        return _of_exit(end)
     except AevbError as error:
         options = " ".join(f"--set {change}" for change in error.changes)
         return _said(f"{error} On the command line: {options}" if options else str(error))
@@ -222,11 +222,12 @@ def _code() -> int:
     return 0
 
 
-def _of_exit(code: object) -> int:
-    """The exit code of what `sys.exit` was given: a number, nothing, or a message."""
-    if code is None:
+def _of_exit(end: SystemExit) -> int:
+    """The exit code of what `sys.exit` was given: a number, nothing, or a message. A closed pipe is no error."""
+    gone = isinstance(end.__context__, OSError) and not console.broken(end.__context__)
+    if end.code is None or gone:  # typer exits by 1 then
         return 0
-    return code if isinstance(code, int) else _said(str(code))
+    return end.code if isinstance(end.code, int) else _said(str(end.code))
 
 
 def _of_the_system(error: OSError) -> int:

@@ -211,5 +211,6 @@ def checksum(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> str:
     digest = hashlib.sha256(json.dumps(sorted(notes.items())).encode())
     for name, v in sorted(tensors.items()):
         digest.update(repr((name, v.dtype, tuple(v.shape))).encode())
-        digest.update(v.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        if v.numel():
+            digest.update(v.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
