@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from aevb.models.inference import Model
     from aevb.runs.again import CommandLine
     from aevb.runs.recipe import Recipe
+    from aevb.runs.recipe import Source as Where
     from aevb.runs.store import Run
 
 
@@ -46,11 +47,14 @@ class Plan:
 
     recipe: Recipe
     told: bool = False  # whether `line` was said already
+    there: tuple[Where, Dataset] | None = None  # data that were read before, and as which settings say
 
     @cached_property
     def data(self) -> Dataset:
         from aevb.runs.sources import read
 
+        if self.there and self.there[0] == self.recipe.source():
+            return self.there[1]
         try:
             return read(self.recipe)
         except DataError as error:
@@ -92,7 +96,8 @@ class Plan:
         given = {key.replace(".", "__"): value for key, value in changes.items() if value is not None}
         if epochs is not None or samples is not None:
             given["training__samples"] = total_samples(epochs, samples, self.rows)
-        return replace(self, recipe=self.recipe.replace(**given))
+        there = (self.recipe.source(), self.data) if "data" in vars(self) else self.there
+        return replace(self, recipe=self.recipe.replace(**given), there=there)
 
     @property
     def line(self) -> str:
@@ -142,20 +147,23 @@ def choose(source: str | None, recipe: str | None, data_dir: Path | None, assign
     changes = {"data__source": str(path.resolve()) if where not in SOURCES and path.exists() else where}
     if data_dir is not None:
         changes["data__dir"] = str(data_dir.expanduser().resolve())
-    named = named or Recipe.load(_recipe_of(where, changes, assignments))
-    return Plan(named.replace(**changes).override(assignments))
+    there = None
+    if named is None and where in SOURCES:
+        named = Recipe.load(SOURCES[where].recipe)
+    elif named is None:  # the data say which recipe suits them
+        there = _read_as_said(changes, assignments)
+        named = Recipe.load(there[1].recipe)
+    return Plan(named.replace(**changes).override(assignments), there=there)
 
 
-def _recipe_of(where: str, changes: dict[str, Any], assignments: list[str]) -> str:
-    """The name of the recipe that suits the data, which are read as the assignments say."""
-    from aevb.data.sources import SOURCES
+def _read_as_said(changes: dict[str, Any], assignments: list[str]) -> tuple[Where, Dataset]:
+    """The data, read as the assignments say, and how that was."""
     from aevb.runs.recipe import Recipe
     from aevb.runs.sources import read
 
-    if where in SOURCES:
-        return SOURCES[where].recipe
     of_data = [a for a in assignments if a.partition("=")[0].strip().startswith("data")]
-    return read(Recipe("", {}).replace(**changes).override(of_data)).recipe
+    asked = Recipe("", {}).replace(**changes).override(of_data)
+    return asked.source(), read(asked)
 
 
 def total_samples(epochs: float | None, samples: float | None, n: int) -> int:
