@@ -383,3 +383,16 @@ def test_data_are_described_with_separators() -> None:
     assert re.fullmatch(r"what it is +1,797 handwritten digits.*", lines[1])
     assert "train           1,197" in lines
     assert "values          levels" in lines
+
+
+def test_a_training_reads_its_data_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the recipe follows from the data, and where it names the kind of values that they have."""
+    from aevb.runs import sources
+
+    np.save(tmp_path / "own.npy", np.random.default_rng(0).normal(3.0, 2.0, (60, 3)))
+    read, seen = sources.load_data, []
+    monkeypatch.setattr(sources, "load_data", lambda *a, **k: seen.append(k.get("values")) or read(*a, **k))
+    good("train", tmp_path / "own.npy", *NETS, "--latent", 2, "--samples", 500, "--out", tmp_path / "r", "--no-figures")
+    assert len(seen) == 1
+    good("train", tmp_path / "own.npy", *NETS, "--epochs", 2, "--dry-run", "--set", "data.values=raw")
+    assert seen[1:] == ["raw"]

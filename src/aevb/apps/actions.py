@@ -53,8 +53,10 @@ class Plan:
     def data(self) -> Dataset:
         from aevb.runs.sources import read
 
-        if self.there and self.there[0] == self.recipe.source():
-            return self.there[1]
+        if self.there and self.there[0] in (asked := self.recipe.source(), replace(asked, values="")):
+            usual = self.there[1]
+            if asked.values in (self.there[0].values, usual.train.values.kind):
+                return usual
         try:
             return read(self.recipe)
         except DataError as error:
