@@ -13,7 +13,7 @@ import aevb
 from aevb.data.batch import Batch
 from aevb.data.walk import walking
 from aevb.evaluation.evaluate import evaluate
-from aevb.evidence.defensive import TURNS, counted, defends
+from aevb.evidence.defensive import TURNS, counted, defended, defends
 from aevb.evidence.importance import log_marginal, log_weights, marginal_of
 from aevb.evidence.marginal import Marginal, estimated
 from aevb.evidence.support import annealable
@@ -53,6 +53,23 @@ def test_the_estimate_is_unbiased(truth: Oracle) -> None:
     log_px = truth.evidence.log_prob(x)
     ratios = torch.stack([(found(model, x, 100, seed).log_px - log_px).exp() for seed in range(400)])
     close(ratios.mean(0), torch.ones(8, dtype=DTYPE), ratios.std(0) / math.sqrt(400), limit=4)
+
+
+def test_no_weight_is_larger_than_ten_times_the_likelihood(truth: Oracle) -> None:
+    """The prior has a tenth of the draws: w = p(x|z) p(z) / r(z) ≤ 10 p(x|z); far from q some weights are as large."""
+    x, model, seen = truth.data(8), truth.vae(shift=0.8, widen=0.15), []
+
+    def log_joint(z: Tensor) -> Tensor:
+        seen.append((z, model.log_joint(Batch(x), z)))
+        return seen[-1][1]
+
+    with inference(model, 0):
+        (group,) = by_row(model.posterior, Batch(x), 0)
+        for log_w in defended(log_joint, group, model.prior(), 4000):
+            z, log_pxz = seen[-1]
+            excess = log_w - (log_pxz - model.prior().log_prob(z)) - math.log(10)
+            assert float(excess.max()) < 1e-9
+            assert float(excess.max()) > -2e-3  # whole draws: its share is 267 of 2,667
 
 
 class Square(nn.Module):

@@ -10,8 +10,8 @@ J. Comput. Graph. Stat. 13, 907), mixed with the pilot's mixture:
     log p̂(x) = log 1/K₂ Σ_k p(x, z_k) / r₂(z_k),   z_k ~ r₂
 
 Given the pilot r₂ is fixed, so that p̂(x) is unbiased; only the second draws count. Each component has its share of
-them exactly: the balance heuristic (Veach & Guibas 1995; Owen & Zhou 2000, JASA 95, 135). No weight is larger than
-10 p(x|z).
+them exactly: the balance heuristic (Veach & Guibas 1995; Owen & Zhou 2000, JASA 95, 135). The prior has about a tenth
+of the second draws, so that no weight is larger than about 10 p(x|z).
 """
 
 from __future__ import annotations
