@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ import typer
 
 from aevb.apps import show
 from aevb.apps.app import Part
+from aevb.apps.plans import Plan, choose, oddities, total_samples
 from aevb.apps.rows import class_named, open_run, unconditional
 from aevb.errors import DataError, RecipeError
 from aevb.runs.interrupt import Terminated
@@ -23,11 +22,8 @@ if TYPE_CHECKING:
 
     from aevb.data.batch import Indexable
     from aevb.data.dataset import Dataset, Split
-    from aevb.data.sources import Source
     from aevb.models.inference import Model
     from aevb.runs.again import CommandLine
-    from aevb.runs.recipe import Recipe
-    from aevb.runs.recipe import Source as Where
     from aevb.runs.store import Run
 
 
@@ -39,143 +35,6 @@ def device_named(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise DataError("--device cuda: PyTorch sees no GPU here. Use --device cpu, or install a CUDA build of torch.")
     return name
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be trained: a recipe and where its data are, which are read once they are needed."""
-
-    recipe: Recipe
-    told: bool = False  # whether `line` was said already
-    there: tuple[Where, Dataset] | None = None  # data that were read before, and as which settings say
-
-    @cached_property
-    def data(self) -> Dataset:
-        from aevb.runs.sources import read
-
-        if self.there and self.there[0] in (asked := self.recipe.source(), replace(asked, values="")):
-            usual = self.there[1]
-            if asked.values in (self.there[0].values, usual.train.values.kind):
-                return usual
-        try:
-            return read(self.recipe)
-        except DataError as error:
-            raise DataError(f"{error}{self.cure(str(error))}", changes=error.changes) from error
-
-    def cure(self, message: str) -> str:
-        """The options that help where the recipe's own kind of values does not fit the data; else nothing."""
-        from aevb.runs.recipe import Recipe, recipe_names
-
-        name, kind = self.recipe.name, self.recipe.source().values
-        fails = name in recipe_names() and f"values={kind!r} does not fit" in message
-        if not fails or Recipe.load(name).source().values != kind:
-            return ""
-        options = "--set data.values=standardized --set likelihood.type=normal"
-        return f" The recipe {name} asks for {kind}. To keep it for real numbers: {options}. Or leave --recipe out."
-
-    @property
-    def known(self) -> Source | None:
-        """The source of data that are known by name: their sizes are known before they are read."""
-        from aevb.data.sources import SOURCES
-
-        return SOURCES.get(self.recipe.source().source)
-
-    @property
-    def rows(self) -> int:
-        """Of the train split."""
-        return self.known.counts[0] if self.known else len(self.data.train)
-
-    @property
-    def shape(self) -> Sequence[int]:
-        return self.known.shape if self.known else self.data.shape
-
-    @property
-    def name(self) -> str:
-        return self.known.name if self.known else self.data.name
-
-    def changed(self, changes: Mapping[str, Any], epochs: float | None, samples: float | None) -> Plan:
-        """The same with other numbers in its recipe, and a length in epochs or training samples."""
-        given = {key.replace(".", "__"): value for key, value in changes.items() if value is not None}
-        if epochs is not None or samples is not None:
-            given["training__samples"] = total_samples(epochs, samples, self.rows)
-        there = (self.recipe.source(), self.data) if "data" in vars(self) else self.there
-        return replace(self, recipe=self.recipe.replace(**given), there=there)
-
-    @property
-    def line(self) -> str:
-        """digits (1,197 × 1×8×8), recipe digits, 2 latents."""
-        from aevb.runs.build import latents_text
-
-        return line(self.name, (self.rows, self.shape), self.recipe.name, latents_text(self.recipe, self.shape))
-
-
-def line(name: str, size: tuple[int, Sequence[int]], recipe: str, latents: str) -> str:
-    """The first line of a training, in Rich's markup."""
-    rows = f"{size[0]:,} × {'×'.join(map(str, size[1]))}"
-    return f"[bold]{show.escaped(name)}[/bold] ({rows}), recipe [bold]{show.escaped(recipe)}[/bold], {latents} latents"
-
-
-def tell_early(source: str | None, recipe: str | None, latent: int | None) -> bool:
-    """Say the first line before the parts of models are imported, where names alone tell it; whether it was said."""
-    import tomllib
-    from importlib import resources
-
-    from aevb.data.sources import SOURCES
-
-    known = SOURCES.get(source or "")
-    if known is None:
-        return False
-    file = resources.files("aevb.runs").joinpath("recipes", f"{recipe or known.recipe}.toml")
-    if not file.is_file():
-        return False
-    settings = tomllib.loads(file.read_text(encoding="utf-8"))
-    size = latent or settings.get("latent")
-    if not isinstance(size, int) or {"ladder", "chain"} & set(settings):
-        return False
-    show.note(line(known.name, (known.counts[0], known.shape), recipe or known.recipe, str(size)))
-    return True
-
-
-def choose(source: str | None, recipe: str | None, data_dir: Path | None, assignments: list[str]) -> Plan:
-    """The recipe, with what the data say about it."""
-    from aevb.data.sources import SOURCES
-    from aevb.runs.recipe import Recipe
-
-    named = Recipe.load(recipe) if recipe else None
-    if source is None and named is None:
-        raise DataError("Missing SOURCE. Name one, such as: aevb train digits. `aevb data` lists them.")
-    where = (source or named.source().source) if named else str(source)
-    path = Path(where).expanduser()
-    changes = {"data__source": str(path.resolve()) if where not in SOURCES and path.exists() else where}
-    if data_dir is not None:
-        changes["data__dir"] = str(data_dir.expanduser().resolve())
-    there = None
-    if named is None and where in SOURCES:
-        named = Recipe.load(SOURCES[where].recipe)
-    elif named is None:  # the data say which recipe suits them
-        there = _read_as_said(changes, assignments)
-        named = Recipe.load(there[1].recipe)
-    return Plan(named.replace(**changes).override(assignments), there=there)
-
-
-def _read_as_said(changes: dict[str, Any], assignments: list[str]) -> tuple[Where, Dataset]:
-    """The data, read as the assignments say, and how that was."""
-    from aevb.runs.recipe import Recipe
-    from aevb.runs.sources import read
-
-    of_data = [a for a in assignments if a.partition("=")[0].strip().startswith("data")]
-    asked = Recipe("", {}).replace(**changes).override(of_data)
-    return asked.source(), read(asked)
-
-
-def total_samples(epochs: float | None, samples: float | None, n: int) -> int:
-    if epochs is not None and samples is not None:
-        raise RecipeError("--epochs and --samples are mutually exclusive: give one of them.")
-    total = epochs * n if epochs is not None else samples
-    assert total is not None
-    if not 1 <= total < math.inf:
-        raise RecipeError(f"Nothing to train: {total:g} training samples. Give --epochs or --samples above zero.")
-    return int(total)
 
 
 def train_new(plan: Plan, out: Path | None, device: str, quiet: bool) -> tuple[Run, Dataset]:
@@ -205,50 +64,6 @@ def check_folder(out: Path | None) -> None:
 
 
 FILES = (".npy", ".npz", ".csv", ".txt", ".json", ".toml", ".zip", ".png", ".jpg", ".svg", ".pt", ".safetensors")
-
-
-def oddities(recipe: Recipe, data: Dataset) -> list[str]:
-    """What a training does otherwise than its settings sound."""
-    batch, n, values = recipe.training().batch, len(data.train), data.train.values
-    found = [f"a batch of {batch:,} is more than there is: each step takes all {n:,} train rows"] * (batch > n)
-    of_colours = len(data.shape) == 3 and data.shape[0] > 1 and values.support == "binary" and values.levels > 2
-    if of_colours:
-        found.append(
-            f"the recipe {recipe.name} makes bits of the colours (data.values={values.kind}); "
-            "to keep the colours: --recipe conv"
-        )
-    return found
-
-
-def show_plan(plan: Plan, as_json: bool) -> None:
-    """What would be trained: the recipe under its equation, sizes, parameters; all parts are built and checked."""
-    import tomli_w
-
-    from aevb.runs.build import build_model, build_objective, check_recipe
-    from aevb.runs.equations import headed
-
-    recipe, data = plan.recipe.of(plan.data), plan.data
-    training, n = recipe.training(), len(data.train)
-    model = build_model(recipe, data.shape, data.train.values.levels)
-    check_recipe(recipe, model, build_objective(recipe, model, n))
-    sizes = {
-        "train": n,
-        "validation": len(data.validation),
-        "test": len(data.test),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "batch": min(training.batch, n),
-        "steps": training.steps(n),
-        "samples": training.samples,
-    }
-    if as_json:
-        return show.print_json({"recipe": {"name": recipe.name, **recipe.settings}, **sizes})
-    show.note(plan.line)
-    for told in oddities(recipe, data):
-        show.note(told)
-    show.text(headed(recipe, tomli_w.dumps({"name": recipe.name, **recipe.settings})).rstrip())
-    rows = [(name, f"{size:,}") for name, size in sizes.items()]
-    show.out.print(show.table("\nnothing is trained", ("", ""), rows))
-    return None
 
 
 @dataclass(frozen=True)
@@ -311,19 +126,6 @@ def ended(run: Run) -> str:
         return ""
     more = "--samples TOTAL" + " --set validation.patience=0" * (run.meta.get("stopped") == "patience")
     return f": it is complete, after {run.meta['samples']:,} training samples. To train it for longer: {more}"
-
-
-def fitted(size: int | None, crop: str | None) -> list[str]:
-    """The assignments that --size and --crop stand for, so that new images are read the same way.
-
-    Raises:
-        DataError: a size or a crop that there is not.
-    """
-    from aevb.data.pictures import Fit
-
-    Fit(size, crop)
-    given = {"data.size": size, "data.crop": crop}
-    return [f"{key}={value}" for key, value in given.items() if value is not None]
 
 
 def refuse(options: dict[str, Any]) -> None:

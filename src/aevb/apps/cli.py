@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from aevb.apps import actions, console, show
+from aevb.apps import actions, console, plans, show
 from aevb.apps.app import (
     ENV_RUNS,
     OUTPUT,
@@ -143,7 +143,7 @@ def train(
 
         actions.refuse({"--dry-run": dry, "--run": run, "--data": data_})
         keys = {"training.batch": batch, "training.seed": seed, "training.compile": compiled}
-        changed += actions.fitted(size, crop)
+        changed += plans.fitted(size, crop)
         asked = CommandLine(source, recipe, {"latent": latent, **keys}, changed, epochs, samples)
         done, data = actions.begin_or_resume(asked, out, device, data_dir, json_)
     elif resume:
@@ -171,12 +171,12 @@ def train(
             "training__compile": compiled,
         }
         actions.check_folder(out)
-        changed += actions.fitted(size, crop)
-        told = not (json_ or dry_run or changed) and actions.tell_early(source, recipe, latent)
-        plan = replace(actions.choose(source, recipe, data_dir, changed), told=told)
+        changed += plans.fitted(size, crop)
+        told = not (json_ or dry_run or changed) and plans.tell_early(source, recipe, latent)
+        plan = replace(plans.choose(source, recipe, data_dir, changed), told=told)
         plan = plan.changed(changes, epochs, samples)
         if dry_run:
-            actions.show_plan(plan, json_)
+            plans.show_plan(plan, json_)
             return
         done, data = actions.train_new(plan, out, device, json_)
     actions.finish(done, data, actions.device_named(device), figures, json_)
