@@ -61,7 +61,7 @@ def test_one_command_line_begins_resumes_and_says_that_it_is_complete(
     with monkeypatch.context() as patch:
         patch.setattr("aevb.training.events.Clock.age", property(lambda self: 1.0))
         patch.setattr("aevb.apps.show.progress_line", lambda p: interrupting(p) or "")
-        patch.setattr("aevb.runs.fit._Reporter.__call__", _each_step(interrupting))
+        patch.setattr("aevb.runs.fit.Reporter.__call__", _each_step(interrupting))
         first = call(*LINE)
     assert first.code == 143
     assert "Interrupted. Resume with: aevb train --resume r" in first.err

@@ -109,7 +109,7 @@ def test_both_sides_are_unbiased_and_bracket_the_exact_evidence(start: str) -> N
     o = oracle(d=2, s=0.8)
     model = o.vae(shift=0.8)
     path = Annealing(16, 3, model.posterior if start == "posterior" else None)
-    b = bidirectional(model, 300, 4, path)
+    b = bidirectional(model, 400, 4, path)
     exact = o.evidence.log_prob(b.x)
     is_one(torch.exp(b.lower.log_px - exact))
     is_one(torch.exp(exact - b.upper.log_px))
@@ -190,7 +190,7 @@ def test_latents_with_a_shape() -> None:
 # What must not matter
 
 
-def test_memory_and_order_change_the_noise_and_nothing_else() -> None:
+def test_memory_and_order_change_nothing_but_rounding() -> None:
     o = oracle(d=2)
     x = o.data(40)
     whole = log_marginal_ais(o.vae(), x, 8, SHORT)
@@ -198,8 +198,7 @@ def test_memory_and_order_change_the_noise_and_nothing_else() -> None:
         tight = log_marginal_ais(o.vae(), x, 8, SHORT)
     back = log_marginal_ais(o.vae(), x.flip(0), 8, SHORT)
     for other in (tight.log_px, back.log_px.flip(0)):
-        mean, se = mean_se(other - whole.log_px)
-        assert 0 < abs(mean) < 4 * se
+        assert (other - whole.log_px).abs().max() < 1e-9  # noise is a function of the row
     with walking(memory=1):  # chain by chain
         one = log_marginal_ais(o.vae(), x[:2], 8, SHORT)
     assert bool(((one.log_px - whole.log_px[:2]).abs() < 5 * whole.se[:2].hypot(one.se)).all())

@@ -211,7 +211,10 @@ def test_the_first_line_of_a_training_waits_for_nothing_heavy(
         (["sample", "--out", "x.jpg"], "end its name in .npy or .png or .svg"),
         (["interpolate", "--out", "x.npy"], "--out x.npy: pictures are written as .png and .svg files"),
         (["traverse", "--out", "x.pdf"], "end its name in .png or .svg"),
-        (["score", "--out", "x.txt"], "scores are written as a .csv or .npy file; end its name in .csv or .npy"),
+        (
+            ["score", "--out", "x.txt"],
+            "scores are written as a .csv, .parquet or .npy file; end its name in .csv or .parquet or .npy",
+        ),
         (["sample", "--out", "."], "--out . is a folder. Name a file in it, such as --out x.npy."),
         (["encode", "--out", "runs"], "--out runs is a folder. Name a file in it, such as --out runs/x.npy."),
         (["train", "x.npy", "--out", "x.npy"], "--out x.npy: a run is a folder, and this names a file."),

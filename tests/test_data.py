@@ -686,9 +686,9 @@ def test_unknown_names_get_the_nearest_and_the_other_ways(tmp_path: Path) -> Non
         load_data("mnits")
     with pytest.raises(DataError, match=r"Did you mean 'fashion-mnist'"):
         load_data("Fashion_MNIST")
-    (tmp_path / "t.parquet").write_text("")
-    with pytest.raises(DataError, match=r"t.parquet is a .parquet file; a .npy, .npz or .zip"):
-        load_data(tmp_path / "t.parquet")
+    (tmp_path / "t.xlsx").write_text("")
+    with pytest.raises(DataError, match=r"t.xlsx is a .xlsx file; a table .*\.csv.*, a .npy, .npz or .zip"):
+        load_data(tmp_path / "t.xlsx")
 
 
 # Images

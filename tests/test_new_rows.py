@@ -73,7 +73,7 @@ def test_scores_are_log_p_of_the_rows_in_their_order_and_in_the_units_of_the_dat
     run = Run.open("runs/people")
     out = good("score", "people", "new.npy", "--importance-samples", 40, "--out", tmp_path / "s.csv")
     names, lines = read_csv(tmp_path / "s.csv")
-    assert names == ["row", "log_px", "log_px_se"]
+    assert names == ["row", "log_px", "log_px_se", "percentile", "p_value"]
     assert [line[0] for line in lines] == list(map(str, range(7)))
     marginal = aevb.log_marginal(run.model(), standardized(run, table(7, 1)), 40)
     std = run.dataset().train.values.std
@@ -191,7 +191,7 @@ def photos(place: Path) -> Path:
 def test_pictures_are_scored_by_their_files(photos: Path, tmp_path: Path) -> None:
     good("score", "photos", photos, "--out", tmp_path / "s.csv")
     names, lines = read_csv(tmp_path / "s.csv")
-    assert names == ["file", "log_px", "log_px_se"]
+    assert names == ["file", "log_px", "log_px_se", "percentile", "p_value"]
     assert [line[0] for line in lines] == sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.png"))
     good("score", "photos", photos / "dogs" / "04.png", "--out", tmp_path / "one.csv")
     (one,) = read_csv(tmp_path / "one.csv")[1]

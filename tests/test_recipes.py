@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tabular import mixed_table
 from torch import Tensor, nn
 
 import aevb
@@ -56,6 +57,8 @@ def equal(a: nn.Module, b: nn.Module) -> bool:
 
 def suiting(recipe: Recipe) -> Dataset:
     """Data that a recipe is meant for."""
+    if recipe.settings["data"]["values"] == "columns":
+        return mixed_table()
     if recipe.settings["data"]["values"] == "standardized":
         return array_dataset(torch.randn(300, 5, generator=torch.Generator().manual_seed(0)).numpy())
     return load_data("digits", values=recipe.settings["data"]["values"] or None)
@@ -148,9 +151,10 @@ def test_every_key_that_set_reaches_changes_what_is_built() -> None:
 
 @pytest.mark.parametrize("family", sorted(AXES["likelihood"]))
 def test_every_likelihood_can_be_named(family: str) -> None:
-    model = build_model(Recipe.load("bernoulli").override([f"likelihood={family}", "latent=2"]), (1, 4, 4), levels=17)
+    shape = (16,) if family in ("categories", "columns", "quantiles") else (1, 4, 4)
+    model = build_model(Recipe.load("bernoulli").override([f"likelihood={family}", "latent=2"]), shape, levels=17)
     assert type(model.decoder.family) is FAMILIES[family]
-    assert model.decode(torch.zeros(3, 2)).mean.shape == (3, 1, 4, 4)
+    assert model.decode(torch.zeros(3, 2)).mean.shape == (3, *shape)
 
 
 def fitting(family: str) -> Iterator[str]:

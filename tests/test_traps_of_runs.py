@@ -292,7 +292,7 @@ def test_trap_22_the_callers_list_is_turned_round() -> None:
     aevb.ConvEncoder((1, 8, 8), 4, channels=widths)
     aevb.ConvDecoder(2, 64, (1, 8, 8), channels=widths)
     assert widths == [9, 7, 5]
-    for name in recipe_names():
+    for name in set(recipe_names()) - {"table"}:  # which is of vectors
         recipe = Recipe.load(name)
         if isinstance(recipe.settings.get("latent"), int):  # neither codes nor a ladder
             recipe = recipe.replace(latent=4)

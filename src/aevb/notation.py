@@ -100,3 +100,9 @@ def brief(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(brief, value)) + "]"
     return f"{value:.4g}" if type(value) is float else repr(value)
+
+
+def short(value: float) -> str:
+    """A number in a few characters: 1,234 or −0.123."""
+    text = f"{float(value):,.0f}" if abs(value) >= 1000 else f"{float(value):.3g}"
+    return text.replace("-", "−")

@@ -31,6 +31,7 @@ CONTEXT, HIERARCHY = "context", "hierarchy"  # of a model; no part can be named 
 MODULES = (  # that declare parts, in the order in which messages list them
     *("probability.families", "probability.reparameterized", "probability.flows", "probability.scales"),
     *("probability.mixtures", "probability.counts", "probability.circular", "probability.sphere", "probability.codes"),
+    *("probability.categories", "probability.quantiles", "probability.columns"),
     *("models.priors", "models.networks", "models.residual", "models.rungs"),
     *("objectives.bounds", "objectives.full_bayes", "objectives.importance", "objectives.semi_supervised"),
     *("objectives.monte_carlo_em", "objectives.wake_sleep", "objectives.terms", "objectives.schedules"),
@@ -85,6 +86,7 @@ class Offers:
         kl: its KL from a prior on the same support is finite.
         everywhere: its density is positive on all of the support.
         factorized: its latents are independent given x, so that single ones have densities.
+        diagonal: it is N(μ, diag σ²).
         known_mean, known_covariance: in closed form, with a derivative.
         components: a learned prior can be of its family, such as a mixture.
         uniform: it has finitely many codes, and knows the uniform distribution over them.
@@ -94,6 +96,7 @@ class Offers:
         layered: as the prior of a hierarchy's top layer it has a density.
         unconditional: of a prior, p(z) is the same for every y.
         layers: of latents.
+        missing: of a likelihood, x may hold NaN, a missing cell.
         conditions: it can be conditioned on labels.
         labels: of a context, there are labels.
         terms: of an objective, terms can be added to it.
@@ -112,6 +115,7 @@ class Offers:
     kl: bool = True
     everywhere: bool = True
     factorized: bool = True
+    diagonal: bool = False
     known_mean: bool = True
     known_covariance: bool = True
     components: bool = True
@@ -122,6 +126,7 @@ class Offers:
     layered: bool = True
     unconditional: bool = True
     layers: int = 1
+    missing: bool = False
     conditions: bool = True
     labels: bool = False
     terms: bool = False
@@ -139,6 +144,11 @@ class Offers:
     def free(self) -> bool:
         """Numbers that a chain can move one by one, after a change of variables."""
         return self.support in (None, Support.REAL, Support.POSITIVE, Support.UNIT, Support.SIMPLEX)
+
+    @property
+    def tabled(self) -> bool:
+        """Single numbers of which each value has a probability."""
+        return self.factorized and self.support in (Support.BINARY, Support.LEVELS, Support.COUNTS)
 
     @property
     def relaxed(self) -> bool:
@@ -173,6 +183,7 @@ class Needs:
     kl: bool = _need(POSTERIOR, "finite KL from the prior")
     everywhere: bool = _need(POSTERIOR, "density outside of an interval that moves with x")
     factorized: bool = _need(POSTERIOR, "density of single latents")
+    diagonal: bool = _need(POSTERIOR, "normal density of each latent")
     known_mean: bool = _need(POSTERIOR, "mean in closed form with a derivative")
     known_covariance: bool = _need(POSTERIOR, "covariance in closed form")
     components: bool = _need(POSTERIOR, "family for a learned prior")
@@ -184,10 +195,13 @@ class Needs:
     single: bool = _need(HIERARCHY, "single layer of latents")
     conditions: bool = _need(HIERARCHY, "way to be conditioned on labels")
     real_prior: bool = _need(PRIOR, "density over the real line", "real")
+    diagonal_prior: bool = _need(PRIOR, "normal density of each latent", "diagonal")
     free: bool = _need(PRIOR, "coordinates that move through ℝᴰ")
     layered: bool = _need(PRIOR, "density in a hierarchy")
     unconditional: bool = _need(PRIOR, "single p(z) for all y")
     draws_density: bool = _need(PRIOR, "density of relaxed codes")
+    missing: bool = _need(LIKELIHOOD, "density of rows with missing cells")
+    tabled: bool = _need(LIKELIHOOD, "probabilities of single binary numbers, levels or counts")
     separate: bool = _need(LIKELIHOOD, "likelihood of single data points")
     terms: bool = _need(OBJECTIVE, "loss to which terms can be added")
     unlabelled: bool = _need(OBJECTIVE, "use of data without labels")

@@ -158,12 +158,31 @@ Crop = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="NAME=KIND",
+        help=f"The kind of a column of a table, such as age=count; may be repeated.{default('by its values')}",
+        rich_help_panel=DATA,
+    ),
+]
+KindsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--schema",
+        metavar="FILE",
+        help=f"The kinds of all columns, .toml or .json: read if it is there; `aevb data` writes it.{default('none')}",
+        rich_help_panel=DATA,
+    ),
+]
 Split = Annotated[Part, typer.Option("--split", help="Which part of the run's data.", rich_help_panel=DATA)]
 Given = Annotated[
     str | None,
     typer.Option(
         metavar="CLASS",
-        help=f"Of a conditional model: the class, by its name or number.{default('each class in turn')}",
+        help="Of a conditional model: the class, by its name or number. In sample, of a table: columns, as in"
+        f" sex=female,age=30:40.{default('each class in turn')}",
     ),
 ]
 GivenNew = Annotated[
@@ -184,10 +203,17 @@ Seed = Annotated[int, typer.Option(help="Seed of the random draws.")]
 def out(what: str, kinds: str) -> Any:
     """The option --out, which takes files of some kinds."""
     text = f"Where to write: {kinds}.{default(what)}"
-    return typer.Option("--out", metavar="FILE", help=text, rich_help_panel=OUTPUT)
+    return typer.Option("--out", "-o", metavar="FILE", help=text, rich_help_panel=OUTPUT)
 
 
 PictureOut = Annotated[Path | None, out("a picture among the run's figures", ".png or .svg, both are written")]
 ArrayOut = Annotated[Path | None, out("a picture among the run's figures", ".npy for the numbers; .png or .svg")]
+RowsOut = Annotated[
+    Path | None,
+    out("a picture among the run's figures", ".csv, .tsv or .parquet of a table; .npy for the numbers; .png or .svg"),
+]
+TableOut = Annotated[Path | None, out("the name of NEW, with -filled", ".csv, .tsv or .parquet")]
 CodesOut = Annotated[Path | None, out("beside the run", ".npy")]
-ScoresOut = Annotated[Path | None, out("none, a summary is printed", ".csv, or .npy for the numbers log p(x) alone")]
+ScoresOut = Annotated[
+    Path | None, out("none, a summary is printed", ".csv or .parquet; .npy for the numbers log p(x) alone")
+]

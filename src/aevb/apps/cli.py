@@ -17,6 +17,8 @@ from aevb.apps.app import (
     Crop,
     DataDir,
     Json,
+    Kinds,
+    KindsFile,
     Moved,
     Place,
     RunOption,
@@ -52,6 +54,7 @@ def root(
     "aevb train digits",
     "aevb train mnist --recipe aevb --latent 20 --samples 1e6",
     "aevb train mnist --recipe beta-vae --set objective.beta=8",
+    "aevb train table.csv",
     "aevb train pictures/ --size 64 --crop centre --epochs 50",
     "aevb train mine.npy --dry-run",
     "aevb train --resume",
@@ -61,7 +64,7 @@ def train(
         str | None,
         typer.Argument(
             metavar="SOURCE",
-            help="digits, mnist, ... (see aevb data), a .npy or .npz file, a folder or .zip of images.",
+            help="digits, ... (see aevb data), a table (.csv, .parquet), a .npy or .npz, a folder or .zip of images.",
         ),
     ] = None,
     recipe: Annotated[
@@ -121,6 +124,8 @@ def train(
     data_dir: DataDir = None,
     size: Side = None,
     crop: Crop = None,
+    column: Kinds = None,
+    schema: KindsFile = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -143,7 +148,7 @@ def train(
 
         actions.refuse({"--dry-run": dry, "--run": run, "--data": data_})
         keys = {"training.batch": batch, "training.seed": seed, "training.compile": compiled}
-        changed += plans.fitted(size, crop)
+        changed += plans.fitted(size, crop, column, schema)
         asked = CommandLine(source, recipe, {"latent": latent, **keys}, changed, epochs, samples)
         done, data = actions.begin_or_resume(asked, out, device, data_dir, json_)
     elif resume:
@@ -158,6 +163,8 @@ def train(
                 "--dry-run": dry,
                 "--size": size,
                 "--crop": crop,
+                "--column": column,
+                "--schema": schema,
             }
         )
         again = actions.Again(open_run(source, run, data_), epochs, samples, changed)
@@ -171,7 +178,7 @@ def train(
             "training__compile": compiled,
         }
         actions.check_folder(out)
-        changed += plans.fitted(size, crop)
+        changed += plans.fitted(size, crop, column, schema)
         told = not (json_ or dry_run or changed) and plans.tell_early(source, recipe, latent)
         plan = replace(plans.choose(source, recipe, data_dir, changed), told=told)
         plan = plan.changed(changes, epochs, samples)
@@ -187,7 +194,7 @@ def given(flag: bool) -> bool | None:
     return flag or None
 
 
-from aevb.apps import judging, using, lists, rerun  # noqa: E402, F401, I001  # declared in the order of the help
+from aevb.apps import judging, filling, clustering, using, packing, lists, rerun  # noqa: E402, F401, I001  # in the order of the help
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The verbs that judge a model, or rows by a model: evaluate, score."""
+"""The verbs that judge a model, or rows by a model: evaluate, score, doctor."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 
 from aevb.apps import actions, outputs, scores, show
 from aevb.apps.app import (
+    OUTPUT,
     RECIPES,
     DataDir,
     First,
@@ -133,6 +134,7 @@ def evaluate(
     "aevb score new.npy --out scores.csv",
     "aevb score RUN photos/ --out scores.csv",
     "aevb score new.npy --run RUN --importance-samples 5000 --out scores.npy",
+    "aevb score table.csv --why --alarm 0.05 -o scores.parquet",
     "aevb score",
 )
 def score(
@@ -144,6 +146,15 @@ def score(
     device: Place = "auto",
     split: Split = "test",
     given: GivenNew = None,
+    alarm: Annotated[
+        float,
+        typer.Option(
+            metavar="RATE", min=1e-6, max=0.5, help="The rate of false alarms: a row with p_value ≤ RATE is an alarm."
+        ),
+    ] = 0.01,
+    why: Annotated[
+        bool, typer.Option("--why", help="Of tables: add the three most surprising cells of each row.")
+    ] = False,
     data_: Moved = None,
     data_dir: DataDir = None,
     json_: Json = False,
@@ -153,17 +164,53 @@ def score(
 
     A row's score depends on the row, the model and the seed alone. Of a conditional model it is log p(x|y). The column
     `row` counts the rows of the data file from 0, also where a split is scored; of pictures `file` is the name.
+    `percentile` and `p_value` compare the score with those of validation rows. --why adds why_1, surprise_1, ...: names
+    of cells, and how many nats more than usual in its column -log p(cell | rest of the row) is.
     """
     place, out = actions.device_named(device), outputs.scores_out(out)
     asked = asked_for(first, second, run, data_, split, {"data_dir": data_dir, "given": given})
     found = rows(asked)
-    marginal = scores.scored(found, importance_samples, seed, place)
+    asked_how = scores.Scoring(importance_samples, seed, place, alarm, why)
+    result = scores.compared(found, asked_how, data_dir)
     if out is not None:
-        scores.write(out, found, marginal)
-    numbers: dict[str, Any] = scores.summary(found, marginal)
+        scores.write(out, found, result)
+    numbers: dict[str, Any] = scores.summary(found, result)
     if json_:
         from aevb.evaluation.estimate import flat
 
         show.print_json(flat(numbers))
     else:
         scores.show_summary(asked.title, found, numbers)
+
+
+@verb("aevb doctor", "aevb doctor RUN --strict", "aevb doctor --json")
+def doctor(
+    run: RunArg = None,
+    run_: RunOption = None,
+    seed: Seed = 0,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with code 1 where anything is found.", rich_help_panel=OUTPUT)
+    ] = False,
+    device: Place = "auto",
+    data_: Moved = None,
+    data_dir: DataDir = None,
+    json_: Json = False,
+) -> None:
+    """Say what is wrong with a run, and what to do: each finding with its error, each remedy with its command.
+
+    Looked for are latent units that carry nothing, over-fitting, too short a training, a likelihood that does not fit,
+    holes in the prior, and estimates that cannot be trusted; at a sample of rows. None of the test rows are looked at
+    where there are validation rows.
+    """
+    place = actions.device_named(device)
+    opened = open_run(run, run_, data_)
+    from aevb.runs.doctor import doctor as examined
+
+    with show.counting("looking"):
+        found = examined(opened, data_dir=data_dir, device=place, seed=seed)
+    if json_:
+        show.print_json(found.to_dict())
+    else:
+        show.out.print(str(found))
+    if strict and found.findings:
+        raise typer.Exit(1)

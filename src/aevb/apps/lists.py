@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from aevb.apps import show
-from aevb.apps.app import Crop, DataDir, Json, Side, verb
+from aevb.apps.app import Crop, DataDir, Json, Kinds, KindsFile, Side, verb
 
 
 @verb("aevb runs", "aevb runs --json")
@@ -85,7 +85,7 @@ def grouped() -> list[list[str]]:
     return lines
 
 
-@verb("aevb data", "aevb data mnist", "aevb data pictures/")
+@verb("aevb data", "aevb data mnist", "aevb data table.csv --column age=count", "aevb data pictures/")
 def data(
     source: Annotated[
         str | None, typer.Argument(metavar="SOURCE", help="Load these data and say what is in them.")
@@ -93,12 +93,20 @@ def data(
     data_dir: DataDir = None,
     size: Side = None,
     crop: Crop = None,
+    column: Kinds = None,
+    schema: KindsFile = None,
     json_: Json = False,
 ) -> None:
-    """List the data sets known by name, or look into one, or into your own, downloading it where needed."""
-    from aevb.data.sources import SOURCES
+    """List the data sets known by name, or look into one, or into your own, downloading it where needed.
+
+    Of a table it says the kind of each column, its likelihood and why.
+    """
+    from aevb.apps.tables import kinds_asked, look_into
+    from aevb.data.sources import SOURCES, is_table_at
     from aevb.runs.index import describe_data
 
+    if source is not None and is_table_at(source):
+        return look_into(source, kinds_asked(column, schema), schema, json_)
     if source is not None:
         described = describe_data(source, data_dir, size, crop)
         return show.print_json(described) if json_ else show_description(source, described)
@@ -110,7 +118,9 @@ def data(
     if json_:
         return show.print_json(rows)
     show.out.print(show.table("", list(rows[0]), [[cell(v) for v in r.values()] for r in rows]))
-    return show.out.print("\nOr a .npy or .npz file, a folder of images, a .zip of images: aevb train PATH")
+    return show.out.print(
+        "\nOr a table (.csv, .parquet), a .npy or .npz file, a folder or .zip of images: aevb train PATH"
+    )
 
 
 def show_description(source: str, described: dict[str, Any]) -> None:

@@ -14,10 +14,12 @@ from aevb.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from aevb.data.tables import Frame
     from aevb.figures.tables import Table
     from aevb.runs.store import Run
 
 PICTURES = (".png", ".svg")
+TABLES = (".csv", ".tsv", ".parquet")
 VERSION = r"(\.v?\d+)?"  # the end of a name such as mine.v2, which is no ending of a kind of file
 
 
@@ -55,7 +57,36 @@ def codes_out(out: Path | None) -> Path | None:
 
 
 def scores_out(out: Path | None) -> Path | None:
-    return checked(out, (".csv", ".npy"), "scores are written as a .csv or .npy file")
+    return checked(out, (".csv", ".parquet", ".npy"), "scores are written as a .csv, .parquet or .npy file")
+
+
+def rows_out(out: Path | None) -> Path | None:
+    """--out of a verb that writes rows: as a table, numbers or a picture."""
+    what = "numbers are written as a .npy file, pictures as .png and .svg, tables as .csv, .tsv or .parquet"
+    return checked(out, (".npy", *PICTURES, *TABLES), what, bare=True)
+
+
+def refuse_table(out: Path | None, run: Run, check: bool = False) -> None:
+    """Refuse a table for what has no columns.
+
+    Raises:
+        DataError: --out names one, or the columns of one are to be checked.
+    """
+    if check:
+        raise DataError(f"--check: {run.path.name} was not trained on a table. `aevb evaluate` says how good it is.")
+    if out is not None and out.suffix in TABLES:
+        raise DataError(f"--out {out}: {run.path.name} was not trained on a table. Write its numbers: a .npy file.")
+
+
+def table_out(out: Path | None) -> Path | None:
+    return checked(out, TABLES, "tables are written as .csv, .tsv or .parquet files")
+
+
+def write_frame(path: Path, frame: Frame) -> None:
+    """A table, by the file's ending."""
+    from aevb.data import tables
+
+    written(path, lambda beside: tables.write_frame(frame, beside, path.suffix))
 
 
 def announced(path: Path) -> Path:

@@ -204,14 +204,21 @@ def show_plan(plan: Plan, as_json: bool) -> None:
     return None
 
 
-def fitted(size: int | None, crop: str | None) -> list[str]:
-    """The assignments that --size and --crop stand for, so that new images are read the same way.
+def fitted(
+    size: int | None, crop: str | None, columns: list[str] | None = None, schema: Path | None = None
+) -> list[str]:
+    """The assignments that --size, --crop, --column and --schema stand for, so that new data are read the same way.
 
     Raises:
-        DataError: a size or a crop that there is not.
+        DataError: a size, a crop or a kind that there is not; or no such file.
     """
+    from aevb.apps.tables import assignment, kinds_asked
     from aevb.data.pictures import Fit
+
+    if schema is not None and not schema.exists():
+        raise DataError(f"there is no file {str(schema)!r}. Write it: aevb data TABLE --schema {schema}")
 
     Fit(size, crop)
     given = {"data.size": size, "data.crop": crop}
-    return [f"{key}={value}" for key, value in given.items() if value is not None]
+    asked = assignment(kinds_asked(columns, schema))
+    return [*asked, *(f"{key}={value}" for key, value in given.items() if value is not None)]

@@ -13,6 +13,7 @@ from aevb.errors import DataError, RecipeError, RunError, suggest
 if TYPE_CHECKING:
     from aevb.data.batch import Indexable
     from aevb.data.dataset import Split
+    from aevb.data.tables import Frame
     from aevb.data.unsplit import Unsplit
     from aevb.runs.store import Run
 
@@ -44,12 +45,14 @@ class Found:
     Attributes:
         split: the rows (N, *X), with labels where the model is conditioned on them.
         column: "row" or "file"; names: (N,), the number of each row in its source, or its file.
+        frame: the table, where new rows are of one.
     """
 
     run: Run
     split: Split
     column: str
     names: Sequence[Any]
+    frame: Frame | None = None
 
     def first(self, n: int) -> Found:
         """The first n rows, or all if there are fewer."""
@@ -180,7 +183,8 @@ def new_rows(asked: Asked, source: str) -> Found:
     split = reader.split(new)
     labels = labels_of(run, new, asked.given)
     split = split if labels is None else replace(split, labels=labels)
-    return Found(run, split, "row" if new.files is None else "file", new.files or range(len(split)))
+    names = new.files or range(len(split))
+    return Found(run, split, "row" if new.files is None else "file", names, new.frame)
 
 
 def labels_of(run: Run, new: Unsplit, given: str | None) -> Any:

@@ -3,17 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aevb.apps import actions, outputs, show
+from aevb.apps.calibrating import Calibration, reasons, why
 from aevb.apps.rows import Found
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from aevb.evidence.marginal import Marginal
 
 LOWEST = 5  # rows that the summary names
 SHARES = (0.01, 0.05, 0.5)  # of the rows, whose scores the summary gives
+WHY_SAMPLES = 200  # importance samples of a surprise
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Scores beside those of the validation rows.
+
+    Attributes:
+        marginal: log p(x) of each row, (N,).
+        alarm: the rate of false alarms; calibrated: how many validation rows there are to compare with, 0 for none.
+        columns: what else is said of each row, by name.
+    """
+
+    marginal: Marginal
+    alarm: float
+    calibrated: int = 0
+    columns: dict[str, Sequence[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How rows are to be scored: K, None for the recipe's; the seed; the device; the rate of alarms; with reasons."""
+
+    samples: int | None
+    seed: int
+    device: str
+    alarm: float
+    why: bool = False
+
+
+def compared(found: Found, asked: Scoring, data_dir: Path | None) -> Compared:
+    """Scores, with percentiles and p-values among those of the validation rows; and why they are low."""
+    from aevb.use.conformal import p_values, percentiles
+
+    marginal = scored(found, asked.samples, asked.seed, asked.device)
+    settings = {"importance_samples": marginal.samples, "seed": asked.seed}
+    calibration = Calibration(found.run, data_dir, settings)
+    others = calibration.of("log_px", lambda own: scored(own, marginal.samples, asked.seed, asked.device).log_px)
+    columns: dict[str, Sequence[Any]] = {}
+    if others is not None:
+        columns["percentile"] = percentiles(marginal.log_px, others).tolist()
+        columns["p_value"] = p_values(marginal.log_px, others).tolist()
+    if asked.why:
+        columns |= why(found, excess(found, asked, calibration))
+    return Compared(marginal, asked.alarm, 0 if others is None else len(others), columns)
+
+
+def excess(found: Found, asked: Scoring, calibration: Calibration) -> Tensor:
+    """How much more each cell surprises than is usual in its column, nats, (N, F).
+
+    Usual is the median of the validation rows, or of the rows themselves without any. So no unit of a column counts.
+    """
+    model = found.run.model(asked.device)
+    with show.counting("why"):
+        own = reasons(found, model, WHY_SAMPLES, asked.seed)
+        usual = calibration.of(
+            "surprise", lambda rows: reasons(rows, model, WHY_SAMPLES, asked.seed).nanmedian(0).values
+        )
+    return own - (own.nanmedian(0).values if usual is None else usual)
 
 
 def scored(found: Found, samples: int | None, seed: int, device: str) -> Marginal:
@@ -24,46 +87,69 @@ def scored(found: Found, samples: int | None, seed: int, device: str) -> Margina
     """
     from dataclasses import replace
 
-    from aevb.data.batch import log_abs_det
+    from aevb.data.batch import log_abs_dets
     from aevb.evidence.importance import log_marginal
 
     run, data = found.run, found.data(device)
     k = samples or run.recipe.evaluation().importance_samples
     with show.counting("scoring"):
         marginal = log_marginal(run.model(device), data, k, seed=seed)
-    return replace(marginal, log_px=marginal.log_px + log_abs_det(found.split))
+    return replace(marginal, log_px=marginal.log_px + log_abs_dets(found.split))
 
 
-def write(out: Path, found: Found, marginal: Marginal) -> None:
-    """A .csv with the columns `row` or `file`, `log_px` and `log_px_se`, or log p(x) alone as a .npy."""
+def write(out: Path, found: Found, scores: Compared) -> None:
+    """A table with `row` or `file`, `log_px`, `log_px_se` and the other columns; or log p(x) alone as a .npy."""
+    marginal = scores.marginal
     if out.suffix == ".npy":
         outputs.write_array(out, marginal.log_px)
         return
-    columns = (found.column, "log_px", "log_px_se")
-    lines = zip(found.names, marginal.log_px.tolist(), marginal.se.tolist(), strict=True)
-    outputs.write_table(out, columns, lines)
+    columns = {
+        found.column: list(found.names),
+        "log_px": marginal.log_px.tolist(),
+        "log_px_se": marginal.se.tolist(),
+        **scores.columns,
+    }
+    if out.suffix == ".parquet":
+        from aevb.data import tables
+
+        outputs.write_frame(out, tables.frame_of(columns))
+    else:
+        outputs.write_table(out, tuple(columns), zip(*columns.values(), strict=True))
     show.out.print(f"{out}: {len(found.names):,} rows, columns {', '.join(columns)}")
 
 
-def summary(found: Found, marginal: Marginal) -> dict[str, Any]:
-    """The scores in short: their mean with its error over the rows, quantiles, and the lowest."""
+def summary(found: Found, scores: Compared) -> dict[str, Any]:
+    """The scores in short: their mean with its error over the rows, quantiles, the lowest, and alarms."""
     import numpy as np
 
     from aevb.evaluation.estimate import Estimate
 
-    scores = marginal.log_px
-    order = scores.argsort(stable=True)[:LOWEST].tolist()
-    quantiles = np.quantile(scores.numpy(), SHARES).tolist()
+    marginal = scores.marginal
+    log_px = marginal.log_px
+    order = log_px.argsort(stable=True)[:LOWEST].tolist()
+    quantiles = np.quantile(log_px.numpy(), SHARES).tolist()
     return {
-        "n": len(scores),
+        "n": len(log_px),
         "importance_samples": marginal.samples,
-        "log_px": Estimate.of(scores),
+        "log_px": Estimate.of(log_px),
         "log_px_monte_carlo_se": float(marginal.se.median()),
         **{f"quantile_{share:g}": value for share, value in zip(SHARES, quantiles, strict=True)},
-        "lowest": [{found.column: found.names[i], "log_px": float(scores[i])} for i in order],
+        "lowest": [{found.column: found.names[i], "log_px": float(log_px[i])} for i in order],
         "given_labels": bool(found.run.recipe.context().classes),
         "importance_warning": marginal.warning,
+        "calibration_rows": scores.calibrated,
+        "alarm": scores.alarm,
+        "alarms": alarms(scores),
     }
+
+
+def alarms(scores: Compared) -> int | None:
+    """How many rows have a p-value at or below the rate; None where there are too few validation rows to say."""
+    from aevb.use.conformal import least_rows
+
+    if scores.calibrated < least_rows(scores.alarm):
+        return None
+    return len([p for p in scores.columns["p_value"] if p <= scores.alarm])
 
 
 def show_summary(title: str, found: Found, numbers: dict[str, Any]) -> None:
@@ -82,4 +168,22 @@ def show_summary(title: str, found: Found, numbers: dict[str, Any]) -> None:
     ]
     show.out.print(show.table(f"{title}, n = {numbers['n']:,}", ("", "value", ""), cells))
     show.out.print(f"higher is more normal; the lowest {found.column}s: {lowest}")
+    show_alarms(numbers)
     actions.show_warning(numbers, annealed=False)
+
+
+def show_alarms(numbers: dict[str, Any]) -> None:
+    """How many rows are alarms, at which rate of false ones."""
+    from aevb.use.conformal import least_rows
+
+    n, rate, alarm = numbers["calibration_rows"], f"{numbers['alarm']:g}", numbers["alarms"]
+    if alarm is not None:
+        show.out.print(
+            f"alarms: {alarm:,} rows with p_value ≤ {rate}, of normal rows a share of {rate} at most"
+            f" ({n:,} validation rows)"
+        )
+    elif n:
+        show.out.print(
+            f"alarms: none can be given at a rate of {rate}, which takes {least_rows(numbers['alarm']):,} validation"
+            f" rows; there are {n:,}"
+        )

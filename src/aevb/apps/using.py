@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aevb.apps import actions, outputs, show
+from aevb.apps import actions, checking, conditions, outputs, show
 from aevb.apps.app import (
     OUTPUT,
     ArrayOut,
@@ -19,6 +19,7 @@ from aevb.apps.app import (
     Moved,
     PictureOut,
     Place,
+    RowsOut,
     RunArg,
     RunOption,
     Second,
@@ -44,13 +45,23 @@ def some(data: Indexable, chosen: list[int], device: str) -> Batch:
     return take(data, torch.tensor(chosen, device=device)).to("cpu")
 
 
-@verb("aevb sample", "aevb sample -n 1000 --out new.npy", "aevb sample --given 3", "aevb sample --ex-post")
+@verb(
+    "aevb sample",
+    "aevb sample -n 1000 --out new.npy",
+    "aevb sample --given 3",
+    "aevb sample -n 1000 --given sex=female,age=30:40 -o new.csv",
+    "aevb sample --ex-post",
+)
 def sample(
     run: RunArg = None,
     n: Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")] = 100,
     seed: Seed = 0,
     draw: Annotated[bool, typer.Option("--draw", help="A draw from p(x|z) instead of its mean.")] = False,
     given: Given = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Of a table: hold the new rows against the test rows, on one page."),
+    ] = False,
     ex_post: Annotated[
         bool,
         typer.Option("--ex-post", help="Draw z from a mixture of normals fitted to the codes of the train split."),
@@ -59,21 +70,33 @@ def sample(
     device: Place = "auto",
     data_: Moved = None,
     data_dir: DataDir = None,
-    out: ArrayOut = None,
+    out: RowsOut = None,
 ) -> None:
     """Generate data: z ~ p(z), then the mean of p(x|z), or a draw from it with --draw.
 
     A .npy for --out keeps the numbers. They are in the units and the type of the data: means of whole numbers are
-    rounded.
+    rounded. Of a table whole rows are drawn; --given takes any of its columns, and ranges of numbers and dates.
     """
-    place, out = actions.device_named(device), outputs.array_out(out)
+    place, out = actions.device_named(device), outputs.rows_out(out)
     opened = open_run(run, run_, data_)
-    y = actions.contexts(opened, given, n)
+    schema = opened.values(data_dir).schema
     from aevb.figures import plots
     from aevb.use.generate import generate
 
+    y = actions.contexts(opened, given, n) if schema is None else None
     model = actions.ex_post(opened, data_dir, place) if ex_post else opened.model(place)
-    x = generate(model, n, seed=seed, draw=draw, y=y)
+    if schema is not None:
+        new = conditions.drawn(model, n, schema, given, seed)
+        if check:
+            checking.check_rows(opened, new, data_dir, seed)
+            if out is None:
+                return None
+        if out is not None and out.suffix in (".npy", *outputs.TABLES):
+            return conditions.write_rows(out, schema, new)
+        x = schema.numbers(new)
+    else:
+        outputs.refuse_table(out, opened, check)
+        x = generate(model, n, seed=seed, draw=draw, y=y)
     title = f"{n} samples from the {'prior fitted to the codes' if ex_post else 'prior'}"
     title += f", given {given}" if given is not None else ""
 
@@ -81,6 +104,7 @@ def sample(
         return plots.decoded(x, max(1, round(n**0.5)), title, outputs.columns(opened, x, data_dir))
 
     outputs.deliver(opened, out, "samples", x, figure, data_dir)
+    return None
 
 
 @verb("aevb reconstruct", "aevb reconstruct --split train -n 20", "aevb reconstruct RUN photos/ --out restored.npy")

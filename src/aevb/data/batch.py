@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -90,12 +90,17 @@ class Measured(Protocol):
     """Data whose numbers x come of stored numbers s by a map that stretches densities."""
 
     @property
-    def log_abs_det(self) -> float: ...
+    def log_abs_dets(self) -> Tensor: ...
+
+
+def log_abs_dets(data: Indexable) -> Tensor:
+    """log |det ∂x/∂s| of each row (N,) in nats, for log p(s) = log p(x) + log |det ∂x/∂s|; 0 of data that are x."""
+    return data.log_abs_dets if isinstance(data, Measured) else torch.zeros(len(data), dtype=torch.float64)
 
 
 def log_abs_det(data: Indexable) -> float:
-    """log |det ∂x/∂s| in nats, for log p(s) = log p(x) + log |det ∂x/∂s|; 0 where the data are x as they stand."""
-    return data.log_abs_det if isinstance(data, Measured) else 0.0
+    """The mean of `log_abs_dets` over the rows, in nats."""
+    return float(log_abs_dets(data).mean()) if len(data) else 0.0
 
 
 def suitable(part: Tensor, dtype: torch.dtype) -> torch.dtype:
@@ -114,11 +119,13 @@ class Read:
 
     Attributes:
         rows: `Rows`, or data that give a batch for row numbers.
+        holes: whether x may hold NaN, a missing cell.
     """
 
     rows: Any
     device: torch.device | str = "cpu"
     dtype: torch.dtype | None = None
+    holes: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -129,12 +136,12 @@ class Read:
         return batch if self.dtype is None else batch.as_type(self.dtype)
 
     @property
-    def log_abs_det(self) -> float:
-        return log_abs_det(self.rows)
+    def log_abs_dets(self) -> Tensor:
+        return log_abs_dets(self.rows)
 
     def frozen(self, seed: int = 0) -> Read:
         """With rows drawn once, where they are dynamic."""
-        return Read(self.rows.frozen(seed), self.device, self.dtype) if isinstance(self.rows, Fixable) else self
+        return replace(self, rows=self.rows.frozen(seed)) if isinstance(self.rows, Fixable) else self
 
 
 def _home(data: Any) -> torch.device | str:
@@ -171,7 +178,7 @@ def looked_at(
     check_rows(item.x, len(data if rows is None else rows))
     if rows is None and _fits(item, device, dtype):
         return data, item
-    read = Read(data if rows is None else rows, device, dtype)
+    read = Read(data if rows is None else rows, device, dtype, has_holes(data if rows is None else rows))
     return read, item.to(device) if dtype is None else item.to(device).as_type(dtype)
 
 
@@ -231,12 +238,18 @@ def batches(
     """
     data, item = looked_at(data, device, dtype)
     n, data, size = len(data), fixed(data), size or rows_at_once(item.x.shape[1:])
+    holes = has_holes(data)
     for start in range(0, n, size):
         batch = take(data, torch.arange(start, min(start + size, n), device=device))
         for part in (batch.x, *batch.contexts):
             check_type(part, dtype)
-            check_finite(part, start)
+            check_finite(part, start, holes and part is batch.x)
         yield batch
+
+
+def has_holes(data: Any) -> bool:
+    """Whether x of these data may hold NaN, a missing cell."""
+    return bool(getattr(data, "holes", False))
 
 
 def look(data: Indexable, device: torch.device | str = "cpu") -> tuple[int, Batch]:
@@ -323,9 +336,11 @@ def check_rows(x: Tensor, n: int | None = None) -> None:
         )
 
 
-def check_finite(x: Tensor, first: int = 0) -> None:
+def check_finite(x: Tensor, first: int = 0, holes: bool = False) -> None:
     """Raise a `DataError` that says which rows of x (B, *X) hold NaN or infinity; `first` is the number of the first
-    row."""
+    row. With `holes` NaN is a missing cell."""
+    if holes:
+        x = torch.where(x.isnan(), 0.0, x)
     if not x.numel() or bool(
         torch.isfinite(torch.stack(x.aminmax())).all()
     ):  # several times faster than number by number

@@ -8,6 +8,7 @@ shape of one of them, channels first for images, (F,) for tables.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,7 +20,8 @@ from aevb.data.values import BLOCK, Support, Values
 from aevb.errors import DataError, ShapeError
 
 RAW = Values("raw")
-WIDE = (torch.float64, torch.int64)  # of numbers that are standardized before they become float32
+WIDE = {"standardized": (torch.float64, torch.int64), "columns": (torch.float64,)}  # kinds of numbers that become
+# float32 only after they are standardized
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,7 +40,7 @@ class Split:
     names: NDArray[Any] | None = None  # (N,), the number of each row in its source, or the name of its file
 
     def __post_init__(self) -> None:
-        wide = WIDE if self.values.kind == "standardized" else ()
+        wide = WIDE.get(self.values.kind, ())
         if self.stored.dtype not in (torch.uint8, torch.float32, *wide):
             raise DataError(f"stored rows must be uint8 or float32, not {self.stored.dtype}: convert them first")
         if not self.values.dtype:
@@ -60,6 +62,8 @@ class Split:
         return self.stored.shape[1:]
 
     def __getitem__(self, index: Tensor | slice | list[int]) -> Tensor:
+        if self.holes:
+            return self._cells[index]
         if isinstance(index, Tensor) and index.dtype == torch.int64 and index.ndim == 1:
             return self.values(self.stored.index_select(0, index))  # 15 times faster than stored[index] on a CPU
         return self.values(self.stored[index])
@@ -70,9 +74,24 @@ class Split:
         return replace(self, stored=self.stored.to(device), labels=labels, values=self.values.to(device))
 
     @property
+    def holes(self) -> bool:
+        """Whether these are rows of a table, in which cells may be missing: NaN."""
+        return self.values.kind == "columns"
+
+    @cached_property
+    def _cells(self) -> Tensor:
+        """All rows of a table as model numbers."""
+        return self.values(self.stored)
+
+    @cached_property
+    def log_abs_dets(self) -> Tensor:
+        """log |det ∂x/∂s| of the map from stored numbers s to x, (N,), in nats: see `Values`."""
+        return self.values.log_abs_dets(self.stored)
+
+    @property
     def log_abs_det(self) -> float:
-        """log |det ∂x/∂s| of the map from stored numbers s to x, in nats: see `Values`."""
-        return self.values.log_abs_det
+        """The mean of `log_abs_dets`, in nats; 0 without rows."""
+        return float(self.log_abs_dets.mean()) if len(self) else 0.0
 
     def frozen(self, seed: int = 0) -> Split:
         """With dynamic values: one fixed binarization of all rows; otherwise the split itself.
@@ -116,6 +135,10 @@ class Streamed:
     @property
     def log_abs_det(self) -> float:
         return self.split.log_abs_det
+
+    @property
+    def log_abs_dets(self) -> Tensor:
+        return self.split.log_abs_dets
 
     def frozen(self, seed: int = 0) -> Streamed:
         """With rows drawn once, where pixels are dynamic."""

@@ -56,9 +56,16 @@ class Chosen:
         return self.source[self.numbers[rows.cpu()]]
 
     @property
-    def log_abs_det(self) -> float:
-        """That of the source."""
-        return float(getattr(self.source, "log_abs_det", 0.0))
+    def log_abs_dets(self) -> Tensor:
+        """Those of the source."""
+        of_all = getattr(self.source, "log_abs_dets", torch.zeros(len(self.source), dtype=torch.float64))
+        chosen: Tensor = of_all[self.numbers]
+        return chosen
+
+    @property
+    def holes(self) -> bool:
+        """Whether the source may hold missing cells."""
+        return bool(getattr(self.source, "holes", False))
 
     def frozen(self, seed: int = 0) -> Chosen:
         """With rows drawn once, where those of the source are dynamic."""

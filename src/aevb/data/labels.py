@@ -8,7 +8,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from aevb.data.batch import Batch, Fixable, log_abs_det
+from aevb.data.batch import Batch, Fixable, has_holes, log_abs_dets
 from aevb.data.forms import as_tensor, rows_of
 from aevb.errors import DataError, ShapeError
 
@@ -47,8 +47,13 @@ class Pairs:
         return len(self.y)
 
     @property
-    def log_abs_det(self) -> float:
-        return log_abs_det(self.x)
+    def log_abs_dets(self) -> Tensor:
+        return log_abs_dets(self.x)
+
+    @property
+    def holes(self) -> bool:
+        """Whether x may hold NaN, a missing cell."""
+        return has_holes(self.x)
 
     def frozen(self, seed: int = 0) -> Pairs:
         """With x drawn once, where its pixels are dynamic."""

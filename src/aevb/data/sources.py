@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from aevb.data.arrays import Reading, array_dataset, choose_values, load_array
 from aevb.data.damage import reading, reason
 from aevb.data.dataset import Dataset
+from aevb.data.endings import is_frame, is_table
 from aevb.data.fetch import File, Store
 from aevb.data.forms import gathered
 from aevb.data.images import few, load_images
@@ -23,6 +24,7 @@ from aevb.data.pieces import Array
 from aevb.data.readers import matlab_images, read_idx, read_mat, read_mat_apart, read_pickled_array
 from aevb.data.splits import Parts, Rows, divide, hold_out, numbered, tenths
 from aevb.data.sprites import SHAPES, sprites
+from aevb.data.tabular import dataset_name, load_table, numbers_of
 from aevb.data.values import Values
 from aevb.errors import DataError, suggest
 
@@ -64,12 +66,17 @@ def load_data(
     seed: int = 0,
     download: bool = True,
     validation: float | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Dataset:
-    """Load a data set by its name (see `SOURCES`), from a .npy or .npz file, a folder or a .zip of images, or an array.
+    """Load a data set by its name (see `SOURCES`), from a file, a folder, a frame or an array.
+
+    Files are tables (.csv and other text, .parquet, .h5ad), arrays (.npy, .npz) or a .zip of images; a folder holds
+    images, or Parquet files.
 
     Args:
         source: a name, a path, or an array or a tensor (N, ...), which is split as a file is; a data set of PyTorch
-            or a `DataLoader` is read as a whole, its items being x, (x,) or (x, label).
+            or a `DataLoader` is read as a whole, its items being x, (x,) or (x, label). A frame of pandas, polars or
+            Arrow, or a dict of columns, is a table.
         values: what the numbers mean, if not the default: a kind of `Values`.
         axes: where the channels of an array of images are, if that is not plain: "first", "last" or "none".
         size: the side, in pixels, of the squares to which a folder or a .zip of images is brought.
@@ -78,6 +85,7 @@ def load_data(
         seed: of the shuffle that makes the splits, where there are no official ones.
         download: whether files that are not here may be downloaded.
         validation: a share of train to hold out, for a source that has no validation rows (frey).
+        columns: the kinds of columns of a table that are not to be guessed, such as {"age": "count"}.
 
     Raises:
         DataError: an unknown name, files that are missing or damaged, numbers that are not finite, values that do not
@@ -86,10 +94,26 @@ def load_data(
     array, how = not isinstance(source, str | os.PathLike), Reading(values, axes, seed)
     fit = Fit(size, crop)
     kind = "array" if array else "published" if source in SOURCES else kind_of(str(source))
+    if is_frame(source) or kind == "table" or (kind == "array" and values == "columns"):
+        return _table(source if array else str(Path(source).expanduser()), how, columns, validation)
     _check_options("array" if array else source, kind, axes, size)
     if kind == "published":
         return _published(SOURCES[source], Store(source, data_dir, download), values, seed, validation)
     data = array_dataset(*gathered(source), **asdict(how)) if array else _own(Path(source).expanduser(), fit, how)
+    if validation is not None:
+        raise DataError(f"{data.name} has a validation split of its own ({len(data.validation):,} rows): leave it out")
+    return data
+
+
+def _table(source: Any, how: Reading, columns: Mapping[str, str] | None, validation: float | None) -> Dataset:
+    """A table as its columns say, or one of numbers alone as an array, where the values are to be those of one."""
+    if how.values in (None, "columns"):
+        data = load_table(source, columns, how.seed)
+    else:
+        from aevb.data.tables import frame_of, read_frame
+
+        frame = read_frame(source) if isinstance(source, str) else frame_of(source)
+        data = array_dataset(numbers_of(frame), name=dataset_name(frame), **asdict(how))
     if validation is not None:
         raise DataError(f"{data.name} has a validation split of its own ({len(data.validation):,} rows): leave it out")
     return data
@@ -104,7 +128,7 @@ def _check_options(source: Any, kind: str, axes: str | None, size: int | None) -
 
 
 def kind_of(source: str) -> str:
-    """«array» or «pictures»: what a path stands for.
+    """«array», «table» or «pictures»: what a path stands for.
 
     Raises:
         DataError: there is no such thing, or it is a file of another kind.
@@ -114,17 +138,27 @@ def kind_of(source: str) -> str:
         folder, file, ending = path.is_dir(), path.is_file(), path.suffix.lower()
     except (OSError, ValueError, RuntimeError) as fault:  # a name too long, with a NUL, or of nobody's home
         raise DataError(f"{few([source])[:200]!r} is no path: {reason(fault)[:200]}") from fault
+    if (folder or file) and is_table(path):
+        return "table"
     if folder or (file and ending == ".zip"):
         return "pictures"
     if file and ending in (".npy", ".npz"):
         return "array"
     if file:
-        raise DataError(f"{source} is a {ending or 'nameless'} file; a .npy, .npz or .zip (of images) file can be read")
+        raise DataError(
+            f"{source} is a {ending or 'nameless'} file; a table (.csv, .tsv, .parquet, .h5ad), a .npy, .npz or .zip"
+            " (of images) file can be read"
+        )
     hint = suggest(source.lower().replace("_", "-"), SOURCES)
     raise DataError(
-        f"there is no data set, file or folder {source!r}.{hint} A path to a .npy or .npz file, to a folder of images"
-        " or to a .zip of images is possible too."
+        f"there is no data set, file or folder {source!r}.{hint} A path to a table (.csv, .parquet), a .npy or"
+        " .npz file, a folder of images or a .zip of images is possible too."
     )
+
+
+def is_table_at(source: str) -> bool:
+    """Whether this is the path of a table, and no name of a data set."""
+    return source not in SOURCES and kind_of(source) == "table"
 
 
 def _published(source: Source, store: Store, values: str | None, seed: int, validation: float | None) -> Dataset:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from aevb.data.arrays import PARTS, Y_NAMES, numbers, only, part_names, pick
 from aevb.data.classes import label_name
 from aevb.data.damage import reading
 from aevb.data.dataset import Dataset, Split
+from aevb.data.endings import is_table
 from aevb.data.images import decode, load_images, suffixes
 from aevb.data.npfiles import arrays_in
 from aevb.data.pictures import Fit
@@ -23,8 +25,12 @@ from aevb.data.randomness import derive
 from aevb.data.sources import SOURCES, load_data
 from aevb.data.splits import UNSHUFFLED
 from aevb.data.splits import tensor as as_tensor
+from aevb.data.tabular import numbers_of
 from aevb.data.values import Values
 from aevb.errors import AevbWarning, DataError
+
+if TYPE_CHECKING:
+    from aevb.data.tables import Frame
 
 
 @dataclass(frozen=True)
@@ -36,16 +42,18 @@ class Unsplit:
         x: (N, *), numbers of any type.
         labels: what the class of each row is called, (N); None where there are no labels.
         files: the file of each row, (N), where rows are pictures; else None.
+        frame: the table, where the source is one; x is then its numbers, or (N, 0) where it holds others.
     """
 
     where: str
     x: Array
     labels: tuple[str, ...] | None = None
     files: tuple[str, ...] | None = None
+    frame: Frame | None = None
 
 
 def read_unsplit(source: str, data_dir: str | Path | None = None, fit: Fit = Fit()) -> Unsplit:
-    """All rows of a .npy or .npz file, a folder or .zip of pictures, one picture, or a data set known by name.
+    """All rows of a table, an array, a folder or .zip of pictures, one picture, or a data set known by name.
 
     The parts of a data set that is split already follow one another: train, validation, test. Pictures are in the
     order of their names, and brought to one size by `fit`.
@@ -54,6 +62,8 @@ def read_unsplit(source: str, data_dir: str | Path | None = None, fit: Fit = Fit
     path = Path(source).expanduser()
     if source not in SOURCES and (path.is_dir() or path.is_file()):
         kind = path.suffix.lower()
+        if is_table(path):
+            return _table(path)
         if path.is_dir() or kind == ".zip":
             return _pictures(path, fit)
         if kind in suffixes():
@@ -64,6 +74,17 @@ def read_unsplit(source: str, data_dir: str | Path | None = None, fit: Fit = Fit
         warnings.filterwarnings("ignore", ".*(constant in the train rows|have no train rows)", AevbWarning)
         data = load_data(source, values="standardized", data_dir=data_dir, seed=UNSHUFFLED)  # loses no digits
     return _whole(data, source)
+
+
+def _table(path: Path) -> Unsplit:
+    from aevb.data.tables import read_frame
+
+    frame = read_frame(path)
+    try:
+        x = numbers_of(frame)
+    except DataError:
+        x = np.empty((len(frame), 0))
+    return Unsplit(str(path), x, frame=frame)
 
 
 def _picture(path: Path, source: str, fit: Fit) -> Unsplit:
@@ -124,9 +145,25 @@ class Reader:
 
         Raises DataError, naming what differs, where the rows do not fit.
         """
+        if self.values.kind == "columns":
+            return self.of_columns(new)
         x = self.stored(self.in_shape(new), new.where)
         split = Split(as_tensor(x), None, self.values)
         return binarized_by_row(split) if self.values.kind == "dynamic" else split
+
+    def of_columns(self, new: Unsplit) -> Split:
+        """The rows of a table, by the schema of the model. What is to be said of new categories and holes is warned of.
+
+        Raises DataError where a column is not there, or holds what is none of its kind.
+        """
+        from aevb.data.frames import stored
+        from aevb.data.tables import frame_of
+
+        frame = new.frame or frame_of(new.x, new.where)
+        rows, notes = stored(self.values.columns, frame)
+        for note in notes:
+            warnings.warn(note, AevbWarning, stacklevel=2)
+        return Split(as_tensor(rows), None, self.values)
 
     def in_shape(self, new: Unsplit) -> Array:
         """The rows as (N, *X), channels first; grey pictures serve a model of colours."""

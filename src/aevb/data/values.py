@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aevb.data.columns import Schema
 from aevb.errors import DataError
 
-Kind = Literal["dynamic", "threshold", "grey", "levels", "standardized", "raw"]
-Support = Literal["binary", "unit", "levels", "real"]
+Kind = Literal["dynamic", "threshold", "grey", "levels", "standardized", "raw", "columns"]
+Support = Literal["binary", "unit", "levels", "real", "columns"]
 
 SUPPORTS: dict[Kind, Support] = {
     "dynamic": "binary",
@@ -25,6 +26,7 @@ SUPPORTS: dict[Kind, Support] = {
     "levels": "levels",
     "standardized": "real",
     "raw": "real",
+    "columns": "columns",
 }
 BLOCK = 4096  # rows worked on at a time; in `Split.frozen` it is part of what a seed means
 NUMBERS = 2**17  # in float64 at a time, where a mean is computed
@@ -44,6 +46,7 @@ class Values:
     levels       s / (levels-1), on exactly that grid     levels    0
     standardized (s - mean) / std                         real      -Σ log std
     raw          s                                        real      0
+    columns      each column by its `Schema`              columns   of the cells that are there
     ============ ======================================== ========= =====================
 
     Stored uint8 are integers in 0..levels-1. Stored floats for `dynamic` and `threshold` are probabilities in [0, 1]
@@ -62,10 +65,11 @@ class Values:
     std: Tensor | None = None
     origin: Tensor | None = None
     dtype: str = ""
+    schema: Schema | None = None
 
     @property
     def support(self) -> Support:
-        """Where x lives: in {0, 1}, in [0, 1], on the grid of `levels` points in [0, 1], or in ℝ."""
+        """Where x lives: in {0, 1}, in [0, 1], on the grid of `levels` points in [0, 1], in ℝ, or as columns say."""
         return SUPPORTS[self.kind]
 
     def __call__(self, stored: Tensor) -> Tensor:
@@ -85,6 +89,8 @@ class Values:
                 return ((self._shifted(stored) - mean) / std).float()
             case "raw":
                 return stored.float()
+            case "columns":
+                return self.columns.numbers(stored)
 
     def probability(self, stored: Tensor) -> Tensor:
         """P(x = 1) of a `dynamic` pixel: s / (levels-1) for integers, s itself for floats."""
@@ -97,6 +103,8 @@ class Values:
         become levels·x, or stay probabilities where the data were floats.
         """
         s = x.detach().cpu().double()
+        if self.kind == "columns":
+            return self.columns.inverse(s).numpy()
         if self.kind == "standardized":
             mean, std = self._moments()
             s = s * std.cpu() + mean.cpu()
@@ -104,10 +112,23 @@ class Values:
             s = s * self._scale()
         return self._typed(s)
 
+    def log_abs_dets(self, stored: Tensor) -> Tensor:
+        """log |det ∂x/∂s| of each data point (N,), in nats: log p(s) = log p(x) + log |det ∂x/∂s|."""
+        if self.kind == "columns":
+            return self.columns.log_abs_det(stored)
+        constant = -float(self._moments()[1].log().sum()) if self.kind == "standardized" else 0.0
+        return torch.full((len(stored),), constant, dtype=torch.float64)
+
     @property
-    def log_abs_det(self) -> float:
-        """log |det ∂x/∂s| of a data point, in nats: log p(s) = log p(x) + `log_abs_det`."""
-        return -float(self._moments()[1].log().sum()) if self.kind == "standardized" else 0.0
+    def columns(self) -> Schema:
+        """What the columns of a table mean.
+
+        Raises:
+            DataError: these values are not of a table.
+        """
+        if self.schema is None:
+            raise DataError(f"values={self.kind!r} know no columns. Read a table, as in aevb.load_data('table.csv').")
+        return self.schema
 
     def fitted(self, stored: Tensor) -> Values:
         """These values with the mean and the std (ddof 0) of the rows (N, *X); the std of a constant entry is 1.
@@ -135,14 +156,18 @@ class Values:
     def to_dict(self) -> dict[str, Any]:
         """As numbers, lists and text for JSON; `from_dict` gives equal values back."""
         lists = {name: None if t is None else t.tolist() for name, t in self._tensors().items()}
-        return {"kind": self.kind, "levels": self.levels, "divisor": self.divisor, "dtype": self.dtype, **lists}
+        columns = {} if self.schema is None else {"schema": self.schema.to_dict()}
+        return (
+            {"kind": self.kind, "levels": self.levels, "divisor": self.divisor, "dtype": self.dtype} | lists | columns
+        )
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Values:
         """The values of which `to_dict` gave a table."""
         types = {"mean": torch.float64, "std": torch.float64, "origin": torch.int64}
         tensors = {name: torch.tensor(table[name], dtype=t) for name, t in types.items() if table.get(name) is not None}
-        return cls(**{**table, **tensors})
+        columns = {"schema": Schema.from_dict(table["schema"])} if table.get("schema") else {}
+        return cls(**{**table, **tensors, **columns})
 
     def _tensors(self) -> dict[str, Tensor | None]:
         return {"mean": self.mean, "std": self.std, "origin": self.origin}

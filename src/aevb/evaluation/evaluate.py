@@ -228,7 +228,7 @@ class _Pass:
             first = next(batches(data, 1, device, dtype_of(model)))
             q = model.posterior(first)
             self.offers, self.p = read_offers(q), model.decode(q.mean, first.y)
-            points = points_at_a_time(data, max(samples, self.elbo_samples), device)
+            points = points_at_a_time(data, max(samples, self.elbo_samples), device, model)
             for batch in likelihood_batches(model, data, points):
                 for group in by_row(model.posterior, batch, seed):
                     self._read(group)

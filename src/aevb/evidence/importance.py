@@ -17,7 +17,7 @@ from aevb.evidence.defensive import counted, defended, defends
 from aevb.evidence.marginal import Marginal, estimated, joined
 from aevb.evidence.support import Proposal, refuse_point
 from aevb.models.checks import likelihood_batches
-from aevb.models.inference import Model, as_result, fitting, inference
+from aevb.models.inference import Model, as_result, fitting, inference, numbers_of_columns
 from aevb.models.rows import BLOCK, Group, by_batch, by_row
 
 
@@ -55,7 +55,7 @@ def log_marginal(
     count = Counter(len(data) * samples)
     keep_freed_memory()
     with inference(model, derive(seed, "importance")) as device:
-        points = points_at_a_time(data, samples, device)
+        points = points_at_a_time(data, samples, device, model)
         parts = [
             estimated(log_weights(model, group, samples), samples, count)
             for batch in likelihood_batches(model, data, points)
@@ -64,10 +64,11 @@ def log_marginal(
     return joined(parts)
 
 
-def points_at_a_time(data: Indexable, samples: int, device: torch.device) -> int:
-    """How many data points to decode at a time, with a block of samples of each."""
-    x = next(batches(data, 1, device)).x
-    return max(1, decoded_at_once(device) // (x.numel() * min(samples, BLOCK)))
+def points_at_a_time(data: Indexable, samples: int, device: torch.device, model: Model | None = None) -> int:
+    """How many data points to decode at a time, with a block of samples of each: by the numbers of x, or by those that
+    the network of a table's columns makes, if they are more."""
+    width = max(next(batches(data, 1, device)).x.numel(), 0 if model is None else numbers_of_columns(model))
+    return max(1, decoded_at_once(device) // (width * min(samples, BLOCK)))
 
 
 def log_weights(model: Model, group: Group, samples: int) -> Iterator[Tensor]:

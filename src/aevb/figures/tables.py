@@ -11,6 +11,7 @@ from torch import Tensor
 
 from aevb.data.dataset import Dataset, Split
 from aevb.data.values import Values
+from aevb.notation import short
 
 SPAN = 2.5  # standard deviations of a column from white to full red or blue
 NAMED = 30  # columns that are named one by one, at most
@@ -69,15 +70,10 @@ class Table:
             ends = [self.values.inverse((self.mean + s * SPAN * self.std).float()) for s in (-1, 1)]
         else:
             ends = [(self.mean + s * SPAN * self.std).numpy() for s in (-1, 1)]
-        return [f"{_short(low)} to {_short(high)}" for low, high in zip(*ends, strict=True)]
+        return [f"{short(low)} to {short(high)}" for low, high in zip(*ends, strict=True)]
 
     def labels(self) -> list[str]:
         """A name and a range for each column; none where there are too many."""
         if len(self.names) > NAMED:
             return []
         return [f"{name}, {ends}" for name, ends in zip(self.names, self.ranges(), strict=True)]
-
-
-def _short(value: float) -> str:
-    text = f"{float(value):,.0f}" if abs(value) >= 1000 else f"{float(value):.3g}"
-    return text.replace("-", "−")

@@ -16,7 +16,7 @@ from aevb.data.labels import Pairs
 from aevb.data.randomness import seeded
 from aevb.errors import DataError
 from aevb.models.compat import check_model, check_support, likelihood_name
-from aevb.models.inference import Model, inference
+from aevb.models.inference import Model, inference, with_holes
 from aevb.models.trace import LatentModel
 from aevb.parts import CONTEXT, Member, Offers
 
@@ -42,7 +42,7 @@ def check_data(model: nn.Module, data: Indexable, others: Sequence[Member] | Non
     with inference(cast(Model, model), 0) as device:
         dtype = next(model.parameters()).dtype
         read, item = looked_at(data, device, dtype)
-        walk = batches(read, max(1, BLOCK // max(1, item.x[0].numel())), device, dtype)
+        walk = batches(with_holes(model, read), max(1, BLOCK // max(1, item.x[0].numel())), device, dtype)
         if isinstance(model, LatentModel):
             walk = within_support(model, walk, others or (), split_of(data), others is not None)
         for batch in walk:
@@ -54,7 +54,8 @@ def check_data(model: nn.Module, data: Indexable, others: Sequence[Member] | Non
 def likelihood_batches(model: Model, data: Indexable, size: int | None = None) -> Iterator[Batch]:
     """The data in order, on the model's device, each batch checked against the likelihood's support; in `inference`."""
     weights = next(model.parameters())
-    return within_support(model, batches(data, size, weights.device, weights.dtype), source=split_of(data))
+    walk = batches(with_holes(model, data), size, weights.device, weights.dtype)
+    return within_support(model, walk, source=split_of(data))
 
 
 def split_of(data: Any) -> Split | None:

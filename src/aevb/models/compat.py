@@ -80,7 +80,7 @@ def chain(layers: int, real: bool = True) -> Member:
 
 
 def _of_ladder(model: Ladder) -> list[Member]:
-    pair = [Member(role, "normal", Offers(Support.REAL)) for role in (POSTERIOR, PRIOR)]
+    pair = [Member(role, "normal", Offers(Support.REAL, diagonal=True)) for role in (POSTERIOR, PRIOR)]
     return [*pair, member(LIKELIHOOD, model.decoder), ladder(len(model.rungs))]
 
 

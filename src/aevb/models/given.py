@@ -13,6 +13,7 @@ from aevb.data.batch import Batch, as_batch, check_finite, check_rows, readable,
 from aevb.data.forms import as_tensor
 from aevb.errors import ShapeError
 from aevb.models.conditional import condition
+from aevb.parts import Offers
 
 MISFITS = ("cannot be multiplied", "size mismatch", "expected input", "channels", "invalid for input", "must match")
 
@@ -42,8 +43,15 @@ def given(model: Weighted, data: Any) -> Batch:
         read = readable(data, weights.device, weights.dtype)
         batch = take(read, torch.arange(len(read), device=weights.device))
     for part in (batch.x, *batch.contexts):
-        check_finite(part)
+        check_finite(part, holes=part is batch.x and admits_holes(model))
     return batch
+
+
+def admits_holes(model: Any) -> bool:
+    """Whether the likelihood p(x|z) of a model is one of rows with missing cells, NaN."""
+    family = getattr(getattr(model, "decoder", None), "family", None)
+    offers: Offers | None = getattr(family, "offers", None)
+    return offers is not None and offers.missing
 
 
 def as_codes(model: Weighted, z: Any, shape: torch.Size) -> Tensor:

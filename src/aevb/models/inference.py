@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from aevb.data.batch import Data, Indexable, readable, rows_at_once
+from aevb.data.batch import Data, Indexable, Read, has_holes, readable, rows_at_once
 from aevb.data.dataset import Dataset
 from aevb.data.randomness import seeded
+from aevb.models.given import admits_holes
 from aevb.models.trace import LatentModel
 
 
@@ -56,9 +58,25 @@ def fitting(model: Model | nn.Module, data: Any, split: str = "") -> Indexable:
         split: the one to take of a `Dataset`; without it that is refused.
     """
     weights = next(model.parameters())
-    return readable(
-        getattr(data, split) if split and isinstance(data, Dataset) else data, weights.device, weights.dtype
-    )
+    rows = getattr(data, split) if split and isinstance(data, Dataset) else data
+    return with_holes(model, readable(rows, weights.device, weights.dtype))
+
+
+def with_holes(model: Any, data: Indexable) -> Indexable:
+    """The same data, in which NaN is a missing cell where the model's likelihood admits that."""
+    if has_holes(data) or not admits_holes(model):
+        return data
+    return replace(data, holes=True) if isinstance(data, Read) else Read(data, _device_of(model), dtype_of(model), True)
+
+
+def numbers_of_columns(model: Any) -> int:
+    """How many numbers the decoder of a table gives for one row; 0 of other models."""
+    return int(model.decoder.family.size) if admits_holes(model) else 0
+
+
+def _device_of(model: Any) -> torch.device:
+    device: torch.device = next(model.parameters()).device
+    return device
 
 
 def prior_of(model: Model, data: Data) -> Distribution:

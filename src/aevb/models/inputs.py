@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from aevb.models.column_inputs import CellFeatures
 from aevb.probability.families import Family, Shape, as_shape, single
 
 SMALL = 1e-6  # of the mean of a column, beside which it is small
@@ -87,10 +88,13 @@ class Start(nn.Module):
         self.phi.copy_(self._family[0].start(x.double()))
 
 
+BEGINNING = Standardized, Start, CellFeatures  # parts that are set from rows of training data
+
+
 def start_at(model: nn.Module, x: Tensor) -> None:
     """Set all such maps of a model from rows of training data (N, *X)."""
     for part in model.modules():
-        if isinstance(part, Standardized | Start):
+        if isinstance(part, BEGINNING):
             part.start_at(x)
 
 

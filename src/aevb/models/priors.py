@@ -40,7 +40,7 @@ class StandardNormal(nn.Module):
     """p(z) = N(0, I), the paper's prior (§3). Event shape `shape`."""
 
     word, roles = "standard-normal", (PRIOR,)
-    offers = Offers(Support.REAL)
+    offers = Offers(Support.REAL, diagonal=True)
     equation = "p(z) = N(z; 0, I)"
 
     loc: Tensor
@@ -91,7 +91,7 @@ KNOWN: Mapping[str, KnownPrior] = {
     ),
     "uniform-sphere": KnownPrior(UniformSphere, (0.0,), Offers(Support.SPHERE), "p(z) = Γ(D/2) / 2 π^(D/2),  |z| = 1"),
 }
-ALIKE: Mapping[Any, Offers] = {Normal: Offers(Support.REAL)} | {k.make: k.offers for k in KNOWN.values()}
+ALIKE: Mapping[Any, Offers] = {Normal: Offers(Support.REAL, diagonal=True)} | {k.make: k.offers for k in KNOWN.values()}
 
 
 class Known(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,8 +11,10 @@ from torch.distributions import Distribution, Independent, Normal
 
 from aevb.data.batch import Batch
 from aevb.data.randomness import derive, seeded
+from aevb.data.streams import hashes, normals, uniforms
 from aevb.models.trace import draw
 
+BELOW_ONE = 1 - 2.0**-24  # the largest float32 below 1
 BLOCK = 256  # samples of a row that are drawn from one stream; more samples take further streams
 
 Posterior = Callable[[Batch], Distribution]  # a batch → q(z|x), batch (B)
@@ -36,16 +37,19 @@ class Group:
         if len(self.seeds) < len(self.batch) or not is_diagonal(self.q):
             with seeded(derive(self.seeds[0], block), self.batch.x.device):
                 return draw(self.q, samples)
-        mean, generator = self.q.mean, torch.Generator()
-        noise = torch.empty(len(self.seeds), samples, *self.q.event_shape)
-        for row, seed in zip(noise, self.seeds, strict=True):
-            row.normal_(generator=generator.manual_seed(derive(seed, block)))
-        return mean + self.q.stddev * noise.transpose(0, 1).to(mean)
+        mean = self.q.mean
+        noise = normals(self.seeds, samples, self.q.event_shape.numel(), "block", block)
+        return mean + self.q.stddev * noise.reshape(samples, len(self.seeds), *self.q.event_shape).to(mean)
 
     def blocks(self, samples: int, first: int = 0) -> Iterator[Tensor]:
         """z ~ q(z|x) in blocks (K', B, *Z), `samples` in all, from block `first` of the streams on."""
         for i, start in enumerate(range(0, samples, BLOCK), first):
             yield self.draw(min(BLOCK, samples - start), i)
+
+    def uniform(self, samples: int, columns: int, purpose: str) -> Tensor:
+        """u ~ U(0, 1), (K, B, `columns`), float32, from streams of these rows for one purpose."""
+        u = uniforms(self.seeds, samples, len(self.batch) // len(self.seeds) * columns, purpose)
+        return u.float().clamp(max=BELOW_ONE).reshape(samples, len(self.batch), columns).to(self.batch.x.device)
 
 
 class RowNoise:
@@ -90,10 +94,8 @@ def by_batch(posterior: Posterior, batch: Batch, seed: int) -> Iterator[Group]:
 
 def row_seeds(batch: Batch, seed: int) -> list[int]:
     """A seed for each row, from its content: the numbers of x and of y."""
-    parts = [part.detach().cpu().contiguous().flatten(1) for part in (batch.x, *batch.contexts)]
-    rows = zip(*(part.to(torch.float64).numpy() for part in parts), strict=True)
-    hashes = (hashlib.blake2b(b"".join(part.tobytes() for part in row), digest_size=8).hexdigest() for row in rows)
-    return [derive(seed, "row", content) for content in hashes]
+    parts = [part.detach().cpu().flatten(1).to(torch.float64) for part in (batch.x, *batch.contexts)]
+    return hashes(torch.cat(parts, 1).contiguous().numpy(), seed, "row")
 
 
 def is_diagonal(q: Distribution) -> bool:

@@ -49,6 +49,9 @@ class ImportanceWeighted(Shown):
         alpha: α of the Rényi bound, finite; L is a lower bound of log p(x) for α ≥ 0.
         elbo: β in [0, 1].
         gradient: the estimator.
+        trim: the share of the rows of a minibatch, those of the lowest bound, that the loss leaves out: a trimmed
+            likelihood (Hadi & Luceño 1997, doi 10.1016/S0167-9473(97)00017-X), which outliers among the training rows
+            do not move.
 
     Raises:
         ValueError: incompatible settings.
@@ -65,6 +68,8 @@ class ImportanceWeighted(Shown):
             lines.append(f"ℒ(x) = E {_weighted(v, inner)} for φ")
         bindings = [bound_to(s, v[n]) for s, n in (("α", "alpha"), ("β", "elbo")) if v[n]]
         lines.append(where(f"w_k = p(x, z_k{bar(y)}) / q(z_k|x{y}),  z_k ~ q(z|x{y}),  K = {k}", *bindings))
+        if v["trim"]:
+            lines.append(f"of each minibatch without the {v['trim']:.0%} of its x whose ℒ(x) is lowest")
         return "\n".join([*lines, *GRADIENTS[v["gradient"]].equation(v)])
 
     def __init__(
@@ -75,7 +80,9 @@ class ImportanceWeighted(Shown):
         alpha: float = 0.0,
         elbo: float = 0.0,
         gradient: Literal["plain", "stl", "dreg", "vimco"] = "plain",
+        trim: float = 0.0,
     ) -> None:
+        self.trim = trim
         self.samples, self.groups, self.alpha, self.elbo, self.gradient = samples, groups, alpha, elbo, gradient
         self.encoder_groups = groups if encoder_groups is None else encoder_groups
         self._check_numbers()
@@ -83,8 +90,9 @@ class ImportanceWeighted(Shown):
         self.needs = GRADIENTS[gradient].needs
 
     def _check_numbers(self) -> None:
-        if not (math.isfinite(self.alpha) and 0 <= self.elbo <= 1):
-            raise ValueError(f"ImportanceWeighted: a finite alpha and 0 ≤ elbo ≤ 1; got {self.alpha} and {self.elbo}.")
+        if not (math.isfinite(self.alpha) and 0 <= self.elbo <= 1 and 0 <= self.trim < 1):
+            got = f"{self.alpha}, {self.elbo} and {self.trim}"
+            raise ValueError(f"ImportanceWeighted: a finite alpha, 0 ≤ elbo ≤ 1 and 0 ≤ trim < 1; got {got}.")
         for m in (self.groups, self.encoder_groups):
             if m < 1 or self.samples < 1 or self.samples % m:
                 raise ValueError(
@@ -160,9 +168,9 @@ class ImportanceWeighted(Shown):
         own = torch.eye(k, dtype=torch.bool, device=log_w.device).unsqueeze(-1)
         return self.bound(torch.where(own, others, log_w.unsqueeze(1)), self.groups)
 
-    @staticmethod
-    def _told(bound: Tensor, log_w: Tensor) -> tuple[Tensor, Info]:
-        return -bound.mean(), {"bound": bound.detach().mean(), "elbo": log_w.detach().mean()}
+    def _told(self, bound: Tensor, log_w: Tensor) -> tuple[Tensor, Info]:
+        kept = bound.topk(math.ceil((1 - self.trim) * len(bound))).values if self.trim else bound
+        return -kept.mean(), {"bound": kept.detach().mean(), "elbo": log_w.detach().mean()}
 
 
 def _scale_gradient(z: Tensor, factor: Tensor) -> None:

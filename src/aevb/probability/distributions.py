@@ -439,6 +439,10 @@ class Levels(Distribution):
         return Grid(self.base.logits.shape[-1], self.spacing)
 
     @property
+    def mode(self) -> Tensor:
+        return self.base.logits.argmax(-1).to(self.base.logits.dtype) * self.spacing
+
+    @property
     def mean(self) -> Tensor:
         k = torch.arange(self.base.logits.shape[-1], dtype=self.base.logits.dtype, device=self.base.logits.device)
         return (self.base.probs * k).sum(-1) * self.spacing

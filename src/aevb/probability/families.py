@@ -157,7 +157,7 @@ class Normal(Factorized):
     """
 
     word, roles = "normal", (POSTERIOR, LIKELIHOOD)
-    offers = Offers(Support.REAL)
+    offers = Offers(Support.REAL, diagonal=True)
 
     @staticmethod
     def equation(v: Values) -> str:
@@ -345,17 +345,35 @@ class Laplace(Factorized):
 
 
 class StudentT(Factorized):
-    """Student's t: φ = (μ, log s, κ) with ν = 2.01 + softplus(κ) degrees of freedom, so that the variance exists."""
+    """Student's t: φ = (μ, log s, κ) with ν = 2.01 + softplus(κ) degrees of freedom, so that the variance exists.
+
+    Args:
+        shape: event shape.
+        least: a lower bound of s, so that no density grows without bound: s² = e^(2 φ₂) + least².
+    """
 
     word, roles = "student-t", (POSTERIOR, LIKELIHOOD)
     offers = Offers(Support.REAL, Tail.POLYNOMIAL, tolerates=Tail.CAUCHY)
-    equation = product_of("StudentT", "μ_d, s_d, ν_d", "(μ, log s, κ)", ", ν = 2.01 + softplus(κ)")
+
+    @staticmethod
+    def equation(v: Values) -> str:
+        least = f", s ≥ {plain(v['least'])}" if v["least"] else ""
+        template = product_of("StudentT", "μ_d, s_d, ν_d", "(μ, log s, κ)", f", ν = 2.01 + softplus(κ){least}")
+        return template.format(v=v["v"], net=v["net"])
 
     parameters = 3
 
+    def __init__(self, shape: Shape, least: float = 0.0) -> None:
+        super().__init__(shape)
+        if least < 0:
+            raise ValueError(f"StudentT: the least scale must not be negative; got {least}.")
+        self.least = least
+
     def elements(self, *parts: Tensor) -> Distribution:
         df = 2.01 + torch.nn.functional.softplus(parts[2])
-        return d.StudentT(df, parts[0], scale_from_log(parts[1]))
+        scale = scale_from_log(parts[1])
+        scale = (scale.square() + self.least**2).sqrt() if self.least else scale
+        return d.StudentT(df, parts[0], scale)
 
 
 class Delta(Family):

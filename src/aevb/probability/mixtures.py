@@ -33,13 +33,13 @@ class FiniteMixture(MixtureSameFamily):
         return torch.cat(parts)[: shape.numel()].reshape(self._extended_shape(shape))  # torch refuses to draw none
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return self._joint(value).logsumexp(-1)
+        return self.log_joint(value).logsumexp(-1)
 
     def responsibilities(self, value: Tensor) -> Tensor:
         """p(m | z) = π_m p_m(z) / p(z), (*, M): how much each component has to do with z (*, *Z)."""
-        return self._joint(value).softmax(-1)
+        return self.log_joint(value).softmax(-1)
 
-    def _joint(self, value: Tensor) -> Tensor:
+    def log_joint(self, value: Tensor) -> Tensor:
         """log π_m p_m(z), (*, M)."""
         components, event = self.component_distribution, len(self.event_shape)
         base = getattr(components, "base_dist", None)
@@ -117,7 +117,7 @@ class LogisticMixture(Family):
     """
 
     word, roles = "logistic-mixture", (LIKELIHOOD,)
-    offers = Offers(Support.LEVELS, reparameterized=False)
+    offers = Offers(Support.LEVELS, reparameterized=False, factorized=False)
     equation = (
         "Π_pixels Σ_m π_m Π_c Logistic(x_c ± h/2; μ_mc, s_mc),  π ∝ exp(l), (l, μ, log s) = {net},"
         " {components} m, levels h apart"

@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
-from torch.distributions import Distribution, Independent, constraints
+from torch.distributions import Distribution, Independent, Normal, constraints
 
 from aevb.parts import POSTERIOR, Member, Offers, Support, Tail, word_of
+from aevb.probability.distributions import Grid
 
 WRAPPED = constraints.independent, constraints.MixtureSameFamilyConstraint
 UNKNOWN = Offers(tolerates=Tail.CAUCHY)  # of a part that declares nothing, before its distribution is seen
@@ -27,6 +28,7 @@ SUPPORTS = {  # PyTorch's constraints, by their types; of an interval its ends s
     type(constraints.real): Support.REAL,
     type(constraints.simplex): Support.SIMPLEX,
     type(constraints.boolean): Support.BINARY,
+    Grid: Support.LEVELS,
 }
 INTERVALS: dict[Any, Support] = {  # by their ends, and whether they hold whole numbers alone
     (0, math.inf, False): Support.POSITIVE,
@@ -40,7 +42,7 @@ def support_of(p: Distribution) -> Support | None:
     """The support of the elements of p; None where it is not known. That of a uniform, which moves, is the real
     line."""
     try:
-        support = _unwrapped(p.support)
+        support = constraint_of(p)
     except NotImplementedError:
         return None
     if type(support) in SUPPORTS:
@@ -52,8 +54,9 @@ def support_of(p: Distribution) -> Support | None:
     return known or next((found for found in Support if found.value == str(support)), None)
 
 
-def _unwrapped(support: Any) -> Any:
-    """The constraint of single elements."""
+def constraint_of(p: Distribution) -> Any:
+    """The support of the elements of p, as a constraint of PyTorch."""
+    support: Any = p.support
     while isinstance(support, WRAPPED):
         support = support.base_constraint
     return support
@@ -61,7 +64,7 @@ def _unwrapped(support: Any) -> Any:
 
 def support_text(p: Distribution) -> str:
     """The support of the elements of p, as text."""
-    support, known = _unwrapped(p.support), support_of(p)
+    support, known = constraint_of(p), support_of(p)
     own = type(support).__module__.startswith("aevb")
     return str(support) if own or known is None else known.value
 
@@ -77,8 +80,9 @@ def read_offers(p: Distribution) -> Offers:
         UNKNOWN,
         support=support,
         reparameterized=p.has_rsample,
-        everywhere=not isinstance(getattr(_unwrapped(p.support) if support else None, "lower_bound", None), Tensor),
+        everywhere=not isinstance(getattr(constraint_of(p) if support else None, "lower_bound", None), Tensor),
         factorized=isinstance(p, Independent),
+        diagonal=independent and type(elements) is Normal,
         known_covariance=independent or "covariance_matrix" in dir(type(p)),
     )
 

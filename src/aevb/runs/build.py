@@ -12,6 +12,7 @@ from torch import nn
 from aevb.data.randomness import derive, seeded
 from aevb.errors import RecipeError
 from aevb.models.chain import Chain
+from aevb.models.column_inputs import CellFeatures
 from aevb.models.compat import chain, check_model, ladder, lower, member
 from aevb.models.conditional import Conditional
 from aevb.models.inputs import Standardized, Start
@@ -23,7 +24,9 @@ from aevb.objectives.bounds import Objective
 from aevb.objectives.schedules import Schedule, arrival
 from aevb.objectives.terms import Regularized, members_of
 from aevb.parts import CONTEXT, OBJECTIVE, POSTERIOR, PRIOR, SCHEDULE, Member, Needs, Offers, check, find
+from aevb.probability.columns import Columns
 from aevb.probability.families import Family, Normal, as_shape
+from aevb.runs.columns import columns_of, features_of
 from aevb.runs.parts import AXES, build, wrap_errors
 from aevb.runs.ranges import check_size, shown
 from aevb.runs.recipe import Recipe
@@ -44,7 +47,7 @@ def build_model(recipe: Recipe, shape: Iterable[int], levels: int = 256) -> VAE 
     pixel = {"levels": levels, "classes": levels, "spacing": 1 / (levels - 1)}
     with seeded(derive(recipe.training().seed, "initialization")):
         if "ladder" in s:
-            family = build("likelihood", s.get("likelihood"), pixel, shape=event)
+            family = _likelihood(s.get("likelihood"), event, pixel)
             model: VAE | Ladder = build("ladder", s["ladder"], inputs=event, family=family)
             if family.starts and isinstance(model.decoder, Conditional):
                 model.decoder.outputs = Start(family)
@@ -63,14 +66,26 @@ def _vae(recipe: Recipe, event: torch.Size, pixel: Mapping[str, Any]) -> VAE:
     seen, code = (_beside(part, classes) for part in (event, shapes[0]))
     posterior = build("posterior", s["posterior"], shape=shapes[0])
     _check_needs(recipe, posterior, len(shapes))
-    likelihood = build("likelihood", s["likelihood"], pixel, shape=event)
-    standardized, start = (Standardized(event), Start(likelihood)) if likelihood.starts else (None, None)
-    encoder = Conditional(_encoding(s["encoder"], event, classes, posterior.size), posterior, inputs=standardized)
+    likelihood = _likelihood(s["likelihood"], event, pixel)
+    start = Start(likelihood) if likelihood.starts else None
+    inputs: nn.Module | None = Standardized(event) if start else None
+    if isinstance(likelihood, Columns):
+        inputs = features_of(s["likelihood"], event.numel())
+    sees = torch.Size((inputs.size,)) if isinstance(inputs, CellFeatures) else event
+    encoder = Conditional(_encoding(s["encoder"], sees, classes, posterior.size), posterior, inputs=inputs)
     decoder = build("decoder", s["decoder"], inputs=code, outputs=likelihood.size, image=event)
     whose: dict[str, Any] = {"shape": shapes[-1], "family": _alike(posterior, shapes), "context": classes}
     prior: nn.Module = build("prior", s["prior"], inputs=seen, encoder=encoder, **whose)
     pair = chained(encoder, prior, shapes, s["chain"], s["posterior"]) if s["chain"] else (encoder, prior)
     return VAE(pair[1], pair[0], Conditional(decoder, likelihood, outputs=start))
+
+
+def _likelihood(table: Any, event: torch.Size, pixel: Mapping[str, Any]) -> Family:
+    """p(x|z) of a table of a recipe; that of a data table is a product over its columns."""
+    if isinstance(table, Mapping) and table.get("type") == Columns.word:
+        return columns_of(table, event)
+    family: Family = build("likelihood", table, pixel, shape=event)
+    return family
 
 
 def _alike(posterior: Family, shapes: Sequence[torch.Size]) -> Family:

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aevb.data.batch import rows_at_once
+from aevb.data.batch import log_abs_det, rows_at_once
 from aevb.data.dataset import Dataset, Split, placed
-from aevb.data.values import Values
 from aevb.errors import AevbWarning, DataError, RunError
 from aevb.evaluation.estimate import Estimate, flat
 from aevb.evaluation.evaluate import evaluate
@@ -93,30 +92,32 @@ def estimate_likelihood(
     A model that is conditioned on labels is evaluated as p(x|y), at the true labels, or by "bdmc" at each class in
     turn.
     """
-    found = likelihood(subject(run, data, part, limit or LIMIT, device), method)
+    of = subject(run, data, part, limit or LIMIT, device)
+    found = likelihood(of, method)
     about: dict[str, Any] = {"split": part} if method.estimator != "bdmc" else {}
     about |= {"given_labels": True} if run.recipe.context().classes else {}
-    return in_units({**about, **found}, data.train.values)
+    return in_units({**about, **found}, log_abs_det(of.data))
 
 
 def measure(
     run: Run, data: Dataset, name: str, part: str = "test", *, limit: int | None = None, device: str = "cpu"
 ) -> dict[str, Any]:
     """The numbers of one of the reports on a run."""
-    return in_units(report(name).measure(subject(run, data, part, limit, device)), data.train.values)
+    numbers = report(name).measure(subject(run, data, part, limit, device))
+    return in_units(numbers, rows_of(run, data, part, limit).log_abs_det)
 
 
 DENSITIES = {"elbo": 1, "reconstruction": 1, "log_likelihood": 1, "lower": 1, "upper": 1, "distortion": -1}  # signs
 STANDARDIZED = ("elbo", "log_likelihood", "lower", "upper")  # of which the standardized data's number is kept, too
 
 
-def in_units(numbers: Mapping[str, Any], values: Values) -> dict[str, Any]:
+def in_units(numbers: Mapping[str, Any], constant: float) -> dict[str, Any]:
     """Densities of the data as given, from densities of what the model sees: log p(s) = log p(x) + log |det ∂x/∂s|,
-    nats.
+    nats, `constant` being the mean of the latter over the rows.
 
     Of standardized data; `elbo_standardized`, `log_likelihood_standardized` and the like keep what the model sees.
     """
-    found, constant = dict(numbers), values.log_abs_det
+    found = dict(numbers)
     if not constant:
         return found
     for name, sign in DENSITIES.items():

@@ -87,7 +87,7 @@ def fit(
     asked, data = given(recipe if isinstance(recipe, Recipe) else Recipe.load(recipe), data)
     chosen, own = named(asked.of(data), data)
     path = Path(out) if out else new_folder(data.name, chosen.name)
-    job = _Job.of(chosen, data, device)  # builds every part first: a wrong recipe leaves no folder
+    job = Job.of(chosen, data, device)  # builds every part first: a wrong recipe leaves no folder
     state = TrainingState()
     events = job.events(state, checkpoint_every)
     check_objective(job.learner, job.rows)
@@ -131,7 +131,7 @@ def resume(
     data = run.dataset() if data is None else data
     if samples is not None:
         run.recipe = run.recipe.replace(training__samples=samples)
-    job = _Job.of(run.recipe, data, device)
+    job = Job.of(run.recipe, data, device)
     with alone(run.path):
         sweep(run.path)
         sweep_beside(run.path)
@@ -181,7 +181,7 @@ def amend(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """A recipe's learner before its first step, and the data that it trains on."""
 
     recipe: Recipe
@@ -190,7 +190,7 @@ class _Job:
     held: Indexable
 
     @classmethod
-    def of(cls, recipe: Recipe, data: Dataset, device: str | torch.device) -> _Job:
+    def of(cls, recipe: Recipe, data: Dataset, device: str | torch.device) -> Job:
         training, context, n = recipe.training(), recipe.context(), len(data.train)
         recipe.evaluation()  # a mistake there is reported now, and not after the training
         model = build_model(recipe, data.shape, data.train.values.levels).to(device)
@@ -217,7 +217,7 @@ def write_events(
     """Write what happens into the run's folder, to the end or to where the training stops."""
     try:
         with deferred_interrupt(state.stop) as heard:
-            end = _write(run, events, _Reporter(learner, state, show))
+            end = _write(run, events, Reporter(learner, state, show))
     except BaseException as error:
         with suppress(RunError):  # the error itself says more
             run.write_meta(status="diverged" if isinstance(error, TrainingDiverged) else "interrupted")
@@ -271,7 +271,7 @@ def _write(run: Run, events: Iterator[Event], report: Callable[[Step], None]) ->
     raise AssertionError("the events of a training have an end")
 
 
-class _Reporter:
+class Reporter:
     """Tells `show`, several times a second, where the training stands."""
 
     def __init__(self, learner: Learner, state: TrainingState, show: Show | None) -> None:

@@ -6,7 +6,7 @@ import ast
 import copy
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,6 +18,7 @@ from aevb.data.dataset import Dataset, Split, Streamed, placed
 from aevb.data.labels import Pairs, hide_labels, one_hot
 from aevb.errors import DataError, RecipeError, nearest, suggest
 from aevb.parts import LADDER, OBJECTIVE, find
+from aevb.runs.columns import parts_of
 from aevb.runs.length import suited
 from aevb.runs.parts import AXES, construct
 from aevb.runs.ranges import shown
@@ -53,6 +54,7 @@ class Source:
     crop: str = ""
     seed: int = 0
     dir: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def refuse_unlabeled() -> NoReturn:
@@ -186,11 +188,15 @@ class Recipe:
         objective = self.settings["objective"]
         watched = isinstance(objective, Mapping) and objective.get("type") not in UNWATCHED
         held = len(data.validation) * watched
-        changes = suited(self.settings["training"], self.settings["validation"], len(data.train), held)
+        changes: dict[str, Any] = {}
+        changes |= suited(self.settings["training"], self.settings["validation"], len(data.train), held)
         if self.conditional and not self.context().classes:
             if not data.classes:
                 refuse_unlabeled()
             changes["context__classes"] = data.classes
+        schema = data.train.values.schema
+        if schema is not None and self.settings.get("likelihood") == {"type": "columns"}:
+            changes["likelihood__parts"] = parts_of(schema)
         return self.replace(**changes) if changes else self
 
     def source(self) -> Source:

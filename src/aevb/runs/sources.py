@@ -43,7 +43,10 @@ def read(recipe: Recipe, data_dir: str | Path | None = None) -> Dataset:
 def _how(recipe: Recipe) -> dict[str, Any]:
     """What a recipe says of how to read data, as arguments of `load_data`."""
     where = recipe.source()
-    return {"seed": where.seed, **{name: getattr(where, name) or None for name in ("values", "axes", "size", "crop")}}
+    return {
+        "seed": where.seed,
+        **{name: getattr(where, name) or None for name in ("values", "axes", "size", "crop", "columns")},
+    }
 
 
 def given(recipe: Recipe, data: Any) -> tuple[Recipe, Dataset]:

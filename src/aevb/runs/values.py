@@ -52,7 +52,14 @@ def kind_of(annotation: Any, axes: Mapping[Any, str], nested: Nested) -> Kind | 
         return PLAIN[annotation]
     if annotation in axes or _is_schedule(annotation):
         return _part(axes.get(annotation, "schedule"), nested)
-    makers = {Union: _any_of, types.UnionType: _any_of, Literal: _literal, tuple: _tuple, Sequence: _sequence}
+    makers = {
+        Union: _any_of,
+        types.UnionType: _any_of,
+        Literal: _literal,
+        tuple: _tuple,
+        Sequence: _sequence,
+        Mapping: _texts,
+    }
     make = makers.get(get_origin(annotation))
     return make(get_args(annotation), axes, nested) if make else None
 
@@ -85,6 +92,15 @@ def _any_of(arguments: tuple[Any, ...], axes: Mapping[Any, str], nested: Nested)
 
 def _literal(arguments: tuple[Any, ...], axes: Mapping[Any, str], nested: Nested) -> Kind:
     return Kind(" or ".join(map(repr, arguments)), lambda v: isinstance(v, str) and v in arguments)
+
+
+def _texts(arguments: tuple[Any, ...], axes: Mapping[Any, str], nested: Nested) -> Kind | None:
+    """Texts by their names; of other tables a recipe knows nothing."""
+
+    def fits(value: Any) -> bool:
+        return isinstance(value, Mapping) and all(isinstance(v, str) for v in value.values())
+
+    return Kind("a table of texts", fits, lambda where, v: dict(v)) if arguments == (str, str) else None
 
 
 def _sequence(arguments: tuple[Any, ...], axes: Mapping[Any, str], nested: Nested) -> Kind | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
@@ -48,6 +48,8 @@ class Training:
             left it.
         compile: let `torch.compile` fuse loss, gradient and update into one function. The start takes seconds; the
             steps are faster. With clipping, buffers or an optimizer other than Adam and Adagrad, PyTorch updates.
+        holes: in this share of the rows of a minibatch random cells are hidden, as if they were missing, so that the
+            encoder knows q(z|x) given any of the columns; see `hidden`. For likelihoods that admit missing cells.
     """
 
     optimizer: MakeOptimizer = field(default_factory=Adam)
@@ -59,8 +61,11 @@ class Training:
     clip: float | None = None
     ema: float | None = None
     compile: bool = False
+    holes: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.holes <= 1:
+            raise ValueError(f"Training: holes is a share of the rows, 0 to 1; got {self.holes}.")
         for name in ("batch", "samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Training: {name} must be at least 1; got {getattr(self, name)}.")
@@ -69,11 +74,25 @@ class Training:
         """The settings that not every objective can take."""
         compiled = Member("", "training.compile", needs=Needs(compiled=True))
         prior = Member("", "training.weight_prior", needs=Needs(point_weights=True))
-        return [compiled] * self.compile + [prior] * self.weight_prior
+        holes = Member("", "training.holes", needs=Needs(missing=True))
+        return [compiled] * self.compile + [prior] * self.weight_prior + [holes] * (self.holes > 0)
 
     def steps(self, n: int) -> int:
         """How many steps see `samples` training samples, with n data points in the training set."""
         return math.ceil(self.samples / min(self.batch, n))
+
+
+def hidden(batch: Batch, share: float) -> Batch:
+    """The minibatch with NaN in the place of random cells: in this share of the rows, each cell with probability u.
+
+    u ~ U(0, 1), drawn for each row, so that all sizes of holes are seen.
+    """
+    if not share:
+        return batch
+    x = batch.x
+    rows = (len(x), *(1,) * (x.ndim - 1))
+    rate = torch.rand(rows, device=x.device) * (torch.rand(rows, device=x.device) < share)
+    return replace(batch, x=torch.where(torch.rand(x.shape, device=x.device) < rate, torch.nan, x))
 
 
 class Loss(nn.Module):
@@ -190,7 +209,7 @@ class Learner(nn.Module):
             module.pace(self.number)
         if self.training_settings.learning_rate is not None:
             self._set_rates(float(self.training_settings.learning_rate(self.number)))
-        batch = as_batch(data)
+        batch = hidden(as_batch(data), self.training_settings.holes)
         self.step = self.step or self._step()
         loss, info = self.step(batch, self.number)
         if self.learning:

@@ -9,7 +9,7 @@ from aevb.data.batch import Batch, Indexable, take
 from aevb.data.labels import one_hot
 from aevb.data.randomness import derive, seeded
 from aevb.models.conditional import concatenate
-from aevb.models.inputs import Standardized, Start, start_at
+from aevb.models.inputs import BEGINNING, start_at
 from aevb.models.priors import VampPrior
 
 STARTED = 10_000  # rows at most, from which the maps of `models.inputs` are set
@@ -18,7 +18,7 @@ STARTED = 10_000  # rows at most, from which the maps of `models.inputs` are set
 def start_at_data(model: nn.Module, data: Indexable, seed: int) -> None:
     """Set what begins at rows of the data: the maps of `models.inputs`, and the pseudo-inputs of a `VampPrior`."""
     device = next(model.parameters()).device
-    if any(isinstance(part, Standardized | Start) for part in model.modules()):
+    if any(isinstance(part, BEGINNING) for part in model.modules()):
         start_at(model, some_rows(data, min(len(data), STARTED), seed, device).x)
     for part in model.modules():
         if isinstance(part, VampPrior):

@@ -8,7 +8,7 @@ from torch import Tensor
 from aevb.data.batch import Indexable, batches
 from aevb.data.randomness import derive
 from aevb.errors import ShapeError
-from aevb.models.inference import Model, dtype_of, inference
+from aevb.models.inference import Model, dtype_of, inference, with_holes
 
 
 def encode(model: Model, data: Indexable, batch: int | None = None) -> Tensor:
@@ -27,7 +27,8 @@ def encode(model: Model, data: Indexable, batch: int | None = None) -> Tensor:
         ShapeError: the model reads data of another size.
     """
     with inference(model, 0) as device:
-        return torch.cat([model.encode(b).cpu() for b in batches(data, batch, device, dtype_of(model))])
+        walk = batches(with_holes(model, data), batch, device, dtype_of(model))
+        return torch.cat([model.encode(b).cpu() for b in walk])
 
 
 def posterior_draws(model: Model, data: Indexable, samples: int, *, seed: int = 0) -> Tensor:
@@ -41,5 +42,5 @@ def posterior_draws(model: Model, data: Indexable, samples: int, *, seed: int = 
         raise ShapeError(f"posterior_draws: samples must be at least 1; got {samples}.")
     with inference(model, derive(seed, "posterior")) as device:
         shape = torch.Size((samples,))
-        walk = batches(data, None, device, dtype_of(model))
+        walk = batches(with_holes(model, data), None, device, dtype_of(model))
         return torch.cat([model.posterior(b).sample(shape).cpu() for b in walk], 1)

@@ -167,14 +167,20 @@ def draw_codes(model: VAE, data: Indexable, seed: int) -> Codes:
     return z.numpy()
 
 
-def gaussian_mixture(z: Codes, components: int, seed: int) -> Any:
-    """scikit-learn's mixture of full-covariance normals, fitted to z (N, D)."""
+def gaussian_mixture(z: Codes, components: int, seed: int, starts: int = 1, floor: float = 1e-6) -> Any:
+    """scikit-learn's mixture of full-covariance normals, fitted to z (N, D).
+
+    Args:
+        starts: of which the likeliest is kept.
+        floor: added to every variance.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the held-out score judges it as it is
-        return GaussianMixture(components, covariance_type="full", random_state=seed).fit(z)
+        made = GaussianMixture(components, covariance_type="full", n_init=starts, reg_covar=floor, random_state=seed)
+        return made.fit(z)
 
 
 def as_prior(fitted: Any) -> Mixture:

@@ -8,7 +8,7 @@ from torch import Tensor
 from aevb.data.batch import Indexable, batches, check_finite
 from aevb.errors import ShapeError
 from aevb.models.given import of_model
-from aevb.models.inference import Model, code_batches, dtype_of, inference
+from aevb.models.inference import Model, code_batches, dtype_of, inference, with_holes
 
 
 def reconstruct(model: Model, data: Indexable) -> Tensor:
@@ -25,7 +25,7 @@ def reconstruct(model: Model, data: Indexable) -> Tensor:
         ShapeError: the model reads data of another size.
     """
     with inference(model, 0) as device:
-        walk = batches(data, None, device, dtype_of(model))
+        walk = batches(with_holes(model, data), None, device, dtype_of(model))
         return torch.cat([model.decode(model.encode(b), b.y).mean.cpu() for b in walk])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from aevb.data.batch import Indexable, log_abs_det
+from aevb.data.batch import Indexable, log_abs_dets
 from aevb.evidence.importance import log_marginal
 from aevb.evidence.marginal import Marginal
 from aevb.models.inference import Model, fitting
@@ -30,4 +30,4 @@ def score(model: Model, data: Indexable, samples: int = 1000, *, seed: int = 0) 
     """
     data = fitting(model, data)
     found = log_marginal(model, data, samples, seed=seed)
-    return replace(found, log_px=found.log_px + log_abs_det(data))
+    return replace(found, log_px=found.log_px + log_abs_dets(data))

@@ -1,0 +1,136 @@
+"""The library's estimators, as the protocols call them: with defaults, one setting for all data sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+import aevb
+from benchmarks.uses.tables import Columns, Floats
+
+ABSENT = "not there yet"
+Rows = np.ndarray[Any, Any]  # (N, D) numbers, or (N, 28, 28) grey levels
+estimators: Any = aevb
+
+
+class Density(Protocol):
+    """A fitted density of rows."""
+
+    def score(self, rows: Rows, samples: int | None = None) -> Floats:
+        """log p(x) of rows, in nats: (N,). `samples` is K, by default the library's own."""
+
+
+class Embedding(Protocol):
+    """A fitted encoder."""
+
+    def transform(self, rows: Rows) -> Floats:
+        """The means of q(z|x): (N, size)."""
+
+
+class Clusters(Protocol):
+    """A fitted mixture prior."""
+
+    def predict(self, rows: Rows) -> Rows:
+        """The most probable component of each row: (N,)."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """An estimator as the protocols ask it."""
+
+    estimator: Any
+
+    def score(self, rows: Rows, samples: int | None = None) -> Floats:
+        if samples is not None:
+            self.estimator.set_params(importance_samples=samples)
+        logs: Floats = self.estimator.score_samples(rows)
+        return logs
+
+    def transform(self, rows: Rows) -> Floats:
+        numbers: Floats = self.estimator.transform(rows)
+        return numbers
+
+
+def fit_detector(rows: Rows, seed: int, *, untrained: bool = False) -> Density:
+    """The detector of outliers, on rows without labels; or the same network before its first step."""
+    still = {"samples": 1, "learning_rate": 1e-12} if untrained else {}
+    return Fitted(estimators.VAEOutlierDetector(random_state=seed, **still).fit(rows))
+
+
+def fit_density(rows: Rows, seed: int, *, untrained: bool = False, likelihood: str = "") -> Density:
+    """A density of rows without labels.
+
+    Args:
+        rows: Numbers in the data's own units.
+        seed: Of the training.
+        untrained: The same network before its first step: after one that moves nothing.
+        likelihood: A family's word for all columns of counts; by default the library chooses.
+
+    Returns:
+        The fitted density.
+    """
+    make = estimators.VAEEmbedding if not likelihood else with_likelihood(likelihood)
+    still = {"samples": 1, "learning_rate": 1e-12} if untrained else {}
+    return Fitted(make(random_state=seed, **still).fit(rows))
+
+
+def with_likelihood(word: str) -> Any:
+    """The embedding whose columns of counts have the likelihood of this word."""
+
+    class Asked(estimators.VAEEmbedding):  # type: ignore[misc]
+        def _look(self, frame: Any) -> Any:
+            schema = super()._look(frame)
+            counts = (replace(c, likelihood=word) if c.kind == "count" else c for c in schema.columns)
+            return replace(schema, columns=tuple(counts))
+
+    return Asked
+
+
+def impute(holes: Columns, draws: int, seed: int) -> tuple[Columns, list[Columns]]:
+    """A table filled by a model that was fitted to it.
+
+    Args:
+        holes: Columns with NaN or None where a value is missing.
+        draws: How many further completed tables to draw.
+        seed: Of the training and the draws.
+
+    Returns:
+        The table with its best single values, and the completed tables that were drawn.
+    """
+    frame = frame_of(holes)
+    model = estimators.VAEImputer(random_state=seed).fit(frame)
+    best, drawn = model.transform(frame), model.transform_many(frame, draws)
+    return columns_of(best, holes), [columns_of(one, holes) for one in drawn]
+
+
+def synthesise(train: Columns, n: int, seed: int) -> Columns:
+    """n new rows of a model that was fitted to these."""
+    model = estimators.VAESynthesizer(random_state=seed).fit(frame_of(train))
+    return columns_of(model.sample(n), train)
+
+
+def fit_embedding(rows: Rows, size: int, seed: int, *, untrained: bool = False) -> Embedding:
+    """`size` numbers for each row, by the encoder of a model that was fitted to these rows."""
+    if rows.ndim > 2:
+        raise SystemExit(ABSENT)
+    still = {"samples": 1, "learning_rate": 1e-12} if untrained else {}
+    return Fitted(estimators.VAEEmbedding(size, random_state=seed, **still).fit(rows))
+
+
+def fit_clusters(rows: Rows, number: int, seed: int) -> Clusters:
+    """Clusters of rows under a mixture prior of `number` components."""
+    raise SystemExit(ABSENT)
+
+
+def frame_of(columns: Columns) -> Any:
+    """An Arrow table; NaN is a missing value."""
+    import pyarrow  # type: ignore[import-untyped]
+
+    return pyarrow.table({name: pyarrow.array(values, from_pandas=True) for name, values in columns.items()})
+
+
+def columns_of(frame: Any, like: Columns) -> Columns:
+    """The columns of an Arrow table, with the types of those that the model was fitted to."""
+    return {name: np.asarray(frame[name].to_pylist(), dtype=values.dtype) for name, values in like.items()}

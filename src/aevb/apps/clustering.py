@@ -1,0 +1,207 @@
+"""The verb that groups rows: cluster."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aevb.apps import actions, outputs, show
+from aevb.apps.app import (
+    DataDir,
+    First,
+    GivenNew,
+    Json,
+    Moved,
+    Place,
+    RunOption,
+    Second,
+    Seed,
+    Split,
+    default,
+    out,
+    verb,
+)
+from aevb.apps.rows import Found, asked_for, rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aevb.models.inference import Model
+    from aevb.use.cards import Card
+    from aevb.use.cluster import Clusters
+
+NAMED = 3  # typical rows, and columns, that a line of the table names
+ClustersOut = Annotated[Path | None, out("none, the clusters are printed", ".csv, or .npy for all p(c|x), (N, C)")]
+
+
+@verb(
+    "aevb cluster",
+    "aevb cluster new.npy --out clusters.csv",
+    "aevb cluster RUN photos/ --number 10",
+    "aevb cluster --split train --out shares.npy",
+)
+def cluster(
+    first: First = None,
+    second: Second = None,
+    number: Annotated[
+        int | None,
+        typer.Option(
+            "--number",
+            min=1,
+            help=f"How many clusters.{default('those of a mixture prior; else chosen by held-out likelihood')}",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    run: RunOption = None,
+    device: Place = "auto",
+    split: Split = "test",
+    given: GivenNew = None,
+    data_: Moved = None,
+    data_dir: DataDir = None,
+    json_: Json = False,
+    out: ClustersOut = None,
+) -> None:
+    """Group rows into clusters of codes, and say what tells the clusters apart.
+
+    A run with a mixture prior has clusters of its own. For any other, a mixture of normals is fitted to the codes of
+    the train split. A .csv for --out has a line for each row: its cluster, and the probability p of it. A picture of
+    the clusters is written beside it, or among the run's figures.
+    """
+    kinds = "clusters are written as a .csv or .npy file"
+    place, out = actions.device_named(device), outputs.checked(out, (".csv", ".npy"), kinds)
+    asked = asked_for(first, second, run, data_, split, {"data_dir": data_dir, "given": given})
+    found, model = rows(asked), asked.run.model(place)
+    with show.counting("clustering"):
+        clusters = grouped(found, model, number, seed, place, data_dir)
+    if out is not None:
+        write(out, found, clusters)
+    cards = cards_of(found, clusters)
+    figure = drawn(found, model, clusters, cards, f"Clusters of {asked.title}")
+    if json_:
+        from aevb.figures.style import save
+
+        save(figure, picture(found, out))
+        show.print_json(numbers_of(found, clusters, cards))
+    else:
+        tell(asked.title, found, clusters, cards)
+        outputs.save_figure(asked.run, picture(found, out), "clusters", figure)
+
+
+def grouped(found: Found, model: Model, number: int | None, seed: int, place: str, data_dir: Path | None) -> Clusters:
+    """The clusters of the rows; those of a mixture prior need no train split."""
+    from aevb.models.priors import Mixture
+    from aevb.runs.evaluate import rows_of
+    from aevb.use.cluster import cluster as clusters_of
+
+    run, prior = found.run, getattr(model, "prior", None)
+    if number is None and isinstance(prior, Mixture):
+        return clusters_of(model, found.data(place), seed=seed)
+    train = run.recipe.context().rows(rows_of(run, run.dataset(data_dir), "train"), place)
+    return clusters_of(model, found.data(place), number, train=train, seed=seed)
+
+
+def cards_of(found: Found, clusters: Clusters) -> list[Card]:
+    """The cards; of a table in the units of its numbers."""
+    from aevb.use.cards import cards
+
+    stored = found.split.stored
+    return cards(clusters, stored.numpy() if stored.ndim == 2 else None)
+
+
+def write(out: Path, found: Found, clusters: Clusters) -> None:
+    """A .csv with the columns `row` or `file`, `cluster` and `p`, or all p(c|x) as a .npy."""
+    if out.suffix == ".npy":
+        outputs.write_array(out, clusters.p)
+        return
+    columns = (found.column, "cluster", "p")
+    own = clusters.p.amax(1).tolist()
+    outputs.write_table(out, columns, zip(found.names, clusters.assigned.tolist(), own, strict=True))
+    show.out.print(f"{out}: {len(own):,} rows, columns {', '.join(columns)}")
+
+
+def numbers_of(found: Found, clusters: Clusters, cards: list[Card]) -> dict[str, Any]:
+    """All that is printed, for JSON."""
+    scores = {str(c): {"mean": mean, "se": clusters.errors[c]} for c, mean in clusters.scores.items()}
+    told = [{**asdict(card), "typical": [found.names[i] for i in card.typical]} for card in cards]
+    agrees = agreement_of(found, clusters)
+    return {"n": len(clusters.p), "clusters": len(cards), "held_out": scores, **agrees, "cards": told}
+
+
+def agreement_of(found: Found, clusters: Clusters) -> dict[str, float]:
+    """How well the clusters agree with the labels of the rows, where they have any that the model was not given."""
+    from aevb.evaluation.latent import agreement
+
+    labels = found.split.labels
+    if labels is None or found.run.recipe.context().classes:
+        return {}
+    agrees = agreement(labels, clusters.assigned)
+    return {"accuracy": agrees.accuracy, "nmi": agrees.nmi, "ari": agrees.ari}
+
+
+def tell(title: str, found: Found, clusters: Clusters, cards: list[Card]) -> None:
+    """The scores of the candidate numbers, a line for each cluster, and the agreement with labels."""
+    from aevb.use.cards import label, share_text
+
+    if clusters.scores:
+        tell_choice(clusters)
+    cells = [
+        (
+            card.cluster,
+            f"{card.n:,}",
+            share_text(card),
+            ", ".join(str(found.names[i]) for i in card.typical[:NAMED]),
+            " · ".join(map(label, card.traits[:NAMED])),
+        )
+        for card in cards
+    ]
+    columns = ("cluster", "rows", "share", f"typical {found.column}s", "against the rest")
+    keep = len(columns) - (not any(card.traits for card in cards))
+    heading = f"{title}, n = {len(clusters.p):,}: {len(cards)} cluster{'s' * (len(cards) != 1)}"
+    show.out.print(show.table(heading, columns[:keep], [line[:keep] for line in cells]))
+    agrees = agreement_of(found, clusters)
+    if agrees:
+        show.out.print(
+            f"labels: accuracy {agrees['accuracy']:.1%} with clusters matched to classes, NMI {agrees['nmi']:.3f},"
+            f" ARI {agrees['ari']:.3f}"
+        )
+
+
+def tell_choice(clusters: Clusters) -> None:
+    """By which scores the number of clusters was chosen."""
+    from aevb.evaluation.estimate import Estimate
+
+    lines = [(c, Estimate(score, clusters.errors[c]).text()) for c, score in clusters.scores.items()]
+    title = f"log density of held-out codes, nats; {clusters.p.shape[1]} clusters are chosen"
+    if not show.MANNER.quiet:
+        show.err.print(show.table(title, ("clusters", "score"), lines))
+    if clusters.p.shape[1] == max(clusters.scores) > 1:
+        show.note("it is the largest number that was tried: the codes may be no clusters; --number N asks for N")
+
+
+def drawn(found: Found, model: Model, clusters: Clusters, cards: list[Card], title: str) -> Any:
+    """The cards as a picture."""
+    from aevb.figures import cards as figures
+
+    if len(found.split.shape) == 1:
+        return figures.table_cards(cards, title)
+    images = [found.split[list(card.typical)] for card in cards]
+    return figures.image_cards(cards, decoded(found, model, clusters, cards), images, title)
+
+
+def picture(found: Found, out: Path | None) -> Path:
+    """Where the picture goes, without its ending: beside --out, or among the figures of the run."""
+    return found.run.figure("clusters") if out is None else out.with_suffix("")
+
+
+def decoded(found: Found, model: Model, clusters: Clusters, cards: list[Card]) -> Tensor:
+    """p(x|z)'s mean at each cluster's mean code, under the condition of its most typical row where there is one."""
+    import torch
+
+    from aevb.data.batch import take
+    from aevb.use.reconstruct import decode
+
+    y = take(found.data(), torch.tensor([card.typical[0] for card in cards])).y
+    return decode(model, clusters.centres[[card.cluster for card in cards]], y)

@@ -1,0 +1,212 @@
+"""Frames as stored numbers, and stored numbers as frames: nothing of a frame's own cells, types or order is lost.
+
+Stored is one float64 for each modelled column and row, NaN where it is missing.  N: rows; F: modelled columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from aevb.data.cells import DATE, NUMBER, WORD, Cells, cells_of
+from aevb.data.columns import CODED, Column, Schema
+from aevb.data.dates import NEVER, read
+from aevb.data.images import few
+from aevb.data.tables import Frame
+from aevb.data.writing import array_named, array_of, form_of, patched, series_like
+from aevb.errors import DataError
+
+Numbers = NDArray[np.float64]
+TRUTHS = ("true", "false")
+
+
+def stored(schema: Schema, frame: Frame) -> tuple[Numbers, list[str]]:
+    """The stored numbers (N, F) of a frame, and what is to be said of it: new categories, new holes, other columns.
+
+    The order of columns does not count. A category that was not there in training has a code of its own,
+    the one behind all levels: a level that no training row has.
+    Raises DataError where a modelled column is not there, or holds what is none of its kind.
+    """
+    notes = compared(schema, frame)
+    out = np.full((len(frame), len(schema.modelled)), np.nan)
+    for place, position in enumerate(schema.modelled):
+        column = schema.columns[position]
+        cells = cells_of(frame, column.name)
+        numbers, said = numbers_in(column, cells, frame.name)
+        out[cells.seen, place] = numbers
+        notes += [f"{frame.name}: column {column.name!r}: {words}" for words in said]
+        if cells.holes and not column.holes:
+            notes.append(f"{frame.name}: column {column.name!r} has {cells.holes:,} holes; in training it had none.")
+    return out, notes
+
+
+def compared(schema: Schema, frame: Frame) -> list[str]:
+    """What is to be said of the columns that are there.  DataError where a modelled one is not."""
+    here, known = set(frame.table.columns), {column.name for column in schema.columns}
+    refuse_lacking(frame.name, [column.name for column in schema.model if column.name not in here], sorted(here))
+    extra = [name for name in frame.table.columns if name not in known]
+    gone = [column.name for column in schema.columns if column.name not in here]
+    notes = [f"{frame.name}: not known from training, and not read: {few(extra)}."] if extra else []
+    return [*notes, f"{frame.name}: not there, and not needed: {few(gone)}."] if gone else notes
+
+
+def refuse_lacking(where: str, lacking: list[str], here: list[str]) -> None:
+    """Raise DataError where columns that the model reads are not there."""
+    if lacking:
+        more = f" and {len(lacking) - 1} more columns" if len(lacking) > 1 else ""
+        raise DataError(f"{where} lacks the column {lacking[0]!r}{more}, which the model reads. It has {few(here)}.")
+
+
+def numbers_in(column: Column, cells: Cells, where: str) -> tuple[Numbers, list[str]]:
+    """The stored numbers of the cells that are there, and what is to be said of them."""
+    if not len(cells.numbers):
+        return np.zeros(0), []
+    if column.kind in CODED:
+        return codes_in(column, cells)
+    if column.kind == "datetime":
+        return seconds_in(column, cells, where), []
+    x = plain_numbers(column, cells, where)
+    if column.kind == "angle":
+        start, period = column.levels
+        turned = (x - start) / period * 2 * math.pi
+        return np.pi - (np.pi - turned) % (2 * np.pi), []
+    return x, []
+
+
+def plain_numbers(column: Column, cells: Cells, where: str) -> Numbers:
+    """Numbers; words that are numbers count as such.  DataError for others."""
+    if cells.form == NUMBER:
+        return cells.floats
+    if cells.form == WORD and set(cells.levels) <= {False, True}:
+        return cells.numbers.astype(np.float64)
+    if cells.form == WORD:
+        try:
+            each = np.array([float(level) for level in cells.levels])
+        except ValueError:
+            wrong = next(level for level in cells.levels if not is_number(level))
+            raise DataError(
+                f"{where}: column {column.name!r} holds {wrong!r}, but numbers in training. Empty the cell."
+            ) from None
+        return each[cells.numbers]
+    raise DataError(f"{where}: column {column.name!r} is of the type {cells.dtype}, but held numbers in training.")
+
+
+def is_number(word: Any) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def seconds_in(column: Column, cells: Cells, where: str) -> Numbers:
+    """Seconds since 1970 of dates.  DataError where some are none."""
+    if cells.form == DATE:
+        return cells.floats
+    if cells.form != WORD:
+        raise DataError(f"{where}: column {column.name!r} is of the type {cells.dtype}, but held dates in training.")
+    words = list(map(str, cells.levels))
+    each = read(words, form_of(column) or "%Y-%m-%d")
+    if np.isnan(each).any() and cells.dates is not None:
+        each = cells.dates.seconds
+    wrong = [word for word, s in zip(words, each, strict=True) if np.isnan(s) and word not in NEVER]
+    if wrong:
+        raise DataError(f"{where}: column {column.name!r} holds {wrong[0]!r}, but dates in training. Empty the cell.")
+    return each[cells.numbers]
+
+
+def codes_in(column: Column, cells: Cells) -> tuple[Numbers, list[str]]:
+    """The codes of levels; for what is none of them the number of levels."""
+    codes = {key: float(code) for code, level in reversed(list(enumerate(column.levels))) for key in keys(level)}
+    found = list(cells.levels) if cells.form == WORD else np.unique(cells.numbers).tolist()
+    each = np.array([code_of(value, codes) for value in found], np.float64)
+    numbers = each[cells.numbers if cells.form == WORD else np.searchsorted(found, cells.numbers)]
+    unseen = np.unique(cells.numbers[np.isnan(numbers)])
+    if not len(unseen):
+        return numbers, []
+    names = [str(found[int(v)]) for v in unseen] if cells.form == WORD else [f"{v:.15g}" for v in unseen.tolist()]
+    rows = int(np.isnan(numbers).sum())
+    said = f"{few(names)} was not there in training ({rows:,} rows), and so is improbable; it is kept in the table."
+    return np.where(np.isnan(numbers), len(column.levels), numbers), [said]
+
+
+def code_of(value: Any, codes: Mapping[Any, float]) -> float:
+    return next((codes[key] for key in keys(value) if key in codes), math.nan)
+
+
+def keys(level: Any) -> tuple[Any, ...]:
+    """By which a level is found again: itself, or in another type (1, 1.0 and "1"; True and "TRUE")."""
+    if isinstance(level, bool):
+        return (f"={level}", str(level).lower())
+    if isinstance(level, int | float):
+        word = str(int(level)) if math.isfinite(level) and level == int(level) else repr(float(level))
+        return (f"={word}", word)
+    word = str(level).strip()
+    return (f"={level}", word.lower() if word.lower() in TRUTHS else word)
+
+
+def filled(schema: Schema, frame: Frame, stored: Numbers) -> Frame:
+    """The frame, the holes of its modelled columns filled from stored numbers (N, F).
+
+    Cells that are there stay as they are, bit for bit; so do columns that are not modelled, types, order and index. A
+    NaN leaves its hole.
+    """
+    table = frame.table
+    for place, position in enumerate(schema.modelled):
+        column = schema.columns[position]
+        holes = ~seen_in(frame, column.name)
+        if holes.any():
+            new = array_of(column, np.where(holes, stored[:, place], np.nan), frame.arrow(column.name).type)
+            table = table.with_columns(patched(table[column.name], holes, new))
+    return replace(frame, table=table)
+
+
+def seen_in(frame: Frame, name: str) -> NDArray[np.bool_]:
+    """Which cells of a column are there."""
+    array = frame.arrow(name)
+    seen = np.asarray(array.is_valid().to_numpy(zero_copy_only=False), bool)
+    if pa.types.is_floating(array.type):
+        seen &= ~np.isnan(np.asarray(array.fill_null(np.nan).to_numpy(zero_copy_only=False), np.float64))
+    return seen
+
+
+def made(schema: Schema, stored: Numbers, like: Frame | None = None) -> Frame:
+    """A new frame of stored numbers (N, F), with the types of the source.
+
+    An id is a running number, text is missing, a constant is itself.
+
+    Args:
+        schema: of the source.
+        stored: (N, F).
+        like: a frame of the source, which need have no rows: the library and the exact types; else Arrow's.
+    """
+    places = {position: place for place, position in enumerate(schema.modelled)}
+    n = len(stored)
+    names = [column.name for column in schema.columns]
+    arrays = []
+    for position, column in enumerate(schema.columns):
+        numbers = stored[:, places[position]] if position in places else np.full(n, np.nan)
+        if like is not None and column.name in like.table.columns:
+            arrays.append(array_of(column, numbers, like.arrow(column.name).type))
+        else:
+            arrays.append(array_named(column, numbers))
+    if like is None:
+        return Frame("new rows", nw.from_native(pa.table(arrays, names=names), eager_only=True))
+    columns = [fresh(like, name, array) for name, array in zip(names, arrays, strict=True)]
+    table = nw.concat([column.to_frame() for column in columns], how="horizontal")
+    return replace(like, name="new rows", notes=(), table=table)
+
+
+def fresh(like: Frame, name: str, array: Any) -> Any:
+    """An Arrow array as a column of the library of another frame, and of the type that it has there."""
+    if name in like.table.columns:
+        return nw.from_native(series_like(array, like.table[name]), series_only=True).alias(name)
+    backend = like.table.implementation
+    return nw.new_series(name, array.to_pylist(), backend=backend)

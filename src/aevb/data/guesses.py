@@ -1,0 +1,99 @@
+"""What a text file is like, from its first lines: what separates the columns, and whether the first line names them."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)*|[.,]\d+)([eE][+-]?\d+)?%?")
+MISSING = frozenset(  # what stands in a file for a value that is not there
+    (
+        *("", "NA", "N/A", "n/a", "N.A.", "n.a.", "na", "NaN", "nan", "NAN", "-nan", "-NaN", "NULL", "Null", "null"),
+        *("None", "?", "-", "--", ".", "..", "<NA>", "#N/A", "#N/A N/A", "#NA", "NaT", "#NULL!", "#DIV/0!", "#VALUE!"),
+        *("#REF!", "#NUM!", "#NAME?", "1.#QNAN", "1.#IND"),
+    )
+)
+DOUBTFUL = frozenset(("-", ".", "None", "NA", "na", "null", "--", ".."))  # that may be a level of its own as well
+PLAIN = ("\t", ";", "|", ",")  # separators, the first of those that fit
+
+
+def separator(lines: Sequence[str], tabs: bool = False) -> str:
+    """What stands between columns: a tab, ";", "|", ",", " " for runs of blanks, or "" where there is one column."""
+    if tabs:
+        return "\t"
+    widths = {sep: [len(r) for r in csv.reader(lines, delimiter=sep, skipinitialspace=True)] for sep in PLAIN}
+    widths[" "] = [len(r) for r in csv.reader(map(blanks, lines), delimiter=" ", skipinitialspace=True)]
+    even = [sep for sep in (*PLAIN, " ") if same(widths[sep])]
+    if even:
+        return " " if even == [",", " "] and commas_are_decimal(lines) else even[0]
+    return most_even(widths)
+
+
+def blanks(line: str) -> str:
+    return " ".join(line.split())
+
+
+def same(widths: Sequence[int]) -> bool:
+    """All lines have as many values, more than one; a header line may have one less (R writes such)."""
+    body = set(widths[1:] or widths)
+    return len(body) == 1 and max(body) > 1 and widths[0] in (max(body), max(body) - 1) and widths[0] > 1
+
+
+def commas_are_decimal(lines: Sequence[str]) -> bool:
+    """Whether «1,5 2,3» is two numbers: a comma stands between digits, never before a blank."""
+    return all(re.search(r"\d,\d+\s+[+-]?\d", line) for line in lines[1:] or lines)
+
+
+def most_even(widths: dict[str, list[int]]) -> str:
+    """The separator that is in all lines, or by which most have the same number of values; "" if there is none."""
+    shares = {}
+    for sep in PLAIN:
+        width, lines = Counter(widths[sep]).most_common(1)[0]
+        if width > 1:
+            everywhere = min(widths[sep]) > 1
+            shares[sep] = lines / len(widths[sep]) + everywhere
+    best = max(shares, key=lambda sep: shares[sep], default="")
+    return best if best and shares[best] > 0.5 else ""
+
+
+def header(records: Sequence[Sequence[str]]) -> list[str] | None:
+    """The names in the first line, or None where it is a row as the others are.
+
+    It names columns where none of its values is a number, and where in some column numbers follow, or in most columns
+    its value does not come again. Numbers that count up, as a frame without names is saved, are names as well.
+    """
+    first, rest = [value.strip() for value in records[0]], records[1:]
+    if not any(first) or "?" in first:
+        return None
+    numbers = [value for value in first if NUMBER.fullmatch(value)]
+    if numbers and not (rest and counting(numbers)):
+        return None
+    sure = not rest or (not numbers and numbers_follow(rest, len(first)))
+    return first if sure or not recurring(first, rest) else None
+
+
+def numbers_follow(rest: Sequence[Sequence[str]], columns: int) -> bool:
+    """Whether some column holds numbers."""
+    return any(numeric([row[i] for row in rest if i < len(row)]) for i in range(columns))
+
+
+def counting(numbers: Sequence[str]) -> bool:
+    """Whether these are whole numbers that count up from 0, or from a year: three or more."""
+    if len(numbers) < 3 or not all(n.isdigit() for n in numbers):
+        return False
+    whole, first = [int(n) for n in numbers], int(numbers[0])
+    return (not first or 1900 <= first < 2100) and whole == list(range(first, first + len(whole)))
+
+
+def numeric(values: Sequence[str]) -> bool:
+    """Whether nearly all values that are there are numbers."""
+    there = [value.strip() for value in values if value.strip() not in MISSING]
+    return bool(there) and sum(NUMBER.fullmatch(value) is not None for value in there) >= 0.9 * len(there)
+
+
+def recurring(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool:
+    """Whether the values of the first line come again in their columns, in more than a tenth of these."""
+    again = sum(any(i < len(row) and row[i].strip() == value for row in rest) for i, value in enumerate(first) if value)
+    return again > 0.1 * len(first)

@@ -1,0 +1,267 @@
+"""Tables as users hold them: files and frames, read into one form and given back in theirs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.dataset
+import pyarrow.parquet
+
+from aevb.data.damage import reading
+from aevb.data.endings import PARQUET, ending_of
+from aevb.data.text import read_words, refuse_twice
+from aevb.data.typed import said, typed
+from aevb.errors import DataError
+
+Table = nw.DataFrame[Any]
+
+
+def native(table: Table) -> Any:
+    """The frame of the user's own library."""
+    return table.to_native()
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A table, in the library that its user chose.
+
+    Attributes:
+        name: what to call it in messages.
+        table: its columns, whose names are strings.
+        notes: what was recognised in reading it, one sentence each.
+        kinds: of columns whose kind the format itself tells.
+        back: gives `table`, or one like it, the form in which it came.
+    """
+
+    name: str
+    table: Table
+    notes: tuple[str, ...] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    back: Callable[[Table], Any] = native
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def native(self) -> Any:
+        """The table in the form in which it came: a frame of pandas, polars or Arrow, a dict, or an array."""
+        return self.back(self.table)
+
+    def arrow(self, name: str) -> Any:
+        """A column as one Arrow array.  DataError where its values are of several types."""
+        try:
+            column = self.table[name].to_arrow()
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as fault:
+            raise DataError(f"{self.name}: column {name!r} {types_in(self.table[name])}.") from fault
+        return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def types_in(column: Any) -> str:
+    """What is wrong with a column of which Arrow can make none."""
+    kinds = sorted({type(value).__name__ for value in column.to_list() if value is not None and value == value})
+    if len(kinds) > 1:
+        return f"mixes values of several types ({', '.join(kinds[:4])}). Make them one"
+    return f"holds values of the type {getattr(column.to_native(), 'dtype', kinds)}, which cannot be read. Convert it"
+
+
+def read_frame(source: str | Path) -> Frame:
+    """The table in a file: CSV or other text, Parquet (a file, or a folder of such), .npy, .npz or .h5ad.
+
+    Raises:
+        DataError: there is none, or it cannot be read; the sentence names the file, and the line or column.
+    """
+    path = Path(source).expanduser()
+    ending = ending_of(path)
+    if not path.exists():
+        raise DataError(f"there is no file {str(source)!r}.")
+    if path.is_dir() or ending in PARQUET:
+        return _parquet(path)
+    if ending in (".npy", ".npz"):
+        return _array(path)
+    if ending == ".h5ad":
+        from aevb.data.counts import read_counts
+
+        table, kinds, notes = read_counts(path)
+        return Frame(str(path), _arrow(table), notes, kinds)
+    return _text(path)
+
+
+def _text(path: Path) -> Frame:
+    words = read_words(path)
+    columns = [typed(column, words.separator) for column in words.columns]
+    table = pa.table([column.values for column in columns], names=list(words.names))
+    return Frame(str(path), _arrow(table), (*words.notes, *said(columns)))
+
+
+def _parquet(path: Path) -> Frame:
+    with reading(path, "a Parquet file" if path.is_file() else "a folder of Parquet files"):
+        if path.is_file():
+            table = pyarrow.parquet.ParquetFile(path).read()
+        else:
+            files = sorted(file for ending in PARQUET for file in path.rglob(f"*{ending}"))
+            table = pyarrow.dataset.dataset(files or path, format="parquet").to_table()
+    refuse_twice(path, table.column_names)
+    return Frame(str(path), _arrow(table), (f"{len(table.column_names)} columns of a Parquet table.",))
+
+
+def _array(path: Path) -> Frame:
+    from aevb.data.arrays import only
+    from aevb.data.npfiles import arrays_in
+
+    arrays = arrays_in(path)
+    name = "X" if "X" in arrays else "x" if "x" in arrays else only(arrays, path)
+    notes = (f"The array {other} is no column." for other in arrays if other != name)
+    frame = frame_of(arrays[name].whole(path), str(path))
+    return Frame(str(path), frame.table, (*frame.notes, *notes), frame.kinds, frame.back)
+
+
+def _arrow(table: Any) -> Table:
+    return nw.from_native(table, eager_only=True)
+
+
+def frame_of(data: Any, name: str = "the table") -> Frame:
+    """A user's own table: a frame of pandas, polars or Arrow, a dict of columns, or an array (N, F).
+
+    Raises:
+        DataError: it is none of these, two columns have one name, or it has no column.
+    """
+    if isinstance(data, Frame):
+        return data
+    frame = _framed(data, name)
+    if not frame.table.columns:
+        raise DataError(f"{name} has no columns.")
+    return frame
+
+
+def _framed(data: Any, name: str) -> Frame:
+    if isinstance(data, Mapping):
+        return _of_dict(data, name)
+    if hasattr(data, "iloc"):
+        return _of_pandas(data, name)
+    if isinstance(data, pa.Table | pa.RecordBatch):
+        table = data if isinstance(data, pa.Table) else pa.table(data)
+        refuse_twice(name, table.column_names)
+        return Frame(name, _arrow(table))
+    if hasattr(data, "collect") and hasattr(data, "lazy"):  # polars, lazy
+        return Frame(name, nw.from_native(data.collect(), eager_only=True))
+    try:
+        return Frame(name, nw.from_native(data, eager_only=True))
+    except TypeError:
+        return _of_array(data, name)
+
+
+def _of_pandas(data: Any, name: str) -> Frame:
+    """With names that are strings; those of the frame come back with it."""
+    names = [str(c) for c in data.columns]
+    refuse_twice(name, names)
+    if all(isinstance(c, str) for c in data.columns):
+        return Frame(name, nw.from_native(data, eager_only=True))
+    labels = dict(zip(names, data.columns, strict=True))
+
+    def back(table: Table) -> Any:
+        out = table.to_native()
+        return out.set_axis(data.columns if list(out.columns) == names else [labels.get(c, c) for c in out], axis=1)
+
+    return Frame(name, nw.from_native(data.set_axis(names, axis=1), eager_only=True), back=back)
+
+
+def _of_dict(data: Mapping[Any, Any], name: str) -> Frame:
+    refuse_twice(name, [str(c) for c in data])
+    lengths = {str(c): len(values) for c, values in data.items()}
+    if len(set(lengths.values())) > 1:
+        short, long = min(lengths, key=lengths.__getitem__), max(lengths, key=lengths.__getitem__)
+        raise DataError(f"{name}: column {short!r} has {lengths[short]} rows, but {long!r} has {lengths[long]}.")
+    arrays = {str(c): _arrow_array(name, str(c), values) for c, values in data.items()}
+    return Frame(name, _arrow(pa.table(arrays)), back=lambda table: table.to_dict(as_series=False))
+
+
+def _arrow_array(where: str, name: str, values: Any) -> Any:
+    try:
+        return pa.array(values, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as fault:
+        kinds = sorted({type(value).__name__ for value in values if value is not None})
+        raise DataError(
+            f"{where}: column {name!r} mixes values of several types ({', '.join(kinds[:4])}). Make them one type."
+        ) from fault
+
+
+def _of_array(data: Any, name: str) -> Frame:
+    x = np.asarray(data)
+    if x.dtype.names:
+        return _of_dict({field: x[field] for field in x.dtype.names}, name)
+    if x.ndim == 1 and x.dtype.kind in "biufUSO" and len(x):
+        x = x[:, None]
+    if x.ndim != 2 or x.dtype.kind not in "biufUSOM":
+        raise DataError(
+            f"{name}: a table is needed: a frame, a dict of columns, or an array (N, F); got {_what(data)}."
+        )
+    columns = {f"x{i}": _arrow_array(name, f"x{i}", np.ascontiguousarray(column)) for i, column in enumerate(x.T)}
+
+    def back(table: Table) -> Any:
+        return np.stack([column.to_numpy() for column in table.iter_columns()], -1).astype(x.dtype)
+
+    return Frame(name, _arrow(pa.table(columns)), back=back)
+
+
+def _what(data: Any) -> str:
+    shape = getattr(data, "shape", None)
+    return f"{type(data).__name__}{'' if shape is None else f' of shape {tuple(shape)}'}"
+
+
+def write_frame(frame: Frame, path: Path | str, ending: str = "") -> None:
+    """Write the table as CSV, TSV or Parquet, by `ending` or else the suffix.  DataError: another suffix."""
+    path, ending = Path(path), (ending or Path(path).suffix).lower()
+    table = frame.table.to_arrow()
+    if ending in PARQUET:
+        pyarrow.parquet.write_table(table, path)
+    elif ending in (".csv", ".tsv"):
+        write_text(table, path, "\t" if ending == ".tsv" else ",")
+    else:
+        raise DataError(f"{path}: a table is written as .csv, .tsv or .parquet; choose one of these.")
+
+
+def write_text(table: Any, path: Path, between: str) -> None:
+    """As text, with a header line; missing values are empty, and quotes are only where they must be."""
+    out = pa.table([as_text(column) for column in table.columns], names=table.column_names)
+    special = rf'[{between}"\r\n]'
+    words = [column for column in out.columns if is_text(column.type)]
+    quoted = any(re.search(special, name) for name in out.column_names)
+    quoted = quoted or any(pc.any(pc.match_substring_regex(column, special)).as_py() for column in words)
+    options = pyarrow.csv.WriteOptions(delimiter=between, quoting_style="needed" if quoted else "none")
+    if not quoted:
+        options.quoting_header = "none"
+    pyarrow.csv.write_csv(out, path, options)
+
+
+def as_text(column: Any) -> Any:
+    """A column as Arrow can write it."""
+    if pa.types.is_dictionary(column.type):
+        column = pc.cast(column, column.type.value_type)
+    if pa.types.is_boolean(column.type):
+        return pc.if_else(column, "True", "False")
+    return column if writable(column.type) else as_words(column)
+
+
+def writable(kind: Any) -> bool:
+    """Whether Arrow writes values of this type as text."""
+    types = pa.types
+    each = (is_text, types.is_integer, types.is_floating, types.is_date, types.is_timestamp, types.is_decimal)
+    return any(fits(kind) for fits in each)
+
+
+def is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def as_words(column: Any) -> Any:
+    """Values of any type as text."""
+    return pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())

@@ -1,0 +1,82 @@
+"""A table as a data set: its rows split, its columns measured on the train rows.  No library of frames is imported
+before a table is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aevb.data.columns import Schema
+from aevb.data.dataset import Dataset, Split
+from aevb.data.splits import permutation, tenths
+from aevb.data.values import Values
+from aevb.errors import DataError
+
+if TYPE_CHECKING:
+    from aevb.data.tables import Frame
+
+
+def load_table(source: Any, columns: Mapping[str, str] | None = None, seed: int = 0) -> Dataset:
+    """A table in a file or in memory as a data set.  DataError as `read_frame` and `look` raise it."""
+    from aevb.data.kinds import look
+    from aevb.data.tables import frame_of, read_frame
+
+    frame = read_frame(source) if isinstance(source, str | Path) else frame_of(source)
+    train = cuts(len(frame), seed, frame.name)[0]
+    return table_dataset(frame, look(frame, columns or {}, train), seed)
+
+
+def cuts(n: int, seed: int, where: str) -> tuple[NDArray[np.int64], ...]:
+    """The rows to train, to validate and to test: 80, 10 and 10 % of n, shuffled by the seed."""
+    train, validation, _ = tenths(n, where)
+    return tuple(np.split(permutation(n, seed), [train, train + validation]))
+
+
+def table_dataset(frame: Frame, schema: Schema, seed: int = 0) -> Dataset:
+    """The rows of a frame, 80, 10 and 10 % of them, shuffled by the seed, with the schema as their values.
+
+    Raises:
+        DataError: fewer than 3 rows; or a column of the schema is not there.
+    """
+    from aevb.data.frames import stored
+
+    numbers, notes = stored(schema, frame)
+    values = Values("columns", schema=schema)
+    splits = (Split(torch.from_numpy(numbers[rows]), None, values, rows) for rows in cuts(len(frame), seed, frame.name))
+    train, validation, test = splits
+    return Dataset(dataset_name(frame), train, validation, test, "table", description=" ".join((*frame.notes, *notes)))
+
+
+def described(source: str, columns: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What is in a table, for JSON: its rows, what was recognised, and its columns with kind, likelihood and reason."""
+    from aevb.data.kinds import look
+    from aevb.data.tables import read_frame
+
+    frame = read_frame(source)
+    schema = look(frame, columns or {})
+    shown = ("name", "kind", "likelihood", "why", "holes", "dtype", "map", "center", "scale", "low", "high", "whole")
+    each = [{key: getattr(column, key) for key in shown} | {"levels": len(column.levels)} for column in schema.columns]
+    return {"source": source, "rows": len(frame), "notes": list(frame.notes), "columns": each, "recipe": "table"}
+
+
+def dataset_name(frame: Frame) -> str:
+    """What to call a table: its file without the ending."""
+    return Path(frame.name).name.partition(".")[0] if Path(frame.name).exists() else "table"
+
+
+def numbers_of(frame: Frame) -> NDArray[np.float64]:
+    """A table of numbers alone as an array (N, C), NaN where there is none.  DataError: a column holds no numbers."""
+    from aevb.data.cells import NUMBER, cells_of
+
+    out = np.full((len(frame), len(frame.table.columns)), np.nan)
+    for place, name in enumerate(frame.table.columns):
+        cells = cells_of(frame, name)
+        if cells.form != NUMBER and cells.seen.any():
+            raise DataError(f"{frame.name}: column {name!r} holds no numbers. Leave out --recipe, or data.values.")
+        out[cells.seen, place] = cells.floats
+    return out

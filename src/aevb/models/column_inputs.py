@@ -1,0 +1,106 @@
+"""What an encoder sees of a row of a table: features of each cell, and which cells are missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+FEW = 32  # levels, each of which has an indicator; more have vectors
+EMBEDDING = 16  # numbers of such a vector
+
+
+class CellFeatures(nn.Module):
+    """Rows x (B, F), NaN where a cell is missing → features (B, H).
+
+    A number x becomes asinh((g(x) - m) / s), which is near x where x is small and grows as a logarithm, so that an
+    outlier cannot drown the other cells; g(x) = log(1 + x) for counts, and m and s are set from training rows. An angle
+    becomes its sine and cosine. Of a column of few levels each has an indicator, of one of many each has a vector
+    that is learned; the last level, for what training never sees, counts as missing here. A missing cell is 0 in all of
+    these, and beside the features of numbers stands which of them are there.
+
+    Args:
+        columns: F; numbers behind them, a context beside x, stay as they are.
+        numbers: the columns that are numbers.
+        counts: those of them that are counts.
+        angles: the columns that are angles.
+        levels: the columns of levels, and how many there are, the last one for what training never sees.
+    """
+
+    mean: Tensor
+    std: Tensor
+    numbers: Tensor
+    angles: Tensor
+    counted: Tensor
+    coded: Tensor
+    starts: Tensor
+    ends: Tensor
+
+    def __init__(
+        self,
+        columns: int,
+        numbers: Sequence[int],
+        counts: Sequence[int] = (),
+        angles: Sequence[int] = (),
+        levels: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        super().__init__()
+        self.columns = columns
+        few = [(column, n - 1) for column, n in levels if n <= FEW]
+        self.many = [(column, n - 1) for column, n in levels if n > FEW]
+        self.indicators = sum(n for _, n in few)
+        starts = [sum(n for _, n in few[:i]) for i in range(len(few))]
+        whole = {"numbers": list(numbers), "angles": list(angles), "coded": [c for c, _ in few], "starts": starts}
+        for name, places in whole.items():
+            self.register_buffer(name, torch.tensor(places, dtype=torch.int64), persistent=False)
+        self.register_buffer("ends", torch.tensor([n - 1 for _, n in few], dtype=torch.int64), persistent=False)
+        self.register_buffer("counted", torch.tensor([c in set(counts) for c in numbers], dtype=torch.bool), False)
+        self.register_buffer("mean", torch.zeros(len(numbers)))
+        self.register_buffer("std", torch.ones(len(numbers)))
+        self.embeddings = nn.ModuleList([nn.Embedding(n + 1, EMBEDDING, padding_idx=n) for _, n in self.many])
+
+    @property
+    def size(self) -> int:
+        """H, how many features there are."""
+        return 2 * len(self.mean) + 3 * len(self.angles) + self.indicators + EMBEDDING * len(self.many)
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        numbers, angles = flat.index_select(1, self.numbers), flat.index_select(1, self.angles)
+        seen, known = ~numbers.isnan(), ~angles.isnan()
+        standardized = (self._logged(torch.where(seen, numbers, 0.0)) - self.mean) / self.std
+        features = [torch.where(seen, standardized.asinh(), 0.0), seen.to(x)]
+        if len(self.angles):
+            turned = torch.where(known, angles, 0.0)
+            features += [turned.sin() * known, turned.cos() * known, known.to(x)]
+        if self.indicators:
+            features.append(self._indicated(flat.index_select(1, self.coded)))
+        for (column, n), embedding in zip(self.many, self.embeddings, strict=True):
+            codes = flat[:, column]
+            features.append(embedding(torch.where(codes.isnan(), n, codes).long().clamp(0, n)))
+        return torch.cat([part.to(x) for part in (*features, flat[:, self.columns :])], 1)
+
+    def _indicated(self, codes: Tensor) -> Tensor:
+        """1 at the level of each cell that is there, (B, all levels)."""
+        seen = codes <= self.ends  # NaN is not
+        at = self.starts + torch.where(seen, codes, 0.0).long().clamp(min=0)
+        return torch.zeros(len(codes), self.indicators, device=codes.device).scatter(1, at, seen.float())
+
+    def _logged(self, numbers: Tensor) -> Tensor:
+        return torch.where(self.counted, numbers.clamp(min=0).log1p(), numbers)
+
+    @torch.no_grad()
+    def start_at(self, x: Tensor) -> None:
+        """Take m and s from the cells of training rows (N, F) that are there: the median, and the mean deviation of it.
+
+        Both are robust; the s of a constant is 1.
+        """
+        cells = self._logged(x.flatten(1).index_select(1, self.numbers)).double()
+        if not cells.numel():
+            return
+        middle = cells.nanmedian(0).values
+        spread = (cells - middle).abs().nanmean(0) * math.sqrt(math.pi / 2)  # σ of a normal
+        self.mean.copy_(middle.nan_to_num())
+        self.std.copy_(torch.where(spread > 1e-9, spread, 1.0).nan_to_num(1.0))

@@ -1,0 +1,96 @@
+"""The parts of a model of a table: a recipe's likelihood "columns", from a schema, and what is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from aevb.data.columns import CODED, Column, Schema, step_of
+from aevb.errors import RecipeError
+from aevb.models.column_inputs import CellFeatures
+from aevb.parts import LIKELIHOOD, Support, find
+from aevb.probability.columns import Columns
+from aevb.runs.parts import build, wrap_errors
+from aevb.runs.ranges import shown
+
+FEW = 64  # levels: columns of so many share a part of the likelihood
+FORM = 'a table with a type and its columns, such as {type = "normal", columns = [0, 1]}'
+
+
+def parts_of(schema: Schema) -> list[dict[str, Any]]:
+    """The parts of the likelihood "columns" that a schema asks for: columns of one family are one part.
+
+    So are columns of few levels, whatever their number; one of many levels is a part of its own.
+
+    Raises:
+        RecipeError: no column is modelled.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for place, column in enumerate(schema.model):
+        groups.setdefault(tuple(family_of(column).items()), []).append(place)
+    if not groups:
+        raise RecipeError("The table has no column that can be modelled: all are constant, ids or text.")
+    return [_part(dict(group), places, schema.model) for group, places in groups.items()]
+
+
+def family_of(column: Column) -> dict[str, Any]:
+    """What columns have in common that are one part of the likelihood."""
+    if column.kind in CODED:
+        many = {"levels of": column.name} if levels_of(column) > FEW else {}
+        return {"type": "categories", **many}
+    scaled: dict[str, Any] = {"least": column.least}
+    own = {"normal": scaled, "student-t": scaled, "quantiles": {"bins": column.bins}}
+    return {"type": column.likelihood, **own.get(column.likelihood, {})}
+
+
+def levels_of(column: Column) -> int:
+    """How many levels a column has for its likelihood: its own, and one for all that training never sees."""
+    return len(column.levels) + 1
+
+
+def _part(family: dict[str, Any], places: list[int], columns: Sequence[Column]) -> dict[str, Any]:
+    family.pop("levels of", None)
+    if family["type"] == "categories":
+        family["classes"] = [levels_of(columns[i]) for i in places]
+    if family["type"] == "quantiles":
+        family["steps"] = [step_of(columns[i]) / columns[i].scale for i in places]
+    return {**family, "columns": places}
+
+
+def columns_of(table: Mapping[str, Any], event: torch.Size) -> Columns:
+    """The likelihood that a table of a recipe asks for.
+
+    Raises:
+        RecipeError: a part is no table with its columns; or unknown types, keys or values.
+    """
+    read = _read(table, event.numel())
+    parts = [build(LIKELIHOOD, part, where=where, shape=(len(places),)) for where, part, places in read]
+    family: Columns = wrap_errors("likelihood", lambda: Columns(event, parts, [places for *_, places in read]))
+    return family
+
+
+def features_of(table: Mapping[str, Any], columns: int) -> CellFeatures:
+    """What the encoder sees of rows (columns,) of such a likelihood."""
+    groups: dict[Any, list[int]] = {}
+    levels: list[tuple[int, int]] = []
+    for _, part, places in _read(table, columns):
+        if isinstance(part.get("classes"), list):
+            levels += zip(places, part["classes"], strict=True)
+        else:
+            groups.setdefault(find(LIKELIHOOD, part["type"]).offers.support, []).extend(places)
+    angles, counts = groups.pop(Support.ANGLES, []), groups.get(Support.COUNTS, [])
+    numbers = sorted(place for places in groups.values() for place in places)
+    return CellFeatures(columns, numbers, counts, angles, levels)
+
+
+def _read(table: Mapping[str, Any], columns: int) -> list[tuple[str, dict[str, Any], Sequence[int]]]:
+    """Where each part stands, its table without the columns, and its columns; normals where no parts are given."""
+    read = []
+    for i, part in enumerate(table.get("parts") or [{"type": "normal", "columns": [*range(columns)]}]):
+        where = f"likelihood.parts[{i}]"
+        if not isinstance(part, Mapping) or not isinstance(part.get("columns"), list) or "type" not in part:
+            raise RecipeError(f"{where}: expected {FORM}; got {shown(part)}.")
+        read.append((where, {k: v for k, v in part.items() if k != "columns"}, part["columns"]))
+    return read

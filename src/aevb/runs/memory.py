@@ -1,0 +1,111 @@
+"""From a recipe and data to a trained model in memory: the events of a training, without a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aevb.data.batch import Batch, Indexable, as_batch
+from aevb.data.dataset import Dataset
+from aevb.models.ladder import Ladder
+from aevb.models.vae import VAE
+from aevb.runs.fit import Job, Reporter, Show
+from aevb.runs.interrupt import deferred_interrupt
+from aevb.runs.recipe import Recipe
+from aevb.training.events import End, Event, TrainingState
+from aevb.training.train import Step
+
+NEVER = float("inf")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model that was trained in memory.
+
+    Attributes:
+        model: with the best weights, in evaluation mode.
+        recipe: with what it left to the data filled in: `build_model(recipe, shape)` gives such a model again.
+        end: how the training ended.
+    """
+
+    model: VAE | Ladder
+    recipe: Recipe
+    end: End
+
+
+def fit_in_memory(
+    recipe: Recipe,
+    data: Dataset,
+    *,
+    weights: Tensor | None = None,
+    device: str | torch.device = "cpu",
+    show: Show | None = None,
+) -> Trained:
+    """Train a recipe on data; the model that comes back has the weights of the best validation bound.
+
+    Args:
+        recipe: such as `Recipe.load("table")`; what it leaves to the data is filled in.
+        data: their validation split may have no rows: then the weights are the last.
+        weights: (N,), how often to draw each training row, in proportion; None for all rows alike.
+        device: where to train; the model stays there.
+        show: called several times a second with where the training stands.
+
+    Raises:
+        DataError, RecipeError, ShapeError: the recipe does not fit the data.
+        TrainingDiverged: the loss became NaN or exploded.
+        KeyboardInterrupt: after Ctrl-C.
+    """
+    job = Job.of(recipe.of(data), data, device)
+    if weights is not None:
+        job = replace(job, rows=Weighted(job.rows, weights.to(device, torch.float64).cumsum(0)))
+    state = TrainingState()
+    report = Reporter(job.learner, state, show)
+    with deferred_interrupt(state.stop) as heard:
+        for event in job.events(state, NEVER):
+            end = _told(event, report)
+    if end is None:
+        raise AssertionError("the events of a training have an end")
+    if end.reason == "interrupted":
+        raise heard.error()
+    model = job.learner.model
+    model.load_state_dict(end.weights)
+    return Trained(model.eval(), job.recipe, end)  # type: ignore[arg-type]
+
+
+def _told(event: Event, report: Any) -> End | None:
+    """Tell `report` of a step; the end, where it has come."""
+    if isinstance(event, Step):
+        report(event)
+    return event if isinstance(event, End) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted:
+    """Rows that are drawn at random in proportion to weights, whatever row is asked for.
+
+    The draws are those of PyTorch's generator, which training seeds at each step.
+
+    Attributes:
+        rows: N of them; ends: (N,), the sums of the weights up to and with each row.
+    """
+
+    rows: Indexable
+    ends: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Tensor) -> Batch:
+        at = torch.rand(len(index), dtype=self.ends.dtype, device=self.ends.device) * self.ends[-1]
+        return as_batch(self.rows[torch.searchsorted(self.ends, at, right=True).clamp(max=len(self) - 1)])
+
+    @property
+    def holes(self) -> bool:
+        return bool(getattr(self.rows, "holes", False))
+
+    def frozen(self, seed: int = 0) -> Indexable:
+        """The rows themselves: what is checked is all of them."""
+        return self.rows

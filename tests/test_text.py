@@ -1,0 +1,133 @@
+"""Text files as tables: what is recognised, what is said, and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aevb.data.tables import read_frame
+from aevb.errors import DataError
+
+
+def table(tmp_path: Path, text: str | bytes, name: str = "t.csv") -> dict[str, list[Any]]:
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_frame(path).table.to_dict(as_series=False)
+
+
+READS = {  # a file → its columns
+    "commas": ("a,b\n1,x\n2,y\n", {"a": [1, 2], "b": ["x", "y"]}),
+    "semicolons, decimal commas": ("a;b\n1,5;x\n2,5;y\n", {"a": [1.5, 2.5], "b": ["x", "y"]}),
+    "tabs": ("a\tb\n1\tx y\n2\ty\n", {"a": [1, 2], "b": ["x y", "y"]}),
+    "bars": ("a|b\n1|x,y\n2|y\n", {"a": [1, 2], "b": ["x,y", "y"]}),
+    "runs of blanks": ("a b c\n1  2.5   x\n 2 3.5 ?\n", {"a": [1, 2], "b": [2.5, 3.5], "c": ["x", None]}),
+    "blanks, decimal commas": ("1,5 2,5\n3,5 4,5\n", {"x0": [1.5, 3.5], "x1": [2.5, 4.5]}),
+    "blanks, quotes": ('n m\n"New York" 1\nOslo 2\n', {"n": ["New York", "Oslo"], "m": [1, 2]}),
+    "quotes": ('n,v\n"S, J",1\n"D ""X""",2\n"two\nlines",3\n', {"n": ["S, J", 'D "X"', "two\nlines"], "v": [1, 2, 3]}),
+    "quotes after blanks": ('n, v\n "S, J", 1\n "D", 2\n', {"n": ["S, J", "D"], "v": [1, 2]}),
+    "stray quotes": ('a,b\n5" pipe,1\n6" pipe,2\n', {"a": ['5" pipe', '6" pipe'], "b": [1, 2]}),
+    "semicolons in text": ("i,t\n1,a;b\n2,c;d\n3,e\n", {"i": [1, 2, 3], "t": ["a;b", "c;d", "e"]}),
+    "one column of words": ("city\nNew York\nOslo\n", {"city": ["New York", "Oslo"]}),
+    "one column with a hole": ("x\n1\n\n3\n", {"x": [1, None, 3]}),
+    "thousands": ('a,b\n"1,234.5",1\n"2,345,678",2\n', {"a": [1234.5, 2345678.0], "b": [1, 2]}),
+    "thousands with dots": ("a;b\n1.234,5;1\n2.345.678,25;2\n", {"a": [1234.5, 2345678.25], "b": [1, 2]}),
+    "percents, money": ('a,b\n10%,"$1,000"\n12.5%,$20.5\n', {"a": [10.0, 12.5], "b": [1000.0, 20.5]}),
+    "signs, exponents": ("a,b\n+1,1e-5\n2,.5\n", {"a": [1, 2], "b": [1e-5, 0.5]}),
+    "leading zeros are codes": ("zip,v\n01234,1\n99999,2\n", {"zip": ["01234", "99999"], "v": [1, 2]}),
+    "large integers": ("i,v\n9007199254740993,1\n18446744073709551615,2\n", {"i": [2**53 + 1, 2**64 - 1], "v": [1, 2]}),
+    "integers beyond 64 bits": (f"i,v\n{10**30},1\n2,2\n", {"i": [str(10**30), "2"], "v": [1, 2]}),
+    "no header": ("1,x\n2,y\n", {"x0": [1, 2], "x1": ["x", "y"]}),
+    "no header, words": ("p,x\ne,x\ne,b\np,x\n", {"x0": ["p", "e", "e", "p"], "x1": ["x", "x", "b", "x"]}),
+    "header, words": ("class,cap\ne,x\ne,b\np,x\n", {"class": ["e", "e", "p"], "cap": ["x", "b", "x"]}),
+    "numbers as names": ("0,1,2\n.5,2,3\n.6,3,1\n", {"0": [0.5, 0.6], "1": [2, 3], "2": [3, 1]}),
+    "years as names": ("n,2010,2011,2012\nA,1,2,3\n", {"n": ["A"], "2010": [1], "2011": [2], "2012": [3]}),
+    "one row": ("1,2,3\n", {"x0": [1], "x1": [2], "x2": [3]}),
+    "an index without a name": (",a\n0,1.5\n1,2\n", {"": [0, 1], "a": [1.5, 2.0]}),
+    "R's row names": ('"a","b"\n"1",1.5,2\n"2",2.5,3\n', {"": [1, 2], "a": [1.5, 2.5], "b": [2, 3]}),
+    "separators at the end": ("a,b\n1,2,\n3,4,\n", {"a": [1, 3], "b": [2, 4]}),
+    "Excel's first line": ("sep=;\na;b\n1;2\n3;4\n", {"a": [1, 3], "b": [2, 4]}),
+    "comments": ("# mine\na,b\n1,2\n3,4\n", {"a": [1, 3], "b": [2, 4]}),
+    "comments above one column": ("# mine\na\n1\n\n3\n", {"a": [1, None, 3]}),
+    "old line ends": ("a,b\r1,2\r3,4\r", {"a": [1, 3], "b": [2, 4]}),
+    "Windows' line ends": ("a,b\r\n1,2\r\n3,4", {"a": [1, 3], "b": [2, 4]}),
+    "empty lines": ("a,b\n\n1,2\n\n3,4\n\n", {"a": [1, 3], "b": [2, 4]}),
+    "an empty row": ("a,b\n1,2\n,\n3,4\n", {"a": [1, None, 3], "b": [2, None, 4]}),
+    "an empty column": ("a,b\n1,NA\n2,\n3,?\n", {"a": [1, 2, 3], "b": [None, None, None]}),
+    "blanks round values": (" a , b \n 1 , x\n 2 , ?\n 3, y \n", {"a": [1, 2, 3], "b": ["x", None, "y"]}),
+    "plus and minus are levels": ("a,b\n1,+\n2,-\n3,+\n", {"a": [1, 2, 3], "b": ["+", "-", "+"]}),
+    "a dash among numbers": ("a,b\n1,5\n-,6\n3,-\n", {"a": [1, None, 3], "b": [5, 6, None]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", READS)
+def test_a_file_is_read(case: str, tmp_path: Path) -> None:
+    text, columns = READS[case]
+    assert table(tmp_path, text) == columns
+
+
+@pytest.mark.parametrize(
+    "mark", ["", "NA", "N/A", "nan", "NaN", "null", "NULL", "?", "None", "-", ".", "#N/A", " ? ", "<NA>", "#DIV/0!"]
+)
+def test_marks_of_missing_values(mark: str, tmp_path: Path) -> None:
+    """Between numbers and between words, and each is said with its number of cells."""
+    path = tmp_path / "t.csv"
+    path.write_text(f"a,b,c\n1,x,1\n{mark},{mark},2\n3,y,3\n4,x,4\n")
+    frame = read_frame(path)
+    assert frame.table.to_dict(as_series=False) == {"a": [1, None, 3, 4], "b": ["x", None, "y", "x"], "c": [1, 2, 3, 4]}
+    said = repr(mark.strip()) if mark.strip() else "An empty cell"
+    assert f"{said} counts as missing: 2 cells." in frame.notes
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "latin-1"])
+def test_encodings(encoding: str, tmp_path: Path) -> None:
+    text = "Größe,café\n1,é\n2,ü\n3,é\n"
+    assert table(tmp_path, text.encode(encoding)) == {"Größe": [1, 2, 3], "café": ["é", "ü", "é"]}
+
+
+def test_a_compressed_file(tmp_path: Path) -> None:
+    assert table(tmp_path, gzip.compress(b"a,b\n1,2\n3,4\n"), "t.csv.gz") == {"a": [1, 3], "b": [2, 4]}
+
+
+def test_what_is_recognised_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes("1,5;é\n2,5;?\n3;é\n".encode("cp1252"))
+    assert read_frame(path).notes == (
+        "The text is read as cp1252.",
+        "2 columns, separated by semicolons; no line has the names, so they are x0 to x1.",
+        "'?' counts as missing: 1 cells.",
+        "Columns whose numbers are written with decimal commas: 1.",
+    )
+
+
+REFUSED = {
+    "empty": (b"", "is empty"),
+    "empty lines": (b"\n \n", "is empty"),
+    "a header alone": (b"a,b,c\n", "has a header line and no rows"),
+    "short line": (b"a,b,c\n1,2,3\n4,5\n6,7,8\n", "line 3 has 2 values, but others have 3"),
+    "long line": (b"a,b,c\n1,2,3\n4,5,6\n6,7,8,9\n", "line 4 has 4 values, but others have 3"),
+    "long line after a quoted one": (b'a,b,c\n1,"x\ny",3\n4,5,6,7\n6,7,8\n', "line 4 has 4 values, but others have 3"),
+    "long line under comments": (b"# x\n# y\na,b\n1,2\n3,4,5\n6,7\n", "line 5 has 3 values, but others have 2"),
+    "long line under R's header": (b'"a","b"\n"1",2,3\n"2",3,4,5\n"3",4,5\n', "line 3 has 4 values, but others have 3"),
+    "names twice": (b"a,b,a\n1,2,3\n", "several columns of the name 'a'"),
+    "open quote": (b'a,b\n1,"x\n2,y\n', "nothing closes it"),
+    "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "is a picture"),
+    "bytes": (bytes(range(256)) * 20, "is a binary file"),
+    "a workbook": (b"PK\x03\x04 and more", "an Excel workbook"),
+    "Parquet": (b"PAR1 and more", "is a Parquet file"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_broken_file_is_refused_in_one_sentence(case: str, tmp_path: Path) -> None:
+    content, words = REFUSED[case]
+    with pytest.raises(DataError, match=r"t\.csv") as fault:
+        table(tmp_path, content)
+    assert words in str(fault.value)
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no file"):
+        read_frame(tmp_path / "t.csv")
