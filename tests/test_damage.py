@@ -188,7 +188,7 @@ def test_a_sparse_matrix_with_an_index_beyond_its_shape_is_refused(tmp_path: Pat
         content = dict(file)
     content["indices"][2] = 10**6
     np.savez(tmp_path / "s.npz", **content)
-    with pytest.raises(DataError, match=r"s.npz cannot be read as arrays of numbers: .*indices"):
+    with pytest.raises(DataError, match=r"s.npz cannot be read as arrays of numbers: .*ind(ex|ices)"):
         load_data(tmp_path / "s.npz")
 
 

@@ -81,9 +81,8 @@ def cluster(
     A model whose prior is a `Mixture` has clusters of its own, its components (VaDE, Jiang et al. 2017, arXiv
     1611.05148). For any other, a mixture of full-covariance normals is fitted to the mean codes of the train rows, and
     p(c|x) is taken at the mean code. No variance is below a thousandth of that of all codes. The number of components
-    is chosen by the mean log density of held-out codes: the smallest that the best is not better than by more than one
-    standard error of their difference (Breiman et al. 1984). Larger numbers are tried until three in a row are no
-    better.
+    is the smallest whose mean log density of held-out codes is within one standard error of the best (Breiman et al.
+    1984). Larger numbers are tried until three in a row are no better.
 
     Args:
         model: trained.
@@ -168,12 +167,12 @@ def likeliest(densities: Mapping[int, Tensor]) -> int:
 
 
 def smallest(densities: Mapping[int, Tensor]) -> int:
-    """The smallest number that the best is not better than by more than one standard error of their difference."""
+    """The smallest number whose mean log density is within one standard error of the best one's."""
     if len(densities) == 1:
         return next(iter(densities))
-    best = densities[likeliest(densities)]
-    behind = score({c: best - log_p for c, log_p in densities.items()})
-    return min(c for c in densities if behind[0][c] <= behind[1][c])
+    scores, errors = score(densities)
+    best = likeliest(densities)
+    return min(c for c in scores if scores[c] >= scores[best] - errors[best])
 
 
 # The shares of the clusters
