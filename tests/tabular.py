@@ -14,7 +14,7 @@ MIXED = Schema(
         Column("real", "real", likelihood="normal", center=5.0, scale=2.0),
         Column("positive", "positive", likelihood="normal", map="log", scale=1.5, low=0.01, high=90.0),
         Column("number", "id"),
-        Column("count", "count", likelihood="negative-binomial", whole=True),
+        Column("count", "count", likelihood="negative-binomial", decimals=0),
         Column("level", "categorical", likelihood="categorical", levels=("u", "v", "w")),
         Column("spiky", "real", likelihood="quantiles", scale=10.0),
         Column("angle", "angle", likelihood="von-mises"),

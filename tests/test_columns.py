@@ -17,6 +17,7 @@ import aevb
 from aevb import Batch, Columns, Conditional, DataError, Recipe, RecipeError, fit
 from aevb.data.columns import Column, Schema
 from aevb.data.values import Values
+from aevb.evaluation.estimate import Estimate
 from aevb.models.column_inputs import CellFeatures
 from aevb.probability.quantiles import Quantiles, edges_of
 from aevb.runs.build import build_model
@@ -299,6 +300,8 @@ def test_a_table_is_trained_and_scored_as_a_density_of_the_data_as_given(tmp_pat
     own = aevb.log_marginal(model, data.test, 100)
     torch.testing.assert_close(scores.log_px - own.log_px, MIXED.log_abs_det(data.test.stored))
     assert float(found.log_likelihood) == pytest.approx(float(scores.log_px.mean()), abs=0.1)
+    for estimate, rows in ((found.log_likelihood, scores), (found.log_likelihood_standardized, own)):
+        assert estimate.se == pytest.approx(Estimate.of(rows.log_px).se, rel=0.02)  # a row's map is part of its density
     start = build_model(recipe, data.shape)
     start_at_data(start, data.train, 0)
     assert float(scores.log_px.mean()) > float(aevb.score(start, data.test, 100).log_px.mean()) + 1  # it learned

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -376,3 +377,17 @@ def test_a_training_in_memory_gives_the_model_that_a_run_has(tmp_path: Path) -> 
         assert torch.equal(ours, theirs)
     assert trained.end.best == run.meta["best_step"]
     assert not trained.model.training
+
+
+def test_outliers_among_the_rows_of_fit_do_not_hide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the rows are a tight cluster, which a density that is fitted to all rows takes for usual."""
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.normal(size=(270, 3)), 4 + 0.1 * rng.normal(size=(30, 3))])
+    odd = np.arange(300) >= 270
+
+    def ranked() -> float:
+        return float(roc_auc_score(odd, -aevb.VAEOutlierDetector(random_state=0).fit(rows).score_samples(rows)))
+
+    assert ranked() > 0.95
+    monkeypatch.setattr("aevb.apps.estimators.outliers.TRIM", 0.0)
+    assert ranked() < 0.8

@@ -471,3 +471,24 @@ def test_vimco_holds_each_weight_against_the_others(inexact: VAE, x: Tensor) -> 
         c.append((w.mean(0) / ((sum(others) + mean) / k)).log() - w[i] / w.sum(0))
     by_hand = gradient(inexact.encoder, -(torch.stack(c) * q.log_prob(z)).sum(0).mean())
     torch.testing.assert_close(found, by_hand)
+
+
+# Trimming
+
+
+def test_a_trimmed_bound_is_the_mean_of_the_best_rows(inexact: VAE, x: Tensor) -> None:
+    """Of 30 rows and trim = 0.25 the best 23; its gradient does not depend on the others."""
+    torch.manual_seed(0)
+    loss, info = ImportanceWeighted(5, trim=0.25)(inexact, x, 0)
+    torch.manual_seed(0)
+    each = inexact.trace(x, 5).log_w.logsumexp(0) - math.log(5)
+    best = each.sort(descending=True).values[:23]
+    torch.testing.assert_close(-loss, best.mean())
+    torch.testing.assert_close(info["bound"], best.mean().detach())
+    torch.testing.assert_close(gradient(inexact.decoder, loss), gradient(inexact.decoder, -best.mean()))
+
+
+def test_a_share_that_cannot_be_trimmed_is_named() -> None:
+    for trim in (-0.1, 1.0):
+        with pytest.raises(ValueError, match="0 ≤ trim < 1"):
+            ImportanceWeighted(5, trim=trim)

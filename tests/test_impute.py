@@ -245,6 +245,24 @@ def test_new_rows_have_the_columns_and_types_of_the_table(tmp_path: Path) -> Non
     assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "new.csv").read_bytes()
 
 
+def test_new_rows_are_held_against_the_test_rows(tmp_path: Path) -> None:
+    said = good("sample", "runs/table", "-n", 200, "--check", "--out", tmp_path / "new.csv")
+    data, new = Run.open("runs/table").dataset(), read_frame(tmp_path / "new.csv")
+    kinds = [column.kind for column in data.train.values.columns.model]
+    made = stored(data.train.values.columns, new)[0]
+    found = aevb.two_sample(data.test.stored.numpy(), made, kinds, train=data.train.stored.numpy())
+    (shape,) = (line.split()[1] for line in said.splitlines() if line.startswith("shape"))
+    assert float(shape) == pytest.approx(float(found.shape), abs=2e-3)
+    assert "No check here is a guarantee of privacy" in said
+    assert (Path("runs/table/figures") / "synthetic.png").stat().st_size > 10_000
+    assert len(new) == 200
+
+
+def test_only_rows_of_tables_are_checked(tmp_path: Path) -> None:
+    good("train", "digits", "--out", tmp_path / "digits", "--samples", 500, "--no-figures", *NETS)
+    assert "was not trained on a table" in mistake("sample", tmp_path / "digits", "--check")
+
+
 def test_new_rows_hold_what_is_given(tmp_path: Path) -> None:
     given = "kind=middle, or so,visits=2:4,day=2020-03-01:2020-04-30"
     good("sample", "-n", 200, "--given", given, "-o", tmp_path / "new.csv")

@@ -210,6 +210,11 @@ VARIANTS: dict[str, Entry] = {  # the same families with other arguments
         lambda x, p: stats.norm.logpdf(x, special.expit(p[0]), np.exp(p[1] / 2)),
         lambda: families.Normal(1, link=torch.sigmoid),
     ),
+    "student-t, least": Entry(
+        LINE,
+        lambda x, p: stats.t.logpdf(x, 2.01 + np.logaddexp(0, p[2]), p[0], np.hypot(np.exp(p[1]), 0.3)),
+        lambda: families.StudentT(1, least=0.3),
+    ),
     "categorical, pixels": Entry(
         listed(torch.arange(5) / 4),
         lambda x, p: special.log_softmax(p)[np.rint(4 * x).astype(int)],

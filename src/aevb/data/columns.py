@@ -52,8 +52,7 @@ class Column:
         map: x = (map(s) - center) / scale: "identity", "log", or "logit" between the bounds.
         center, scale: of the map, float64.
         low, high: the smallest and the largest stored number; of a bounded column its bounds.
-        whole: numbers are whole.
-        decimals: what leaves the model is rounded to so many; None: it is not.
+        decimals: what leaves the model is rounded to so many; 0 of whole numbers; None: it is not.
         bins: of the likelihood "quantiles".
         least: a lower bound of the scale of a normal or Student's t, in model numbers: no column buys density by
             shrinking its noise.
@@ -71,7 +70,6 @@ class Column:
     scale: float = 1.0
     low: float | None = None
     high: float | None = None
-    whole: bool = False
     decimals: int | None = None
     bins: int = 64
     least: float = 0.05
@@ -98,8 +96,7 @@ class Column:
         """Stored numbers as the column writes them: codes within the levels, and as many decimals as it has."""
         if self.kind in CODED:
             return s.round().clamp(0, len(self.levels) - 1)
-        decimals = 0 if self.whole else self.decimals
-        return s if decimals is None else torch.round(s, decimals=decimals)
+        return s if self.decimals is None else torch.round(s, decimals=self.decimals)
 
     def log_abs_det(self, stored: Tensor) -> Tensor:
         """log |dx/ds| of each stored number, in nats; 0 where it is missing, and of kinds that are discrete."""

@@ -108,9 +108,8 @@ def suited_map(column: Column, x: Numbers, cells: Cells) -> Column:
 
 def noted(column: Column, x: Numbers, cells: Cells) -> Column:
     """With the smallest and the largest number, decimals, and the form of dates that stand as text."""
-    whole = bool((x == np.trunc(x)).all()) and cells.form == NUMBER
     decimals = decimals_of(x.astype(np.float32) if cells.dtype == "Float32" else x)
-    column = replace(column, low=float(x.min()), high=float(x.max()), whole=whole, decimals=decimals)
+    column = replace(column, low=float(x.min()), high=float(x.max()), decimals=decimals)
     dates = cells.dates if cells.form == WORD else None
     return column if dates is None else replace(column, dtype=f"{cells.dtype}(format={dates.form!r})")
 

@@ -59,7 +59,7 @@ def described(source: str, columns: Mapping[str, str] | None = None) -> dict[str
 
     frame = read_frame(source)
     schema = look(frame, columns or {})
-    shown = ("name", "kind", "likelihood", "why", "holes", "dtype", "map", "center", "scale", "low", "high", "whole")
+    shown = ("name", "kind", "likelihood", "why", "holes", "dtype", "map", "center", "scale", "low", "high", "decimals")
     each = [{key: getattr(column, key) for key in shown} | {"levels": len(column.levels)} for column in schema.columns]
     return {"source": source, "rows": len(frame), "notes": list(frame.notes), "columns": each, "recipe": "table"}
 

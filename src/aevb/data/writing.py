@@ -122,7 +122,7 @@ def words_of(column: Column, numbers: Numbers) -> list[str | None]:
     """Dates or numbers as text."""
     if form := form_of(column):
         return written(numbers, form)
-    decimals = 0 if column.whole else column.decimals
+    decimals = column.decimals
     if decimals is None:
         return [None if np.isnan(x) else repr(float(x)) for x in numbers]
     return [None if np.isnan(x) else f"{x:.{decimals}f}" for x in numbers]
@@ -138,7 +138,7 @@ def of_numbers(column: Column, numbers: Numbers, kind: Any) -> Any:
     if pa.types.is_decimal(kind):
         texts = [None if np.isnan(x) else Decimal(f"{x:.{max(kind.scale, 0)}f}") for x in numbers]
         return pa.array(texts, pa.decimal128(38, kind.scale))
-    decimals = 0 if column.whole else column.decimals
+    decimals = column.decimals
     array = pa.array(numbers if decimals is None else np.round(numbers, decimals), mask=missing)
     return array if pa.types.is_null(kind) else array.cast(kind, safe=False)
 

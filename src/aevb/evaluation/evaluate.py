@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from aevb.data.batch import Indexable, batches, fixed, log_abs_det
+from aevb.data.batch import Indexable, batches, fixed, log_abs_dets
 from aevb.data.randomness import derive
 from aevb.data.walk import Counter
 from aevb.evaluation.bound import Bound
@@ -98,7 +98,8 @@ class Evaluation:
         clusters: of a prior that is a mixture, how its components share the data.
         log_abs_det: log |det ∂x/∂s| of the map from the data s to the model's numbers x, nats. It is in elbo,
             reconstruction and log_likelihood, which are densities of the data as given: log p(s) = log p(x) + log |det
-            ∂x/∂s|.
+            ∂x/∂s|. Here it is the mean over the rows; of a table each row has its own.
+        elbo_standardized, log_likelihood_standardized: densities of the model's numbers, where these are others.
 
     Every standard error `.se` is sd_N / √N over data points. The spread of the estimates holds both the spread of log
     p(x) and the Monte-Carlo error of each, E[sd_N²] = Var_x(log p(x)) + mean_n se_n², so the two parts stand in it in
@@ -124,6 +125,8 @@ class Evaluation:
     latent: LatentScores | None
     clusters: ComponentScores | None
     log_abs_det: float = 0.0
+    elbo_standardized: Estimate = UNDEFINED
+    log_likelihood_standardized: Estimate = UNDEFINED
 
     def numbers(self) -> dict[str, Any]:
         """The numbers by name, those of `latent` and `clusters` in tables of their own.
@@ -133,9 +136,9 @@ class Evaluation:
         """
         inner = {name: None if part is None else _fields(part) for name, part in self._parts()}
         found = {**_fields(self), **inner}
-        constant = found.pop("log_abs_det")
-        both = {f"{name}_standardized": found[name].moved(-constant) for name in ("elbo", "log_likelihood")}
-        return {**found, **(both if constant else {})}
+        if not found.pop("log_abs_det"):
+            del found["elbo_standardized"], found["log_likelihood_standardized"]
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON, `NAME` and `NAME_se`; JSON has no infinity, so what is infinite or undefined is
@@ -188,9 +191,12 @@ def evaluate(
         raise ValueError(f"evaluate: importance_samples and elbo_samples must be at least 1; got {got}.")
     data = fitting(model, data, "test")
     found = _Pass(model, fixed(data), importance_samples, elbo_samples, seed)
-    constant = log_abs_det(data)
+    changes = log_abs_dets(data)
     numbers = {**_bound_numbers(found.bound), **marginal_numbers(found.marginal, found.p)}
-    numbers |= {name: numbers[name].moved(constant) for name in ("elbo", "reconstruction", "log_likelihood")}
+    numbers |= {f"{name}_standardized": numbers[name] for name in ("elbo", "log_likelihood")}
+    rows = {"elbo": found.bound.elbo, "reconstruction": found.bound.reconstruction}
+    rows |= {} if found.marginal is None else {"log_likelihood": found.marginal.log_px}
+    numbers |= {name: Estimate.of(each + changes) for name, each in rows.items()}
     return Evaluation(
         split=split,
         n=len(data),
@@ -202,7 +208,7 @@ def evaluate(
         is_likelihood=found.offers.kl and not relaxed(found.p),
         latent=None if labels is None else _latent_scores(model, found.codes, labels, reference, seed),
         clusters=_component_scores(found.shares, labels),
-        log_abs_det=constant,
+        log_abs_det=float(changes.mean()),
     )
 
 

@@ -50,8 +50,8 @@ class ImportanceWeighted(Shown):
         elbo: β in [0, 1].
         gradient: the estimator.
         trim: the share of the rows of a minibatch, those of the lowest bound, that the loss leaves out: a trimmed
-            likelihood (Hadi & Luceño 1997, doi 10.1016/S0167-9473(97)00017-X), which outliers among the training rows
-            do not move.
+            likelihood (Hadi & Luceño 1997, Computational Statistics & Data Analysis 25), which outliers among the
+            training rows do not move.
 
     Raises:
         ValueError: incompatible settings.

@@ -27,22 +27,19 @@ def parts_of(schema: Schema) -> list[dict[str, Any]]:
     Raises:
         RecipeError: no column is modelled.
     """
-    groups: dict[tuple[Any, ...], list[int]] = {}
+    groups: dict[tuple[str, ...], list[int]] = {}
     for place, column in enumerate(schema.model):
-        groups.setdefault(tuple(family_of(column).items()), []).append(place)
+        groups.setdefault(_together(column), []).append(place)
     if not groups:
         raise RecipeError("The table has no column that can be modelled: all are constant, ids or text.")
-    return [_part(dict(group), places, schema.model) for group, places in groups.items()]
+    return [_part([schema.model[i] for i in places], places) for places in groups.values()]
 
 
-def family_of(column: Column) -> dict[str, Any]:
+def _together(column: Column) -> tuple[str, ...]:
     """What columns have in common that are one part of the likelihood."""
     if column.kind in CODED:
-        many = {"levels of": column.name} if levels_of(column) > FEW else {}
-        return {"type": "categories", **many}
-    scaled: dict[str, Any] = {"least": column.least}
-    own = {"normal": scaled, "student-t": scaled, "quantiles": {"bins": column.bins}}
-    return {"type": column.likelihood, **own.get(column.likelihood, {})}
+        return ("categories", *([column.name] if levels_of(column) > FEW else []))
+    return (column.likelihood, str(column.least), str(column.bins))
 
 
 def levels_of(column: Column) -> int:
@@ -50,13 +47,18 @@ def levels_of(column: Column) -> int:
     return len(column.levels) + 1
 
 
-def _part(family: dict[str, Any], places: list[int], columns: Sequence[Column]) -> dict[str, Any]:
-    family.pop("levels of", None)
-    if family["type"] == "categories":
-        family["classes"] = [levels_of(columns[i]) for i in places]
-    if family["type"] == "quantiles":
-        family["steps"] = [step_of(columns[i]) / columns[i].scale for i in places]
-    return {**family, "columns": places}
+def _part(columns: Sequence[Column], places: Sequence[int]) -> dict[str, Any]:
+    """The table of a recipe for columns of one part, which are at these places."""
+    first = columns[0]
+    scaled: dict[str, Any] = {"type": first.likelihood, "least": first.least}
+    steps = [step_of(column) / column.scale for column in columns]
+    own: dict[str, dict[str, Any]] = {
+        "categorical": {"type": "categories", "classes": [levels_of(column) for column in columns]},
+        "quantiles": {"type": "quantiles", "bins": first.bins, "steps": steps},
+        "normal": scaled,
+        "student-t": scaled,
+    }
+    return {**own.get(first.likelihood, {"type": first.likelihood}), "columns": list(places)}
 
 
 def columns_of(table: Mapping[str, Any], event: torch.Size) -> Columns:

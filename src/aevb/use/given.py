@@ -122,7 +122,7 @@ def _within_ends(rows: Tensor, given: Asked, schema: Schema) -> Tensor:
     """Rounding cannot carry a number out of its range, nor a value away from what was given."""
     for d, asked in by_number(given, schema, rows.shape[1]).items():
         low, high = asked if isinstance(asked, tuple) else (asked, asked)
-        if schema.model[d].whole and isinstance(asked, tuple):
+        if schema.model[d].decimals == 0 and isinstance(asked, tuple):
             low, high = (None if low is None else math.ceil(low)), (None if high is None else math.floor(high))
         if low is not None or high is not None:
             rows[:, d] = rows[:, d].clamp(low, high)
@@ -160,13 +160,13 @@ def wanted_of(given: Asked, columns: int, schema: Schema | None, device: torch.d
 def _ends(asked: Range, column: Column | None) -> tuple[float, float]:
     """The ends of a range in model numbers; of whole numbers that are modelled as real ones half a step wider."""
     low, high = (-math.inf if asked[0] is None else asked[0]), (math.inf if asked[1] is None else asked[1])
-    whole = column is not None and column.whole and math.isfinite(low) and math.isfinite(high)
+    whole = column is not None and column.decimals == 0 and math.isfinite(low) and math.isfinite(high)
     if not low <= high or (whole and math.ceil(low) > math.floor(high)):
         kind = "whole number" if whole else "number"
         raise DataError(f"The range from {low:g} to {high:g} holds no {kind}. Give the smaller end first, or widen it.")
     if column is None:
         return low, high
-    step = 1.0 if column.whole else step_of(column)
+    step = step_of(column)
     wider = 0.0 if column.likelihood in DISCRETE else 0.5 * step
     bounds = column.open_ends
     low = -math.inf if low <= bounds[0] else float(column.numbers(torch.tensor(low - wider)))
