@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import resource
-import sys
 import warnings
 import zipfile
 import zlib
@@ -22,9 +21,6 @@ from aevb.data.arrays import array_dataset
 from aevb.data.memory import free_memory
 from aevb.data.sources import load_data
 from aevb.errors import AevbWarning, DataError
-
-sys.path.append(str(Path(__file__).parent.parent))
-
 from benchmarks.fuzz_data import array_file, fuzz
 
 TABLE = np.random.default_rng(0).normal(size=(12, 3))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 import warnings
 from pathlib import Path
 
@@ -12,9 +11,6 @@ import pytest
 from aevb.data.dataset import Dataset
 from aevb.data.sources import load_data
 from aevb.errors import AevbWarning
-
-sys.path.append(str(Path(__file__).parent.parent))
-
 from benchmarks.fuzz_runs import FAULTS, VERBS, Found, damaged, folders, outcome, recipes, same
 
 NAMES = ("bernoulli", "gaussian", "iwae", "fsq", "wake-sleep")

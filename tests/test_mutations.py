@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import ast
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent.parent))
 
 from benchmarks.mutations import MATHEMATICS, REPOSITORY, files, mutations, relevant_tests, words_of_tests
 
