@@ -51,8 +51,8 @@ def components(train: Images, test: Images, seed: int) -> tuple[Array, Array]:
     return model.transform(flat(train)), model.transform(flat(test))
 
 
-def library_clusters(train: Images, test: Images, seed: int) -> Array:
-    return ours.fit_clusters(train, 10, seed).predict(test)
+def library_clusters(train: Images, test: Images, seed: int, *, recipe: str) -> Array:
+    return ours.fit_clusters(train, 10, seed, recipe=recipe).predict(test)
 
 
 def kmeans(train: Images, test: Images, seed: int) -> Array:
@@ -66,7 +66,11 @@ EMBEDDINGS: dict[str, Callable[[Images, Images, int], tuple[Array, Array]]] = {
     "PCA": components,
     "aevb, untrained": partial(library, untrained=True),
 }
-CLUSTERS: dict[str, Callable[[Images, Images, int], Array]] = {"aevb": library_clusters, "k-means on PCA": kmeans}
+CLUSTERS: dict[str, Callable[[Images, Images, int], Array]] = {
+    "aevb": partial(library_clusters, recipe="mixture-prior"),
+    "aevb, mixture of codes": partial(library_clusters, recipe="mnist"),
+    "k-means on PCA": kmeans,
+}
 
 
 def neighbours(embed: Callable[[Images, Images, int], tuple[Array, Array]], seed: int) -> Numbers:
