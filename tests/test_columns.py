@@ -16,6 +16,8 @@ from torch.distributions import MultivariateNormal
 import aevb
 from aevb import Batch, Columns, Conditional, DataError, Recipe, RecipeError, fit
 from aevb.data.columns import Column, Schema
+from aevb.data.kinds import look
+from aevb.data.tables import frame_of
 from aevb.data.values import Values
 from aevb.evaluation.estimate import Estimate
 from aevb.models.column_inputs import CellFeatures
@@ -278,7 +280,7 @@ def test_a_value_that_many_rows_share_has_a_bin_of_its_own() -> None:
 
 def test_whole_numbers_have_bins_as_wide_as_their_step() -> None:
     x = torch.tensor([1.0, 2.0, 2.0, 5.0] * 50, dtype=torch.float64)
-    edges, _ = edges_of(x, 12)
+    edges, *_ = edges_of(x, 12)
     assert edges[:6].tolist() == [0.5, 1.5, 2.5, 4.5, 5.5, 5.5]
     family = Quantiles(1, bins=13)
     p = family(family.start(x.unsqueeze(1)).float())
@@ -287,6 +289,23 @@ def test_whole_numbers_have_bins_as_wide_as_their_step() -> None:
 
 
 # The recipe
+
+
+@pytest.mark.parametrize("unit", [1.0, 7e5])
+def test_a_number_that_many_rows_share_is_drawn_exactly_as_often(unit: float) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.lognormal(size=4000) * unit
+    x[:1200], x[1200:1800] = 0.0, unit / 3
+    column = look(frame_of({"c": x})).columns[0]
+    stored = torch.from_numpy(x)[:, None]
+    family = Quantiles((1,), column.bins)
+    phi = family.start(Schema((column,)).numbers(stored))
+    drawn = Schema((column,)).inverse(family(phi).sample((20_000,)))[:, 0]
+    assert column.likelihood == "quantiles"
+    for value, share in ((0.0, 0.3), (unit / 3, 0.15)):
+        assert abs(float((drawn == value).double().mean()) - share) < 4 * (share / 20_000) ** 0.5
+    known = set(x.tolist())
+    assert sum(value in known for value in drawn.tolist()) < 0.5 * len(drawn)  # the others are new numbers
 
 
 def test_a_table_is_trained_and_scored_as_a_density_of_the_data_as_given(tmp_path: Path) -> None:

@@ -173,9 +173,21 @@ def suited(column: Column, x: Numbers) -> Column:
     else:
         return column
     center, scale = (0.0, 1.0) if column.kind == "count" else robust(x)
-    return replace(
-        column, likelihood=SPIKED, bins=bins_for(len(x)), map="identity", center=center, scale=scale, why=why
-    )
+    column = replace(column, likelihood=SPIKED, bins=bins_for(len(x)), why=why)
+    return replace(column, map="identity", center=center, scale=scale, spikes=spikes(column, x))
+
+
+def spikes(column: Column, x: Numbers) -> tuple[float, ...]:
+    """The numbers x that have a bin of their own; none where rounding restores them."""
+    import torch
+
+    from aevb.probability.quantiles import spikes_of
+
+    if column.decimals is not None:
+        return ()
+    values, counts = np.unique(x, return_counts=True)
+    found: list[float] = spikes_of(torch.tensor(values), torch.tensor(counts), column.bins - 1).tolist()
+    return tuple(found)
 
 
 def spike(x: Numbers) -> float:
