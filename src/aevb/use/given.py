@@ -159,19 +159,29 @@ def wanted_of(given: Asked, columns: int, schema: Schema | None, device: torch.d
 
 def _ends(asked: Range, column: Column | None) -> tuple[float, float]:
     """The ends of a range in model numbers; of whole numbers that are modelled as real ones half a step wider."""
-    low, high = (-math.inf if asked[0] is None else asked[0]), (math.inf if asked[1] is None else asked[1])
-    whole = column is not None and column.decimals == 0 and math.isfinite(low) and math.isfinite(high)
-    if not low <= high or (whole and math.ceil(low) > math.floor(high)):
-        kind = "whole number" if whole else "number"
-        raise DataError(f"The range from {low:g} to {high:g} holds no {kind}. Give the smaller end first, or widen it.")
+    low, high = unbounded(asked)
+    _refuse_empty(low, high, whole=column is not None and column.decimals == 0)
     if column is None:
         return low, high
-    step = step_of(column)
-    wider = 0.0 if column.likelihood in DISCRETE else 0.5 * step
+    wider = 0.0 if column.likelihood in DISCRETE else 0.5 * step_of(column)
     bounds = column.open_ends
     low = -math.inf if low <= bounds[0] else float(column.numbers(torch.tensor(low - wider)))
     high = math.inf if high >= bounds[1] else float(column.numbers(torch.tensor(high + wider)))
     return low, high
+
+
+def unbounded(asked: Range) -> tuple[float, float]:
+    """The ends of a range, infinite where there is no bound."""
+    low, high = asked
+    return -math.inf if low is None else low, math.inf if high is None else high
+
+
+def _refuse_empty(low: float, high: float, whole: bool) -> None:
+    """Raise a `DataError` for a range without a number, or without a whole one where all are."""
+    whole = whole and math.isfinite(low) and math.isfinite(high)
+    if not low <= high or (whole and math.ceil(low) > math.floor(high)):
+        kind = "whole number" if whole else "number"
+        raise DataError(f"The range from {low:g} to {high:g} holds no {kind}. Give the smaller end first, or widen it.")
 
 
 def _block(model: Model, wanted: Wanted, n: int) -> tuple[Tensor, float]:
