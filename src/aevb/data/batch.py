@@ -80,9 +80,9 @@ class Fixable(Protocol):
     def frozen(self, seed: int = 0) -> Indexable: ...
 
 
-def fixed(data: Indexable) -> Indexable:
+def fixed(data: Indexable, seed: int = 0) -> Indexable:
     """The data with rows that are the same at every reading, drawn by a fixed seed where they are dynamic."""
-    return data.frozen() if isinstance(data, Fixable) else data
+    return data.frozen(seed) if isinstance(data, Fixable) else data
 
 
 @runtime_checkable
@@ -101,7 +101,7 @@ def log_abs_dets(data: Indexable) -> Tensor:
 
 def log_abs_det(data: Indexable) -> float:
     """The mean of `log_abs_dets` over the rows, in nats."""
-    return float(data.log_abs_dets.mean()) if isinstance(data, Measured) and len(data) else 0.0
+    return float(log_abs_dets(data).mean()) if len(data) else 0.0
 
 
 def suitable(part: Tensor, dtype: torch.dtype) -> torch.dtype:
@@ -141,7 +141,7 @@ class Read:
 
     def frozen(self, seed: int = 0) -> Read:
         """With rows drawn once, where they are dynamic."""
-        return replace(self, rows=self.rows.frozen(seed)) if isinstance(self.rows, Fixable) else self
+        return replace(self, rows=fixed(self.rows, seed))
 
 
 def _home(data: Any) -> torch.device | str:
