@@ -22,6 +22,7 @@ from aevb.models.trace import Trace
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import Objective
 from aevb.objectives.schedules import Schedule, arrival
+from aevb.objectives.semi_supervised import Labelled
 from aevb.objectives.terms import Regularized, members_of
 from aevb.parts import CONTEXT, OBJECTIVE, POSTERIOR, PRIOR, SCHEDULE, Member, Needs, Offers, check, find
 from aevb.probability.columns import Columns
@@ -101,10 +102,9 @@ def build_objective(recipe: Recipe, model: nn.Module | None = None, n: int | Non
         RecipeError: an unknown key or value, or terms that the objective cannot take.
     """
     context, classes = recipe.context(), classes_of(recipe)
-    labeled_fraction = classes * context.labels / n if n and context.labels else 1.0
-    given: dict[str, Any] = {"context": classes, "labeled_fraction": labeled_fraction} | (
-        {} if model is None else {"model": model}
-    )
+    known = classes * context.labels / n if n and context.labels else 1.0
+    given: dict[str, Any] = {"context": classes, "labelled": Labelled(classes, known)}
+    given |= {} if model is None else {"model": model}
     rungs = [ladder(layers=2)] if "ladder" in recipe.settings else []
     _check_labels(OBJECTIVE, recipe.settings["objective"], [*rungs, context_member(recipe)])
     with seeded(derive(recipe.training().seed, "objective")):

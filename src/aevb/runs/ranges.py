@@ -38,7 +38,7 @@ RANGES: Mapping[str, Range] = {  # of TABLE.KEY, else of KEY, else `Range()`
     **dict.fromkeys(("scale", "deviation", "temperature"), RATE),
     "lr": Range(1e20, above=True),  # a training that diverges is told, with a remedy
     **dict.fromkeys(("ema", "decay", "betas"), MEMORY),
-    **dict.fromkeys(("momentum", "eps", "labeled_fraction", "target", "ramp", "restart"), SHARE),
+    **dict.fromkeys(("momentum", "eps", "target", "ramp", "restart"), SHARE),
     "clip": Range(above=True),
     "init": Range(1e3),
     "levels": Range(2**24),
