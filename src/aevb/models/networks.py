@@ -97,8 +97,7 @@ class ConvEncoder(nn.Sequential):
         self.image = shape
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[1:] != self.image:  # rounded halves would hide a pixel
-            raise ShapeError(f"ConvEncoder was built for images {tuple(self.image)}; got {tuple(x.shape[1:])}.")
+        check_image("ConvEncoder", self.image, x)
         out: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return out
 
@@ -124,8 +123,7 @@ class ConvDecoder(nn.Module):
     ) -> None:
         super().__init__()
         shape = image_shape(image)
-        if outputs % (shape[1] * shape[2]):
-            raise ShapeError(f"ConvDecoder: {outputs} outputs are no multiple of the {shape[1]} x {shape[2]} pixels.")
+        check_outputs("ConvDecoder", outputs, shape)
         self.sizes = halvings(shape, len(channels))[::-1]
         self.start = nn.Linear(math.prod(as_shape(inputs)), channels[-1] * math.prod(self.sizes[0]))
         widths = [*reversed(channels), channels[0]]
@@ -164,6 +162,18 @@ def image_shape(shape: Shape) -> torch.Size:
             f"A convolutional network needs images (C, H, W); the data have the shape {tuple(size)}. Use mlp."
         )
     return size
+
+
+def check_image(network: str, image: torch.Size, x: Tensor) -> None:
+    """Raise a `ShapeError` unless x (N, C, H, W) are images of this shape; rounded halves would hide a pixel."""
+    if x.shape[1:] != image:
+        raise ShapeError(f"{network} was built for images {tuple(image)}; got {tuple(x.shape[1:])}.")
+
+
+def check_outputs(network: str, outputs: int, image: torch.Size) -> None:
+    """Raise a `ShapeError` unless each pixel of an image (C, H, W) has as many outputs."""
+    if outputs % (image[1] * image[2]):
+        raise ShapeError(f"{network}: {outputs} outputs are no multiple of the {image[1]} x {image[2]} pixels.")
 
 
 def halvings(shape: Sequence[int], times: int) -> list[tuple[int, int]]:
