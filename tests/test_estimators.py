@@ -32,7 +32,7 @@ DRAWN = {
     "check_sample_weight_equivalence_on_dense_data": "weights are rates at which rows are drawn: equal only on average",
 }
 EXPECTED = {"VAEEmbedding": DRAWN, "VAEOutlierDetector": DRAWN}  # what the others give is equal in this check
-SHORT: dict[str, Any] = {"samples": 1000, "hidden": (8,), "importance_samples": 20}  # the checks ask for no quality
+SHORT: dict[str, Any] = {"samples": 300, "hidden": (8,), "importance_samples": 20}  # the checks ask for no quality
 ALL = [
     estimator(**SHORT)
     for estimator in (aevb.VAEEmbedding, aevb.VAEImputer, aevb.VAEOutlierDetector, aevb.VAESynthesizer)
