@@ -61,7 +61,7 @@ class MLP(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.linear is None:
-            out: Tensor = super().forward(x)
+            out: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
             return out
         flat: Tensor = self[0](x)
         h = flat
