@@ -31,6 +31,7 @@ KINDS = {  # what a column can be, and what that means
 }
 CODED = ("binary", "categorical", "ordinal")  # kinds that are stored as codes of levels
 UNMODELLED = ("constant", "id", "text")
+EXACT = 2**53  # float64 holds every integer up to here
 EDGE = 1e-6  # of the range of a bounded column: how near a number may come to a bound in its logit
 NEAR = 1e-5  # of the scale of a column: how near a number is to a spike that it is taken for
 BELOW = 1e-3  # of the smallest number that was seen: what a number at or below zero counts as in a logarithm
@@ -53,6 +54,7 @@ class Column:
         map: x = (map(s) - center) / scale: "identity", "log", or "logit" between the bounds.
         center, scale: of the map, float64.
         low, high: the smallest and the largest stored number; of a bounded column its bounds.
+        origin: stored are the numbers less this one, where they are whole numbers that float64 would round.
         decimals: what leaves the model is rounded to so many; 0 of whole numbers; None: it is not.
         bins: of the likelihood "quantiles".
         spikes: numbers that many rows share, in order: what leaves the model this near to one (`NEAR`) is that one.
@@ -76,6 +78,7 @@ class Column:
     bins: int = 64
     spikes: tuple[float, ...] = ()
     least: float = 0.05
+    origin: int = 0
 
     @property
     def modelled(self) -> bool:
@@ -128,7 +131,11 @@ class Column:
     def values(self) -> Tensor | None:
         """The levels of an ordinal column as numbers, float64; None where they are none, and of other columns."""
         numeric = all(isinstance(level, int | float) for level in self.levels)
-        return torch.tensor(self.levels, dtype=torch.float64) if self.kind == "ordinal" and numeric else None
+        return (
+            torch.tensor(list(map(float, self.levels)), dtype=torch.float64)
+            if self.kind == "ordinal" and numeric
+            else None
+        )
 
     @property
     def levels_end(self) -> float:

@@ -49,6 +49,8 @@ def unfit(cells: Cells, kind: str) -> str:
         return f"it has {levels:,} different values" if kind == "binary" and levels != 2 else ""
     if kind == "datetime":
         return "" if cells.form == DATE or cells.dates is not None else "its values are no dates"
+    if cells.form == NUMBER and cells.origin and kind != "real":
+        return f"its numbers, such as {cells.numbers[0]}, differ in their last digits alone. Let it be real"
     return unfit_numbers(cells.floats, kind) if cells.form == NUMBER else "its values are no numbers"
 
 
@@ -109,7 +111,7 @@ def suited_map(column: Column, x: Numbers, cells: Cells) -> Column:
 def noted(column: Column, x: Numbers, cells: Cells) -> Column:
     """With the smallest and the largest number, decimals, and the form of dates that stand as text."""
     decimals = decimals_of(x.astype(np.float32) if cells.dtype == "Float32" else x)
-    column = replace(column, low=float(x.min()), high=float(x.max()), decimals=decimals)
+    column = replace(column, low=float(x.min()), high=float(x.max()), decimals=decimals, origin=cells.origin)
     dates = cells.dates if cells.form == WORD else None
     return column if dates is None else replace(column, dtype=f"{cells.dtype}(format={dates.form!r})")
 

@@ -90,7 +90,7 @@ def _within(place: Path, name: str) -> Path | None:
 def named(recipe: Recipe, data: Dataset) -> tuple[Recipe, bool]:
     """The recipe with the source of these data, and whether they must be kept beside it, as no source gives them."""
     source = Path(recipe.source().source)
-    if data.name in (source.stem, source.name, recipe.source().source):
+    if data.name in (source.stem, source.name, recipe.source().source) and there(recipe):
         return recipe, False
     if data.name not in SOURCES:
         return recipe.replace(data__source=data.name), True
@@ -98,6 +98,15 @@ def named(recipe: Recipe, data: Dataset) -> tuple[Recipe, bool]:
     usual = kind == SOURCES[data.name].values.kind
     values = {} if usual or recipe.source().values else {"data__values": kind}
     return recipe.replace(data__source=data.name, **values), False
+
+
+def there(recipe: Recipe) -> bool:
+    """Whether the source that a recipe names can be read again: a known name, or a file or folder that exists."""
+    where = recipe.source()
+    try:
+        return where.source in SOURCES or Path(found(where.source, where.dir or None)).exists()
+    except DataError:
+        return False
 
 
 def keep(place: Path, data: Dataset) -> None:
