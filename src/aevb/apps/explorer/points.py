@@ -18,7 +18,6 @@ from aevb.data.dataset import Dataset, Split
 from aevb.errors import DataError
 from aevb.models.inference import Model
 from aevb.runs.recipe import Context
-from aevb.runs.values import number_names
 from aevb.use.encode import encode
 from aevb.use.plane import Plane
 
@@ -45,10 +44,16 @@ class Rows:
         splits = [split for _, split in taken]
         self.split = joined(splits)
         self.part = torch.cat([torch.full((len(split),), number) for number, split in taken])
-        self.names: list[Any] = [name for split in splits for name in number_names(split)]
+        self.names: list[Any] = [name for split in splits for name in names_of(split)]
 
     def __len__(self) -> int:
         return len(self.split)
+
+
+def names_of(split: Split) -> list[Any]:
+    """What each row is called: its number in the source, or its file."""
+    found: list[Any] = list(range(len(split))) if split.names is None else split.names.tolist()
+    return found
 
 
 def joined(splits: list[Split]) -> Split:

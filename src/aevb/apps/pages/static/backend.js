@@ -18,7 +18,8 @@
 // view(name)              {origin: [D], axes: [[D], [D]]}: z = origin + u axes[0] + v axes[1] at the map's point (u, v)
 // points(view, start)     {xy: Float32Array(2 n), total}: the points from number `start` on that are ready
 // colour(name, start)     Float32Array: numbers, or classes from 0, of the points from `start` on; NaN where unknown
-// decode(zs, y)           [{x: Float32Array} or {cells: [...]}], one for each z of zs;  y: a class or null
+// decode(zs, y, layer)    [{x: Float32Array} or {cells: [...]}], one for each z of zs;  y: a class or null;
+//                         layer: of a hierarchy, the one that was moved; those below it follow
 // point(i)                {index, part, name, label, z, x, reconstruction, surprise, elbo, kl, kls, neighbours, ...}
 // thumbnails(indices)     [Float32Array], the data themselves
 // sample(temperature, y)  {z}
@@ -26,7 +27,8 @@
 // selection(indices)      {n, mean, labels, columns, x}
 // export(indices)         a Blob of CSV
 // read(given, y)          a new data point: {z, x, reconstruction, ellipse, log_px, se, percentile, surprise}
-// film(zs, kind, ...)     a Blob, GIF or PNG, of codes
+// picture(file, view, y)  the same, of a picture file
+// film(zs, kind, y)       a Blob, GIF or PNG, of codes
 
 const FORBIDDEN = 403;
 
@@ -44,9 +46,13 @@ export class ServerBackend {
     const headers = { "X-Aevb-Token": this.token };
     const how = body === undefined ? { headers } : { method: "POST", headers, body: JSON.stringify(body) };
     if (body !== undefined) headers["Content-Type"] = "application/json";
+    return this.answered(fetch(this.root + path, how));
+  }
+
+  async answered(asked) {
     let answer;
     try {
-      answer = await fetch(this.root + path, how);
+      answer = await asked;
     } catch {
       throw new BackendError("gone");
     }
@@ -84,9 +90,9 @@ export class ServerBackend {
     return this.numbers(`/api/colour?name=${encodeURIComponent(name)}&start=${start}`);
   }
 
-  async decode(zs, y = null) {
-    if (this.kept.kind === "table") return (await this.json("/api/decode", { z: zs, y })).rows;
-    return pieces(await this.numbers("/api/decode", { z: zs, y }), zs.length).map((x) => ({ x }));
+  async decode(zs, y = null, layer = 0) {
+    if (this.kept.kind === "table") return (await this.json("/api/decode", { z: zs, y, layer })).rows;
+    return pieces(await this.numbers("/api/decode", { z: zs, y, layer }), zs.length).map((x) => ({ x }));
   }
 
   point(index) {
@@ -98,7 +104,7 @@ export class ServerBackend {
   }
 
   sample(temperature, y = null) {
-    return this.json("/api/sample", { temperature, y });
+    return this.json("/api/sample", { temperature, y, seed: Math.floor(Math.random() * 2 ** 31) });
   }
 
   walk(zs, how, steps) {
@@ -115,6 +121,13 @@ export class ServerBackend {
 
   read(given, y = null) {
     return this.json("/api/read", { ...given, y });
+  }
+
+  /** A picture file as new data. */
+  async picture(file, view, y = null) {
+    const query = new URLSearchParams({ view, ...(y === null ? {} : { y }) });
+    const headers = { "X-Aevb-Token": this.token, "Content-Type": "application/octet-stream" };
+    return (await this.answered(fetch(`${this.root}/api/picture?${query}`, { method: "POST", headers, body: file }))).json();
   }
 
   async film(zs, kind, y = null) {
