@@ -63,6 +63,7 @@ def explore(
         warn_of_host(host)
         with Server(Explorer(dict(zip(("", "/other"), sessions, strict=False))), address, listening) as server:
             opened(address, not no_browser)
+            show.note("Ctrl-C ends the server")
             server.wait()
     except KeyboardInterrupt:
         show.note("ended")

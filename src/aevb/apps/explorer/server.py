@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from starlette.applications import Starlette
@@ -26,9 +26,6 @@ from aevb.apps.explorer.safety import App, Guard, TooMuch
 from aevb.apps.explorer.session import Session, plain
 from aevb.errors import AevbError
 
-if TYPE_CHECKING:
-    from aevb.apps.explorer.live import Live
-
 SCRIPTS = (
     *("main", "app", "panels", "newdata", "walk", "live", "side", "table", "dom"),
     *("backend", "map", "picture", "sliders", "words"),
@@ -45,10 +42,9 @@ Answer = Callable[[Session, Ask], Response]
 
 @dataclass(frozen=True)
 class Explorer:
-    """What is served: sessions by their place in the address, and a training that is followed."""
+    """What is served: sessions by their place in the address, and the routes of a training that is followed."""
 
     sessions: Mapping[str, Session]
-    live: Live | None = None
     extra: Sequence[Route] = field(default=())
 
 

@@ -138,6 +138,5 @@ def warn_of_host(host: str) -> None:
 def opened(address: Address, browser: bool) -> None:
     """Print the link, and open it in a browser."""
     show.out.print(f"explore  {address.link}", soft_wrap=True)
-    show.note("Ctrl-C ends the server")
     if browser:
         threading.Thread(target=webbrowser.open, args=(address.link,), daemon=True).start()
