@@ -99,14 +99,14 @@ def test_nothing_that_is_asked_changes_the_model_or_random_numbers(banded: tuple
     session, app = banded
     before = {name: value.clone() for name, value in session.model.state_dict().items()}
     torch.manual_seed(5)
-    state, numpy_state = torch.get_rng_state().clone(), np.random.get_state()[1].copy()
+    state, numpy_state = torch.get_rng_state().clone(), np.random.get_state()[1].copy()  # noqa: NPY002
     first = post(app, "/api/sample", {"temperature": 1, "seed": 3}).table
     for path in ("/api/about", "/api/point?index=1", "/api/colour?name=cluster&start=0"):
         assert get(app, path).status == 200
     assert post(app, "/api/read", {"pixels": [0.5] * 30, "view": "0,1"}).status == 200
     assert post(app, "/api/sample", {"temperature": 1, "seed": 3}).table == first
     assert torch.equal(torch.get_rng_state(), state)
-    assert (np.random.get_state()[1] == numpy_state).all()
+    assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
     assert not session.model.training
     assert all(torch.equal(value, before[name]) for name, value in session.model.state_dict().items())
 
@@ -153,7 +153,9 @@ def test_a_selection_says_what_its_points_share(banded: tuple[Session, Any]) -> 
     assert rows[0] == ["split", "row", "label", "z1", "z2"]
     assert len(rows) == 10
     assert {row[2] for row in rows[1:]} == {"1"}
-    np.testing.assert_allclose([float(v) for v in rows[1][3:]], session.points.codes.all()[indices[0]].numpy(), rtol=1e-4)
+    np.testing.assert_allclose(
+        [float(v) for v in rows[1][3:]], session.points.codes.all()[indices[0]].numpy(), rtol=1e-4
+    )
 
 
 def test_a_walk_passes_its_stops_and_becomes_a_film(banded: tuple[Session, Any]) -> None:
@@ -206,7 +208,14 @@ def test_what_is_no_number_is_refused_with_the_name_of_its_column(tabled: tuple[
 def test_a_cell_that_begins_like_a_formula_is_no_formula_in_the_export() -> None:
     from aevb.apps.explorer.detail import safe
 
-    assert [safe(text) for text in ("=1+1", "@x", "-2.5", "+3", "plain", "-x")] == ["'=1+1", "'@x", "-2.5", "+3", "plain", "'-x"]
+    assert [safe(text) for text in ("=1+1", "@x", "-2.5", "+3", "plain", "-x")] == [
+        "'=1+1",
+        "'@x",
+        "-2.5",
+        "+3",
+        "plain",
+        "'-x",
+    ]
 
 
 def test_classes_condition_what_is_decoded(tmp_path: Path) -> None:

@@ -45,7 +45,9 @@ def test_a_token_in_the_address_is_none(both: Any) -> None:
     assert get(both, f"/api/about?token={TOKEN}", x_aevb_token="").status == 403
 
 
-@pytest.mark.parametrize("host", ["evil.example", f"evil.example:{PORT}", "127.0.0.1", "127.0.0.1:80", f"127.0.0.1.evil.example:{PORT}", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", f"evil.example:{PORT}", "127.0.0.1", "127.0.0.1:80", f"127.0.0.1.evil.example:{PORT}", ""]
+)
 def test_another_host_is_refused_so_that_no_name_can_be_rebound(both: Any, host: str) -> None:
     for path in ("/", "/app.js", "/api/about"):
         assert get(both, path, host=host).status == 421
@@ -56,7 +58,9 @@ def test_its_own_names_are_let_through(both: Any, host: str) -> None:
     assert get(both, "/api/about", host=host).status == 200
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", f"https://127.0.0.1:{PORT}", "http://127.0.0.1:1", ""])
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", f"https://127.0.0.1:{PORT}", "http://127.0.0.1:1", ""]
+)
 def test_another_origin_is_refused(both: Any, origin: str) -> None:
     assert get(both, "/api/about", origin=origin).status == 403
     assert post(both, "/api/decode", {"z": [[0, 0]]}, origin=origin).status == 403
@@ -80,7 +84,19 @@ def test_every_answer_has_a_strict_policy(both: Any, path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/none", "/../pyproject.toml", "/..%2f..%2fetc/passwd", "/app.js/", "//etc/passwd", "/api", "/api/", "/api/about/", "/other/", "/static/app.js", "/favicon.ico"],
+    [
+        "/none",
+        "/../pyproject.toml",
+        "/..%2f..%2fetc/passwd",
+        "/app.js/",
+        "//etc/passwd",
+        "/api",
+        "/api/",
+        "/api/about/",
+        "/other/",
+        "/static/app.js",
+        "/favicon.ico",
+    ],
 )
 def test_only_known_routes_are_there(both: Any, path: str) -> None:
     assert get(both, path).status == 404
@@ -151,9 +167,66 @@ def test_fifty_clients_at_once_get_what_one_gets(both: Any) -> None:
 # Requests of any form
 
 
-NUMBERS = (0, 1, -1, 0.5, 3, 7, 1e6, -1e6, 1e9, 1e308, 10**400, True, None, "1", "", "x", [], {}, [1], [[0, 0]], [[0.0, 1.0], [1, 2]])
-TEXTS = ("", "0,1", "pca", "1,0", "0,0", "9,9", "layer:0", "layer:9", "label", "log_px", "latent:0", "column:0", "part", "-1", "1e9", "²", "٣", "%00", "a" * 3000)
-NAMES = ("z", "y", "layer", "indices", "steps", "how", "kind", "temperature", "seed", "pixels", "cells", "csv", "view", "centre")
+NUMBERS = (
+    0,
+    1,
+    -1,
+    0.5,
+    3,
+    7,
+    1e6,
+    -1e6,
+    1e9,
+    1e308,
+    10**400,
+    True,
+    None,
+    "1",
+    "",
+    "x",
+    [],
+    {},
+    [1],
+    [[0, 0]],
+    [[0.0, 1.0], [1, 2]],
+)
+TEXTS = (
+    "",
+    "0,1",
+    "pca",
+    "1,0",
+    "0,0",
+    "9,9",
+    "layer:0",
+    "layer:9",
+    "label",
+    "log_px",
+    "latent:0",
+    "column:0",
+    "part",
+    "-1",
+    "1e9",
+    "²",
+    "٣",
+    "%00",
+    "a" * 3000,
+)
+NAMES = (
+    "z",
+    "y",
+    "layer",
+    "indices",
+    "steps",
+    "how",
+    "kind",
+    "temperature",
+    "seed",
+    "pixels",
+    "cells",
+    "csv",
+    "view",
+    "centre",
+)
 
 
 def thing(rng: random.Random, depth: int = 0) -> Any:
@@ -191,11 +264,19 @@ def request(rng: random.Random) -> tuple[str, str, dict[str, str], bytes]:
         return right(rng)
     place, headers = rng.choice(("", "", "/other", "/third")), dict(OWN)
     name = rng.choice([*GETS, *POSTS, "picture", "nothing"])
-    query = "&".join(f"{key}={rng.choice([*TEXTS, '0', '1', '5', '89'])}" for key in ("name", "view", "start", "index", "y") if rng.random() < 0.7)
+    query = "&".join(
+        f"{key}={rng.choice([*TEXTS, '0', '1', '5', '89'])}"
+        for key in ("name", "view", "start", "index", "y")
+        if rng.random() < 0.7
+    )
     method = rng.choice(("GET", "POST", "POST", "PUT", "DELETE", "HEAD", "OPTIONS"))
     table = {key: thing(rng) for key in NAMES if rng.random() < 0.6}
     if rng.random() < 0.4:
-        table |= {"z": [[rng.uniform(-3, 3) for _ in range(2)] for _ in range(rng.randrange(1, 4))], "y": None, "layer": 0}
+        table |= {
+            "z": [[rng.uniform(-3, 3) for _ in range(2)] for _ in range(rng.randrange(1, 4))],
+            "y": None,
+            "layer": 0,
+        }
     body = json.dumps(table if rng.random() < 0.85 else thing(rng)).encode()
     if rng.random() < 0.1:
         body = bytes(rng.randrange(256) for _ in range(rng.randrange(60)))
@@ -253,7 +334,9 @@ def test_a_busy_port_that_was_asked_for_is_an_error() -> None:
         start.bound("127.0.0.1", port)
 
 
-def test_a_busy_default_port_is_stepped_over(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_busy_default_port_is_stepped_over(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     held, port = busy()
     monkeypatch.setattr(start, "PORT", port)
     with held:
@@ -281,7 +364,16 @@ def test_the_command_serves_until_ctrl_c_and_leaves_nothing(tmp_path: Path) -> N
     run = images(tmp_path, latent=2)
     held, port = busy()
     held.close()
-    line = [sys.executable, "-c", "from aevb.apps.cli import main; main()", "explore", str(run.path), "--no-browser", "--port", str(port)]
+    line = [
+        sys.executable,
+        "-c",
+        "from aevb.apps.cli import main; main()",
+        "explore",
+        str(run.path),
+        "--no-browser",
+        "--port",
+        str(port),
+    ]
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     link = next(word for text in process.stdout for word in text.split() if word.startswith("http://"))

@@ -127,5 +127,7 @@ def numbers(session: Session) -> list[dict[str, str]]:
         known = read_json(place) if place.is_file() else {}
     except AevbError:
         known = {}
-    shown = [(title, known[name], known.get(f"{name}_se")) for name, title in NAMED if isinstance(known.get(name), float)]
+    shown = [
+        (title, known[name], known.get(f"{name}_se")) for name, title in NAMED if isinstance(known.get(name), float)
+    ]
     return [{"name": t, "text": f"{v:.2f}" + (f" ± {se:.2f}" if se is not None else "")} for t, v, se in shown]

@@ -101,5 +101,3 @@ def texts(value: Any, what: str, longest: int) -> dict[str, str]:
     if not ok:
         raise Refused(400, f"{what} must be texts by the names of columns, of at most {longest:,} characters each.")
     return dict(value)
-
-

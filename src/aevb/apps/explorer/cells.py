@@ -83,7 +83,13 @@ def texts_of(schema: Schema, numbers: Tensor) -> list[list[str | None]]:
 def text(value: Any) -> str | None:
     if value is None or value != value:
         return None
-    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1e4 else f"{value:,.0f}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:.4g}"
+        if isinstance(value, float) and abs(value) < 1e4
+        else f"{value:,.0f}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def described(session: Session, split: Split) -> list[dict[str, Any]]:

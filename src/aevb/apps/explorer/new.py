@@ -124,10 +124,10 @@ def picture(session: Session, content: bytes) -> Split:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(content))
-            if image.width * image.height > PIXELS:
+            file = Image.open(io.BytesIO(content))
+            if file.width * file.height > PIXELS:
                 raise DataError(f"The picture has more than {PIXELS:,} pixels. Make it smaller.")
-            image = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.LANCZOS)
+            image = file.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.LANCZOS)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         if isinstance(error, DataError):
             raise
@@ -190,5 +190,3 @@ def strip(frames: list[Image.Image], gap: int = 4) -> Image.Image:
     for i, frame in enumerate(chosen):
         whole.paste(frame, (i * (width + gap), 0))
     return whole
-
-

@@ -17,10 +17,11 @@ void main() {
 const DISC = `#version 300 es
 precision mediump float;
 in vec4 shade; out vec4 painted;
+uniform vec3 rim;
 void main() {
   float far = length(gl_PointCoord - 0.5) * 2.0;
   if (far > 1.0) discard;
-  painted = vec4(shade.rgb, shade.a * smoothstep(1.0, 0.75, far));
+  painted = vec4(mix(shade.rgb, rim, smoothstep(0.66, 0.78, far)), shade.a * smoothstep(1.0, 0.85, far));
 }`;
 
 /** The points' canvas: WebGL2. */
@@ -28,7 +29,7 @@ class Gl {
   constructor(canvas) {
     const gl = canvas.getContext("webgl2", { antialias: true, premultipliedAlpha: false });
     if (!gl) throw new Error("no WebGL2");
-    Object.assign(this, { canvas, gl, n: 0 });
+    Object.assign(this, { canvas, gl, n: 0, rim: [1, 1, 1] });
     this.program = program(gl);
     gl.useProgram(this.program);
     this.buffers = Object.fromEntries(
@@ -72,6 +73,7 @@ class Gl {
     gl.uniform2f(uniform("scale"), (2 * view.zoom) / view.width, (2 * view.zoom) / view.height);
     gl.uniform1f(uniform("size"), size * ratio);
     gl.uniform1f(uniform("dimmed"), dimmed ? 1 : 0);
+    gl.uniform3f(uniform("rim"), ...this.rim);
     if (this.n) gl.drawArrays(gl.POINTS, 0, this.n);
   }
 }
@@ -429,6 +431,7 @@ export class LatentMap {
     this.waiting = true;
     requestAnimationFrame(() => {
       this.waiting = false;
+      this.points.rim = this.paper();
       this.points.draw(this.view, this.size(), this.some);
       this.overlay();
       this.under();
@@ -437,9 +440,15 @@ export class LatentMap {
     });
   }
 
+  /** The colour of the ground, as shares of red, green and blue. */
+  paper() {
+    const hex = getComputedStyle(this.element).getPropertyValue("--paper").trim().slice(1);
+    return [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255 || 0);
+  }
+
   size() {
     const n = Math.max(1, this.xy.length / 2);
-    const usual = Math.min(9, Math.max(2.5, 260 / Math.sqrt(n)));
+    const usual = Math.min(10, Math.max(3, 300 / Math.sqrt(n)));
     return Math.min(14, usual * Math.max(1, Math.sqrt(this.view.zoom / 160)));
   }
 
@@ -450,7 +459,7 @@ export class LatentMap {
 
   tile(g, { picture, low, high }) {
     const [[left, bottom], [right, top]] = [this.toScreen(...low), this.toScreen(...high)];
-    g.imageSmoothingEnabled = true;
+    g.imageSmoothingEnabled = right - left < 2.5 * picture.width;
     g.drawImage(picture, left, top, right - left + 0.5, bottom - top + 0.5);
   }
 

@@ -6,6 +6,7 @@ import { LatentMap } from "./map.js";
 import { classColour, coloured, css, imageShape, pixels, scaleColour, thumbnail } from "./picture.js";
 
 const TILE = 44; // pixels of a tile of the backdrop, about
+const GAP = 1; // pixels of the data between two tiles
 const TILES = 500; // of them at most
 
 export class Side {
@@ -186,9 +187,10 @@ export class Side {
 
   tile(found, nx, ny, low, high) {
     const [, h, w] = imageShape(this.about.shape);
-    const picture = el("canvas", { width: nx * w, height: ny * h });
+    const [wide, tall] = [w + GAP, h + GAP].map((n) => Math.ceil(n));
+    const picture = el("canvas", { width: nx * wide, height: ny * tall });
     const g = picture.getContext("2d");
-    found.forEach(({ x }, k) => g.putImageData(pixels(x, this.about.shape, this.about.limits), (k % nx) * w, Math.floor(k / nx) * h));
+    found.forEach(({ x }, k) => g.putImageData(pixels(x, this.about.shape, this.about.limits), (k % nx) * wide, Math.floor(k / nx) * tall));
     this.map.backdrop = [{ picture, low, high }];
     this.map.redraw();
   }
