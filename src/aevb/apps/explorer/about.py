@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from aevb.apps.explorer.colours import subscript
-from aevb.apps.explorer.session import KL_ROWS, Session, plain
+from aevb.apps.explorer.session import KL_ROWS, Session, strict
 from aevb.data.columns import CODED, Column, step_of
 from aevb.errors import AevbError
 from aevb.evaluation.bound import elbo
@@ -26,7 +26,7 @@ NAMED = (("log_likelihood", "log p(x)"), ("elbo", "ELBO"), ("reconstruction", "E
 def about(session: Session) -> dict[str, Any]:
     """As `backend.js` describes it."""
     run = session.run
-    return plain(
+    return strict(
         {
             "name": session.name,
             "recipe": run.recipe.name,
@@ -46,7 +46,7 @@ def about(session: Session) -> dict[str, Any]:
             "numbers": numbers(session),
             "can": can(session),
         }
-    )  # type: ignore[no-any-return]
+    )
 
 
 def can(session: Session) -> dict[str, bool]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aevb.apps.explorer.cells import described, table_cells
 from aevb.apps.explorer.points import PARTS
-from aevb.apps.explorer.session import Session, plain
+from aevb.apps.explorer.session import Session, strict
 from aevb.data.batch import Indexable
 from aevb.data.columns import CODED
 from aevb.data.dataset import Split
@@ -39,7 +39,7 @@ def point(session: Session, index: int) -> dict[str, Any]:
     z = points.code(index)
     known = points.codes.more(0)
     label = points.rows.split.labels
-    return plain(
+    return strict(
         {
             "index": index,
             "part": PARTS[int(points.rows.part[index])],
@@ -49,7 +49,7 @@ def point(session: Session, index: int) -> dict[str, Any]:
             "neighbours": [i for i in nearest(known, z, NEIGHBOURS + 1) if i != index][:NEIGHBOURS],
             **looked_at(session, points.some([index]), points.data([index])),
         }
-    )  # type: ignore[no-any-return]
+    )
 
 
 def named(session: Session, label: int) -> str:
@@ -102,14 +102,14 @@ def selection(session: Session, indices: list[int]) -> dict[str, Any]:
     codes = points.codes.all()
     inside = torch.zeros(len(points), dtype=torch.bool)
     inside[indices] = True
-    return plain(
+    return strict(
         {
             "n": int(inside.sum()),
             "mean": codes[inside].mean(0).tolist(),
             "labels": label_counts(session, inside),
             "traits": [trait(t) for t in traits(session, codes, inside)[:TRAITS]],
         }
-    )  # type: ignore[no-any-return]
+    )
 
 
 def label_counts(session: Session, inside: Tensor) -> list[dict[str, Any]]:

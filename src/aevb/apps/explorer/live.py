@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,8 @@ from starlette.routing import Route
 from aevb.apps import show
 from aevb.apps.explorer.points import Points
 from aevb.apps.explorer.session import Session
-from aevb.apps.explorer.start import Address, Server, bound, needs_packages, opened
+from aevb.apps.explorer.server import Explorer
+from aevb.apps.explorer.start import Address, Server, bound, opened
 from aevb.data.dataset import Dataset
 from aevb.errors import AevbError
 from aevb.runs.build import build_model
@@ -65,7 +66,7 @@ class Live:
 
     def renew(self) -> bool:
         """Take the weights of the last checkpoint; whether there was a newer one."""
-        file = self.path / "checkpoint" / place(Run(self.path, self.session.run.recipe, {})).name
+        file = place(self.session.run)
         try:
             now = file.stat().st_mtime
             if now == self.seen:
@@ -138,11 +139,8 @@ def followed(path: Path, recipe: Recipe, data: Dataset, stop: Callable[[], None]
 
 
 @contextmanager
-def watched(path: Path, recipe: Recipe, data: Dataset, browser: bool = True) -> Any:
+def watched(path: Path, recipe: Recipe, data: Dataset, browser: bool = True) -> Iterator[Live]:
     """Run a training inside of this block, and show it on a page until the block ends."""
-    needs_packages()
-    from aevb.apps.explorer.server import Explorer
-
     live = followed(path, recipe, data)
     listening, port = bound("127.0.0.1", None)
     address = Address("127.0.0.1", port)

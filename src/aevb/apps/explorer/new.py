@@ -15,7 +15,7 @@ from torch import Tensor
 
 from aevb.apps.explorer.cells import typed
 from aevb.apps.explorer.detail import looked_at
-from aevb.apps.explorer.session import Session, plain
+from aevb.apps.explorer.session import Session, strict
 from aevb.data.batch import Indexable, log_abs_dets
 from aevb.data.dataset import Split
 from aevb.data.unsplit import Reader, Unsplit
@@ -43,7 +43,7 @@ def read(session: Session, split: Split, view: str, y: int | None) -> dict[str, 
     found = {"z": z[0].tolist(), "ellipse": vars(oval), **looked_at(session, split, data)}
     partly = bool(split.stored.isnan().any()) if session.schema is not None else False
     score = {} if partly else scored(session, data)  # a density of fewer cells is not to be compared
-    return plain({**found, **score})  # type: ignore[no-any-return]
+    return strict({**found, **score})
 
 
 def scored(session: Session, data: Indexable) -> dict[str, Any]:

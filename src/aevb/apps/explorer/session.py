@@ -205,3 +205,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def strict(table: dict[str, Any]) -> dict[str, Any]:
+    """A table for strict JSON, as of `plain`."""
+    return {key: plain(part) for key, part in table.items()}
