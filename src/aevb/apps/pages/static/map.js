@@ -7,12 +7,12 @@ const THUMBNAILS = 160; // visible points, at or below which they are shown as p
 const SIDE = 40; // pixels of such a picture, at most
 const POINTS = `#version 300 es
 in vec2 at; in vec3 colour; in float picked;
-uniform vec2 centre, scale; uniform float size, dimmed;
+uniform vec2 centre, scale; uniform float size, dimmed, lift;
 out vec4 shade;
 void main() {
   gl_Position = vec4((at - centre) * scale, 0.0, 1.0);
   gl_PointSize = size * (picked > 0.5 ? 1.35 : 1.0);
-  shade = vec4(colour, dimmed > 0.5 && picked < 0.5 ? 0.13 : 0.85);
+  shade = vec4(mix(colour, vec3(1.0), lift), dimmed > 0.5 && picked < 0.5 ? 0.13 : 0.85);
 }`;
 const DISC = `#version 300 es
 precision mediump float;
@@ -74,6 +74,7 @@ class Gl {
     gl.uniform1f(uniform("size"), size * ratio);
     gl.uniform1f(uniform("dimmed"), dimmed ? 1 : 0);
     gl.uniform3f(uniform("rim"), ...this.rim);
+    gl.uniform1f(uniform("lift"), this.rim[0] < 0.5 ? 0.28 : 0); // on a dark ground colours are lighter
     if (this.n) gl.drawArrays(gl.POINTS, 0, this.n);
   }
 }

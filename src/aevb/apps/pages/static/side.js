@@ -29,6 +29,7 @@ export class Side {
     const { words } = this;
     this.element = el("div", { role: "application", "aria-label": words("map") });
     const image = this.about.kind === "image";
+    this.element.classList.toggle("grey", image && imageShape(this.about.shape)[0] !== 3);
     this.map = new LatentMap(this.element, {
       move: (u, v) => this.moved(u, v),
       hover: (i) => this.page.hover(this, i),
