@@ -23,8 +23,8 @@ from starlette.routing import Route
 
 from aevb.apps import show
 from aevb.apps.explorer.points import Points
-from aevb.apps.explorer.session import Session
 from aevb.apps.explorer.server import Explorer
+from aevb.apps.explorer.session import Session
 from aevb.apps.explorer.start import Address, Server, bound, opened
 from aevb.data.dataset import Dataset
 from aevb.errors import AevbError

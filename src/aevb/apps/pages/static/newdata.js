@@ -171,8 +171,8 @@ export class NewData {
     for (const cell of cells) {
       const { said, where } = this.fields.get(cell.name);
       const odd = cell.surprise === null ? "" : `${this.words("surprise")} ${cell.surprise.toFixed(1)}`;
-      said.replaceChildren(cell.filled ? el("em", {}, cell.text ?? "—") : el("span", { className: "quiet" }, odd));
-      where.replaceChildren(range(cell));
+      said.replaceChildren(cell.filled ? el("em", {}, cell.text ?? "—") : "");
+      where.replaceChildren(cell.filled ? range(cell) : el("span", { className: "quiet" }, odd));
     }
     return [];
   }

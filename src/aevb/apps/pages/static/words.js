@@ -28,7 +28,7 @@ const ENGLISH = {
   differ: "What sets them apart", here_: "chosen", rest: "rest", keepA: "Keep as A", keepB: "Keep as B",
   arithmetic: "Arithmetic", arithmeticHelp: "Keep two selections. The difference of their mean codes is added to the place you look at.",
   addBA: "Here + (B − A)", kept: "A: {0} points · B: {1} points",
-  column: "Column", value: "Value", missing: "missing", interval: "90 % interval", filled: "filled", share: "{0} %",
+  column: "Column", value: "Value", missing: "missing", interval: "90 % interval", filled: "Filled", share: "{0} %",
   loading: "Encoding {0} of {1} points…", colouring: "Colouring {0} of {1}…", unknownColour: "not known",
   gone: "The server does not answer. Is `aevb explore` still running?",
   token: "This page needs the link that `aevb explore` printed: it holds a key.",
