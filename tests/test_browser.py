@@ -113,10 +113,8 @@ def opened(browser: Any, session: Session, query: str = "", other: Session | Non
         faults: list[str] = []
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-        page.on(
-            "request",
-            lambda r: faults.append(r.url) if not r.url.startswith((f"http://127.0.0.1:{port}/", "blob:")) else None,
-        )
+        own = (f"http://127.0.0.1:{port}/", "blob:")
+        page.on("request", lambda asked: None if asked.url.startswith(own) else faults.append(asked.url))
         page.goto(address.link.replace("/#", f"/{query}#"), timeout=PATIENCE)
         found = Opened(page, session, faults)
         found.until(f"!!window.aevb && window.aevb.main.map.xy.length === {2 * len(session.points)}")
@@ -146,9 +144,8 @@ def test_the_decoder_follows_the_pointer_at_the_place_of_the_map(browser: Any, s
         for u, v in ((0.3, 0.4), (0.6, 0.7)):
             it.page.mouse.move(*it.at(u, v))
             it.until("window.aevb.main.decoder.busy === false")
-            place = it.state(
-                f"(() => {{ const m = window.aevb.main.map; return m.toPlane({u} * m.view.width, {v} * m.view.height); }})()"
-            )
+            map_ = "const m = window.aevb.main.map;"
+            place = it.state(f"(() => {{ {map_} return m.toPlane({u} * m.view.width, {v} * m.view.height); }})()")
             assert it.state("window.aevb.main.z") == pytest.approx(place, abs=0.05)
         assert it.state("window.aevb.main.frames") >= 2
         it.sound()
