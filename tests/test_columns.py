@@ -14,7 +14,7 @@ from torch.distributions import MultivariateNormal
 
 import aevb
 from aevb import Batch, Columns, Conditional, DataError, Recipe, RecipeError, fit
-from aevb.data.columns import Column, Schema
+from aevb.data.columns import Column, Schema, step_of
 from aevb.data.dataset import Dataset
 from aevb.data.kinds import look
 from aevb.data.tables import frame_of
@@ -302,18 +302,21 @@ def test_whole_numbers_have_bins_as_wide_as_their_step() -> None:
 # The recipe
 
 
+@pytest.mark.parametrize("decimals", [None, 8, 5])
 @pytest.mark.parametrize("unit", [1.0, 7e5])
-def test_a_number_that_many_rows_share_is_drawn_exactly_as_often(unit: float) -> None:
+def test_a_number_that_many_rows_share_is_drawn_exactly_as_often(unit: float, decimals: int | None) -> None:
     rng = np.random.default_rng(3)
     x = rng.lognormal(size=4000) * unit
-    x[:1200], x[1200:1800] = 0.0, unit / 3
+    x = x if decimals is None else x.round(decimals)
+    third = unit / 3 if decimals is None else round(unit / 3, decimals)
+    x[:1200], x[1200:1800] = 0.0, third
     column = look(frame_of({"c": x})).columns[0]
     stored = torch.from_numpy(x)[:, None]
-    family = Quantiles((1,), column.bins)
+    family = Quantiles((1,), column.bins, (step_of(column) / column.scale,))
     phi = family.start(Schema((column,)).numbers(stored))
     drawn = Schema((column,)).inverse(family(phi).sample((20_000,)))[:, 0]
     assert column.likelihood == "quantiles"
-    for value, share in ((0.0, 0.3), (unit / 3, 0.15)):
+    for value, share in ((0.0, 0.3), (third, 0.15)):
         assert abs(float((drawn == value).double().mean()) - share) < 4 * (share / 20_000) ** 0.5
     known = set(x.tolist())
     assert sum(value in known for value in drawn.tolist()) < 0.5 * len(drawn)  # the others are new numbers

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aevb.data.cells import DATE, NUMBER, WORD, Cells
-from aevb.data.columns import CODED, UNMODELLED, Column
+from aevb.data.columns import CODED, UNMODELLED, Column, step_of
 
 NORMAL_IQR = 1.349  # of a standard normal
 DECADE = 10.0  # the ratio of two quantiles from which on logarithms are taken
@@ -20,6 +20,7 @@ HEAVY = 6.0  # of the IQR between the quantiles 0.5 % and 99.5 %: 3.8 of a norma
 FINEST = 8  # decimals; more are noise of binary numbers
 SPIKE = 0.15  # of the rows share one number
 ENOUGH = 100  # rows, for a judgement on tails or spikes
+COARSE = 1e-3  # of the scale of a column: a step of its numbers that rounding finds again
 Numbers = NDArray[np.float64]
 
 
@@ -176,7 +177,8 @@ def suited(column: Column, x: Numbers) -> Column:
         return column
     center, scale = (0.0, 1.0) if column.kind == "count" else robust(x)
     column = replace(column, likelihood=SPIKED, bins=bins_for(len(x)), why=why)
-    return replace(column, map="identity", center=center, scale=scale, spikes=spikes(column, x))
+    column = replace(column, map="identity", center=center, scale=scale)
+    return replace(column, spikes=spikes(column, x))
 
 
 def spikes(column: Column, x: Numbers) -> tuple[float, ...]:
@@ -185,7 +187,7 @@ def spikes(column: Column, x: Numbers) -> tuple[float, ...]:
 
     from aevb.probability.quantiles import spikes_of
 
-    if column.decimals is not None:
+    if step_of(column) > COARSE * column.scale:
         return ()
     values, counts = np.unique(x, return_counts=True)
     found: list[float] = spikes_of(torch.tensor(values), torch.tensor(counts), column.bins - 1).tolist()

@@ -12,7 +12,8 @@ from torch.distributions import Distribution, Independent, constraints
 from aevb.parts import LIKELIHOOD, Offers, Support
 from aevb.probability.families import Family, Shape, check_size
 
-FINEST = 1e-5  # of the spread of a column: the width of a spike where numbers have no common step
+FINEST = 1e-5  # of the spread of a column: no bin of a single value is narrower
+RESOLVED = 4 * torch.finfo(torch.float32).eps  # of the largest number, likewise: float32 tells both ends apart
 SPIKED = 8  # a value has a bin of its own from this part of the rows of a bin on
 LEAST = 1e-4  # of the probability of a bin, at the start
 
@@ -138,7 +139,8 @@ class Quantiles(Family, nn.Module):
         shape: (n,).
         bins: M, the two tails counted.
         steps: of each column the step of its numbers, such as 1 of whole ones, which is how wide the bin of a single
-            value is; 0 where there is none, then that is the smallest difference between two rows.
+            value is; 0 where there is none, then that is the smallest difference between two rows. No bin is narrower
+            than what float32 resolves.
     """
 
     word, roles = "quantiles", (LIKELIHOOD,)
@@ -192,7 +194,8 @@ def edges_of(x: Tensor, count: int, step: float = 0.0) -> tuple[Tensor, Tensor, 
     values, counts = x.unique(return_counts=True)
     spread = x.std(correction=0) if len(values) > 1 else torch.ones((), dtype=x.dtype)
     smallest = float(values.diff().min()) if len(values) > 1 else 1.0
-    step = step or max(smallest, FINEST * float(spread))
+    narrowest = max(FINEST * float(spread), RESOLVED * float(values.abs().max()))
+    step = max(step or smallest, narrowest)
     spikes = spikes_of(values, counts, count)
     edges = torch.cat([spikes - step / 2, spikes + step / 2])
     rest = x[~torch.isin(x, spikes)]
