@@ -176,6 +176,15 @@ KindsFile = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+Missing = Annotated[
+    Literal["random", "model"] | None,
+    typer.Option(
+        "--missing",
+        help="Holes of a table: missing at random, given the cells that are there; or modelled, so that new rows have "
+        f"holes too.{default('random')}",
+        rich_help_panel=DATA,
+    ),
+]
 Split = Annotated[Part, typer.Option("--split", help="Which part of the run's data.", rich_help_panel=DATA)]
 Given = Annotated[
     str | None,

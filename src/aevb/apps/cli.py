@@ -19,6 +19,7 @@ from aevb.apps.app import (
     Json,
     Kinds,
     KindsFile,
+    Missing,
     Moved,
     Place,
     RunOption,
@@ -126,6 +127,7 @@ def train(
     crop: Crop = None,
     column: Kinds = None,
     schema: KindsFile = None,
+    missing: Missing = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -152,7 +154,7 @@ def train(
 
         actions.refuse({"--dry-run": dry, "--run": run, "--data": data_, "--watch": given(watch)})
         keys = {"training.batch": batch, "training.seed": seed, "training.compile": compiled}
-        changed += plans.fitted(size, crop, column, schema)
+        changed += plans.fitted(size, crop, column, schema, missing)
         asked = CommandLine(source, recipe, {"latent": latent, **keys}, changed, epochs, samples)
         done, data = actions.begin_or_resume(asked, out, device, data_dir, json_)
     elif resume:
@@ -170,6 +172,7 @@ def train(
                 "--crop": crop,
                 "--column": column,
                 "--schema": schema,
+                "--missing": missing,
             }
         )
         again = actions.Again(open_run(source, run, data_), epochs, samples, changed)
@@ -183,7 +186,7 @@ def train(
             "training__compile": compiled,
         }
         actions.check_folder(out)
-        changed += plans.fitted(size, crop, column, schema)
+        changed += plans.fitted(size, crop, column, schema, missing)
         told = not (json_ or dry_run or changed) and plans.tell_early(source, recipe, latent)
         plan = replace(plans.choose(source, recipe, data_dir, changed), told=told)
         plan = plan.changed(changes, epochs, samples)

@@ -205,9 +205,13 @@ def show_plan(plan: Plan, as_json: bool) -> None:
 
 
 def fitted(
-    size: int | None, crop: str | None, columns: list[str] | None = None, schema: Path | None = None
+    size: int | None,
+    crop: str | None,
+    columns: list[str] | None = None,
+    schema: Path | None = None,
+    missing: str | None = None,
 ) -> list[str]:
-    """The assignments that --size, --crop, --column and --schema stand for, so that new data are read the same way.
+    """The assignments that --size, --crop, --column, --schema and --missing stand for: new data are read the same way.
 
     Raises:
         DataError: a size, a crop or a kind that there is not; or no such file.
@@ -219,6 +223,6 @@ def fitted(
         raise DataError(f"there is no file {str(schema)!r}. Write it: aevb data TABLE --schema {schema}")
 
     Fit(size, crop)
-    given = {"data.size": size, "data.crop": crop}
+    given = {"data.size": size, "data.crop": crop, "data.missing": missing}
     asked = assignment(kinds_asked(columns, schema))
     return [*asked, *(f"{key}={value}" for key, value in given.items() if value is not None)]

@@ -9,7 +9,7 @@ import torch
 
 from aevb.data.columns import CODED, Column, Schema, step_of
 from aevb.errors import RecipeError
-from aevb.models.column_inputs import CellFeatures
+from aevb.models.column_inputs import CellFeatures, HoleFeatures
 from aevb.parts import LIKELIHOOD, Support, find
 from aevb.probability.columns import Columns
 from aevb.runs.parts import build, wrap_errors
@@ -33,6 +33,11 @@ def parts_of(schema: Schema) -> list[dict[str, Any]]:
     if not groups:
         raise RecipeError("The table has no column that can be modelled: all are constant, ids or text.")
     return [_part([schema.model[i] for i in places], places) for places in groups.values()]
+
+
+def masked_of(schema: Schema) -> list[int]:
+    """The modelled columns that had holes in training, whose mask a model of holes has a Bernoulli for."""
+    return [place for place, column in enumerate(schema.model) if column.holes]
 
 
 def _together(column: Column) -> tuple[str, ...]:
@@ -69,11 +74,20 @@ def columns_of(table: Mapping[str, Any], event: torch.Size) -> Columns:
     """
     read = _read(table, event.numel())
     parts = [build(LIKELIHOOD, part, where=where, shape=(len(places),)) for where, part, places in read]
-    family: Columns = wrap_errors("likelihood", lambda: Columns(event, parts, [places for *_, places in read]))
+    places, masked = [places for *_, places in read], _masked(table, event.numel())
+    family: Columns = wrap_errors("likelihood", lambda: Columns(event, parts, places, masked))
     return family
 
 
-def features_of(table: Mapping[str, Any], columns: int) -> CellFeatures:
+def _masked(table: Mapping[str, Any], columns: int) -> list[int]:
+    """The columns whose holes are modelled.  RecipeError: they are no numbers of columns."""
+    masked = table.get("masked", [])
+    if not isinstance(masked, list) or not set(masked) <= set(range(columns)) or len(set(masked)) < len(masked):
+        raise RecipeError(f"likelihood.masked: expected numbers of columns, 0 to {columns - 1}; got {shown(masked)}.")
+    return masked
+
+
+def features_of(table: Mapping[str, Any], columns: int) -> CellFeatures | HoleFeatures:
     """What the encoder sees of rows (columns,) of such a likelihood."""
     groups: dict[Any, list[int]] = {}
     levels: list[tuple[int, int]] = []
@@ -84,7 +98,8 @@ def features_of(table: Mapping[str, Any], columns: int) -> CellFeatures:
             groups.setdefault(find(LIKELIHOOD, part["type"]).offers.support, []).extend(places)
     angles, counts = groups.pop(Support.ANGLES, []), groups.get(Support.COUNTS, [])
     numbers = sorted(place for places in groups.values() for place in places)
-    return CellFeatures(columns, numbers, counts, angles, levels)
+    cells, masked = CellFeatures(columns, numbers, counts, angles, levels), _masked(table, columns)
+    return HoleFeatures(cells, masked) if masked else cells
 
 
 def _read(table: Mapping[str, Any], columns: int) -> list[tuple[str, dict[str, Any], Sequence[int]]]:

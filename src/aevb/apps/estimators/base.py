@@ -46,7 +46,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
     """One density of a table, fitted to its rows; the base of the estimators.
 
     A table is a frame of pandas, polars or Arrow, with columns of any type, or an array of numbers. Cells may be
-    missing anywhere: what is missing must be so at random, given the cells that are there.
+    missing anywhere; see `missing`.
 
     Args:
         latent: D, how many latents; None: by the number of columns.
@@ -57,6 +57,8 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
         samples: training samples to see in all; None: by the number of rows.
         batch: rows of a minibatch; None: by the number of rows.
         learning_rate: of Adam; None: the recipe's.
+        missing: "random": what is missing is so at random, given the cells that are there. "model": whether a cell is
+            missing is modelled too, of columns that have holes in `fit`; then new rows have holes where they belong.
         importance_samples: K, draws from q(z|x) for log p(x) and for missing cells of each row.
         random_state: of the weights, the order of rows and all noise.
         verbose: whether to print where the training stands.
@@ -77,6 +79,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
     samples: int | None = None
     batch: int | None = None
     learning_rate: float | None = None
+    missing: str = "random"
     importance_samples: int = 100
     random_state: Any = None
     verbose: int = 0
@@ -146,7 +149,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _recipe(self, columns: int, n: int, held: int, seed: int) -> Recipe:
         """The recipe, with what the parameters say, and what follows of the number of columns and rows."""
-        own: dict[str, Any] = {"training__seed": seed}
+        own: dict[str, Any] = {"training__seed": seed, "data__missing": self.missing}
         if self.recipe is None:
             own |= {"latent": self._latents(columns)} | (SMALL if n < FEW else {}) | lengths(n, held)
         for keys, value in (
