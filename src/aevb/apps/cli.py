@@ -56,6 +56,7 @@ def root(
     "aevb train mnist --recipe aevb --latent 20 --samples 1e6",
     "aevb train mnist --recipe beta-vae --set objective.beta=8",
     "aevb train table.csv",
+    "aevb train table.csv --init RUN",
     "aevb train pictures/ --size 64 --crop centre --epochs 50",
     "aevb train mine.npy --dry-run",
     "aevb train --resume",
@@ -113,6 +114,14 @@ def train(
     compile_: Annotated[
         bool, typer.Option("--compile", help="Fuse the training step with torch.compile.", rich_help_panel=LENGTH)
     ] = False,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help=f"Begin with the weights of a run, and with its parts and columns.{default('random weights')}",
+            rich_help_panel=LENGTH,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -154,7 +163,7 @@ def train(
 
         actions.refuse({"--dry-run": dry, "--run": run, "--data": data_, "--watch": given(watch)})
         keys = {"training.batch": batch, "training.seed": seed, "training.compile": compiled}
-        changed += plans.fitted(size, crop, column, schema, missing)
+        changed += plans.fitted(size, crop, column, schema, missing) + plans.beginning(init)
         asked = CommandLine(source, recipe, {"latent": latent, **keys}, changed, epochs, samples)
         done, data = actions.begin_or_resume(asked, out, device, data_dir, json_)
     elif resume:
@@ -173,6 +182,7 @@ def train(
                 "--column": column,
                 "--schema": schema,
                 "--missing": missing,
+                "--init": init,
             }
         )
         again = actions.Again(open_run(source, run, data_), epochs, samples, changed)
@@ -186,7 +196,7 @@ def train(
             "training__compile": compiled,
         }
         actions.check_folder(out)
-        changed += plans.fitted(size, crop, column, schema, missing)
+        changed += plans.fitted(size, crop, column, schema, missing) + plans.beginning(init)
         told = not (json_ or dry_run or changed) and plans.tell_early(source, recipe, latent)
         plan = replace(plans.choose(source, recipe, data_dir, changed), told=told)
         plan = plan.changed(changes, epochs, samples)

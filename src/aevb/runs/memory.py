@@ -12,6 +12,7 @@ from aevb.data.batch import Batch, Indexable, as_batch
 from aevb.data.dataset import Dataset
 from aevb.models.ladder import Ladder
 from aevb.models.vae import VAE
+from aevb.runs.begin import First, read_alike
 from aevb.runs.fit import Job, Reporter, Show
 from aevb.runs.interrupt import deferred_interrupt
 from aevb.runs.recipe import Recipe
@@ -43,6 +44,7 @@ def fit_in_memory(
     weights: Tensor | None = None,
     device: str | torch.device = "cpu",
     show: Show | None = None,
+    first: First | None = None,
 ) -> Trained:
     """Train a recipe on data; the model that comes back has the weights of the best validation bound.
 
@@ -52,13 +54,15 @@ def fit_in_memory(
         weights: (N,), how often to draw each training row, in proportion; None for all rows alike.
         device: where to train; the model stays there.
         show: called several times a second with where the training stands.
+        first: with whose weights the training begins; None: those of the run of the recipe's `init`, or random ones.
 
     Raises:
         DataError, RecipeError, ShapeError: the recipe does not fit the data.
         TrainingDiverged: the loss became NaN or exploded.
         KeyboardInterrupt: after Ctrl-C.
     """
-    job = Job.of(recipe.of(data), data, device)
+    data = read_alike(recipe, data)
+    job = Job.of(recipe.of(data), data, device, first)
     if weights is not None:
         job = replace(job, rows=Weighted(job.rows, weights.to(device, torch.float64).cumsum(0)))
     state = TrainingState()

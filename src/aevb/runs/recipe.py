@@ -141,12 +141,12 @@ class Recipe:
     """
 
     def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
-        unknown = [k for k in settings if k not in {*DEFAULTS, *TABLES, "name"}]
+        unknown = [k for k in settings if k not in {*DEFAULTS, *TABLES, "name", "init"}]
         if unknown:
             raise RecipeError(
                 f"recipe {name!r}: there is no {unknown[0]!r}.{suggest(unknown[0], {*DEFAULTS, *TABLES})}"
             )
-        for key in ("title", "paper", "name"):
+        for key in ("title", "paper", "name", "init"):
             if not isinstance(settings.get(key, ""), str):
                 raise RecipeError(f"recipe {name!r}: {key} must be text; got {shown(settings[key])}.")
         self.name = settings.get("name", name)
@@ -210,6 +210,11 @@ class Recipe:
             masked = masked_of(schema) if self.source().missing == "model" else []
             changes |= {"likelihood__masked": masked} if masked else {}
         return self.replace(**changes) if changes else self
+
+    @property
+    def init(self) -> str:
+        """The run with whose weights the training begins, a folder or a name; "": it begins with random ones."""
+        return str(self.settings.get("init", ""))
 
     def source(self) -> Source:
         source: Source = construct("data", Source, self.settings["data"])

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import aevb
+from aevb.data.alike import alike
 from aevb.data.dataset import Dataset, Split
 from aevb.data.values import Values
 from aevb.errors import AevbError, AevbWarning, RecipeError, RunError, suggest
@@ -143,6 +144,8 @@ class Run:
         0.1."""
         beside = self.path / KEPT
         data = kept(beside) if beside.is_file() else read(self.recipe, data_dir)
+        if self.recipe.init and "values" in self.meta:  # those of the run that it began with
+            data = alike(data, Values.from_dict(self.meta["values"]))
         if "values" in self.meta:
             return data, fingerprints(data)
         data = numbered(data)

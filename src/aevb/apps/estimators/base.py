@@ -25,6 +25,7 @@ from aevb.data.tables import Frame, frame_of
 from aevb.errors import AevbWarning
 from aevb.models.ladder import Ladder
 from aevb.models.vae import VAE
+from aevb.runs.begin import First
 from aevb.runs.fit import Progress, Show
 from aevb.runs.memory import fit_in_memory
 from aevb.runs.recipe import Recipe
@@ -59,6 +60,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
         learning_rate: of Adam; None: the recipe's.
         missing: "random": what is missing is so at random, given the cells that are there. "model": whether a cell is
             missing is modelled too, of columns that have holes in `fit`; then new rows have holes where they belong.
+        warm_start: whether another `fit` begins with the weights of the last one, and with its columns and levels.
         importance_samples: K, draws from q(z|x) for log p(x) and for missing cells of each row.
         random_state: of the weights, the order of rows and all noise.
         verbose: whether to print where the training stands.
@@ -80,6 +82,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
     batch: int | None = None
     learning_rate: float | None = None
     missing: str = "random"
+    warm_start: bool = False
     importance_samples: int = 100
     random_state: Any = None
     verbose: int = 0
@@ -119,17 +122,20 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _fit(self, frame: Frame, weights: Numbers | None) -> Numbers:
         """Train on the rows of a frame; the stored numbers of those that were used, in another order."""
-        schema, seed, n = self._look(frame), self._seed(), len(frame)
+        first = self.fitted_ if self.warm_start and self.__sklearn_is_fitted__() else None
+        schema, seed, n = self._look(frame) if first is None else first.schema, self._seed(), len(frame)
         cut = min(n // 10, MOST_HELD) if n >= WATCHED else 0
         held, rest, _ = np.split(permutation(n, seed), [cut, cut + MOST_ROWS])
         train, validation = (stored(schema, part_of(frame, rows))[0] for rows in (rest, held))
         splits = [rows_of(schema, numbers) for numbers in (train, validation, train[:0])]
+        recipe = self._recipe(len(schema.modelled), len(rest), len(held), seed)
         trained = fit_in_memory(
-            self._recipe(len(schema.modelled), len(rest), len(held), seed),
+            recipe if first is None else self._like(recipe, first.recipe),
             Dataset(frame.name, splits[0], splits[1], splits[2], "table"),
             weights=None if weights is None else torch.from_numpy(weights[rest]),
             device=self.device,
             show=self._show(),
+            first=None if first is None else First(first.model, first.recipe, "the last fit"),
         )
         empty = replace(frame, table=frame.table.head(0)).native
         self.fitted_ = Fitted(trained.recipe, schema, trained.model, empty, seed)
@@ -162,6 +168,11 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
             own |= {} if value is None else dict.fromkeys(keys, value)
         recipe = self.recipe if isinstance(self.recipe, Recipe) else Recipe.load(self.recipe or "table")
         return recipe.replace(**own)
+
+    def _like(self, recipe: Recipe, last: Recipe) -> Recipe:
+        """The recipe with what it leaves to the number of rows or to holes as it was in the last fit."""
+        sizes = {} if self.hidden is not None else {key: last.settings[key] for key in ("encoder", "decoder")}
+        return recipe.replace(likelihood=last.settings["likelihood"], **sizes)
 
     def _latents(self, columns: int) -> int:
         """D for a table with so many modelled columns."""
