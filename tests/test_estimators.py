@@ -22,8 +22,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from tabular import mixed_table
 
 import aevb
+from aevb.data.weights import Weighted
 from aevb.errors import AevbWarning, DataError
-from aevb.runs.memory import Weighted
 
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")

@@ -176,6 +176,15 @@ KindsFile = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="COLUMN",
+        help=f"A column of a table that says how much each row counts; it is not modelled.{default('all alike')}",
+        rich_help_panel=DATA,
+    ),
+]
 Missing = Annotated[
     Literal["random", "model"] | None,
     typer.Option(

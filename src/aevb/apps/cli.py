@@ -24,6 +24,7 @@ from aevb.apps.app import (
     Place,
     RunOption,
     Side,
+    Weights,
     app,
     default,
     verb,
@@ -137,6 +138,7 @@ def train(
     column: Kinds = None,
     schema: KindsFile = None,
     missing: Missing = None,
+    weights: Weights = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -158,12 +160,13 @@ def train(
     another step size. With --out and --resume, the same command line begins the run or resumes it.
     """
     compiled, dry, changed = given(compile_), given(dry_run), [*(set_ or [])]
+    kinds = [*(column or []), *plans.weighed(weights)]
     if resume and out is not None and not is_run(source):
         from aevb.runs.again import CommandLine
 
         actions.refuse({"--dry-run": dry, "--run": run, "--data": data_, "--watch": given(watch)})
         keys = {"training.batch": batch, "training.seed": seed, "training.compile": compiled}
-        changed += plans.fitted(size, crop, column, schema, missing) + plans.beginning(init)
+        changed += [*plans.fitted(size, crop, kinds, schema, missing), *plans.beginning(init)]
         asked = CommandLine(source, recipe, {"latent": latent, **keys}, changed, epochs, samples)
         done, data = actions.begin_or_resume(asked, out, device, data_dir, json_)
     elif resume:
@@ -182,6 +185,7 @@ def train(
                 "--column": column,
                 "--schema": schema,
                 "--missing": missing,
+                "--weights": weights,
                 "--init": init,
             }
         )
@@ -196,7 +200,7 @@ def train(
             "training__compile": compiled,
         }
         actions.check_folder(out)
-        changed += plans.fitted(size, crop, column, schema, missing) + plans.beginning(init)
+        changed += [*plans.fitted(size, crop, kinds, schema, missing), *plans.beginning(init)]
         told = not (json_ or dry_run or changed) and plans.tell_early(source, recipe, latent)
         plan = replace(plans.choose(source, recipe, data_dir, changed), told=told)
         plan = plan.changed(changes, epochs, samples)

@@ -147,6 +147,11 @@ def _begun(assignments: list[str]) -> Recipe | None:
     return like_run(Run.open(init)) if init else None
 
 
+def weighed(column: str | None) -> list[str]:
+    """What --weights asks for, as --column does: a column of the kind weight."""
+    return [] if column is None else [f"{column}=weight"]
+
+
 def beginning(init: str | None) -> list[str]:
     """The assignment that --init stands for: the run's folder.  RunError: there is no such run."""
     import json

@@ -36,8 +36,7 @@ def _each(data: Dataset, values: Values, schema: Schema | None = None) -> Datase
         stored = split.stored if schema is None else recoded(split.stored, schema, values.columns, data.name)
         return replace(split, stored=stored, values=replace(values, dtype=split.values.dtype))
 
-    parts = {name: changed(getattr(data, name)) for name in ("train", "validation", "test")}
-    return replace(data, **parts)
+    return replace(data, train=changed(data.train), validation=changed(data.validation), test=changed(data.test))
 
 
 def recoded(stored: Tensor, now: Schema, then: Schema, where: str) -> Tensor:
@@ -76,5 +75,6 @@ def _recoded(numbers: Tensor, now: Column, then: Column, where: str) -> Tensor:
 def _turned(radians: Tensor, now: Column, then: Column) -> Tensor:
     """Radians from one start and period as those from another, in (-π, π]."""
     (start, period), (first, whole) = now.levels, then.levels
-    turned = (start - first) / whole * 2 * math.pi + radians * period / whole
-    return math.pi - (math.pi - turned) % (2 * math.pi)
+    turned: Tensor = (start - first) / whole * 2 * math.pi + radians * period / whole
+    back: Tensor = math.pi - (math.pi - turned) % (2 * math.pi)
+    return back

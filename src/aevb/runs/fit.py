@@ -15,6 +15,7 @@ from torch import nn
 
 from aevb.data.batch import Indexable
 from aevb.data.dataset import Dataset
+from aevb.data.weights import Weighted
 from aevb.errors import AevbWarning, RecipeError, RunError, TrainingDiverged
 from aevb.runs.begin import First, begin, read_alike, unstarted
 from aevb.runs.build import build_model, build_objective, check_recipe, unfinished
@@ -198,7 +199,8 @@ class Job:
         training, context, n = recipe.training(), recipe.context(), len(data.train)
         recipe.evaluation()  # a mistake there is reported now, and not after the training
         model = build_model(recipe, data.shape, data.train.values.levels).to(device)
-        rows = context.rows(data.train, device, context.visible_labels(data.train, recipe.source().seed))
+        rows: Indexable = context.rows(data.train, device, context.visible_labels(data.train, recipe.source().seed))
+        rows = Weighted.of(rows, data.train.weights, device)
         start_at_data(model, rows, training.seed)
         first = first or First.of(recipe)
         if first is not None:

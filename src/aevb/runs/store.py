@@ -355,7 +355,8 @@ def fingerprints(data: Dataset) -> dict[str, dict[str, Any]]:
         usual = stored if stored.dtype == torch.uint8 else stored.float()
         exact = {} if usual.dtype == stored.dtype else {"exact": _hash(stored)}
         labels = None if split.labels is None else _hash(split.labels, repr(data.class_names))
-        return {"n": len(split), "sha256": _hash(usual), **exact, "labels": labels}
+        weights = {} if split.weights is None else {"weights": _hash(split.weights)}
+        return {"n": len(split), "sha256": _hash(usual), **exact, **weights, "labels": labels}
 
     return {name: one(getattr(data, name)) for name in ("train", "validation", "test")}
 

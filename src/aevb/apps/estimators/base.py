@@ -9,7 +9,6 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
@@ -22,6 +21,7 @@ from aevb.data.frames import stored
 from aevb.data.kinds import look
 from aevb.data.splits import permutation
 from aevb.data.tables import Frame, frame_of
+from aevb.data.weights import weights_in, with_weight
 from aevb.errors import AevbWarning
 from aevb.models.ladder import Ladder
 from aevb.models.vae import VAE
@@ -102,8 +102,9 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
         Args:
             X: the table, N rows.
             y: not read.
-            sample_weight: (N,), how often each row is drawn into minibatches, in proportion; rows of weight 0 are left
-                out. The kinds and the scales of columns do not depend on the weights.
+            sample_weight: (N,), how much each row counts in training and validation; rows of weight 0 are left out. The
+                kinds and the scales of columns do not depend on the weights. A column may hold them instead, where
+                `columns` say that it is of the kind "weight".
 
         Returns:
             The estimator.
@@ -113,26 +114,26 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
             RecipeError: no column can be modelled, or a parameter does not fit.
         """
         frame = self._frame(X, reset=True)
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        if weights is not None and not weights.all():
-            chosen = np.flatnonzero(weights)
-            frame, weights = part_of(frame, chosen), weights[chosen]
-        self._fit(frame, weights)
+        weights = weights_in(frame, self.columns or {})
+        if sample_weight is not None:
+            weights = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        frame, chosen = with_weight(frame, weights)
+        self._fit(frame, None if weights is None else weights[chosen])
         return self
 
     def _fit(self, frame: Frame, weights: Numbers | None) -> Numbers:
         """Train on the rows of a frame; the stored numbers of those that were used, in another order."""
-        first = self.fitted_ if self.warm_start and self.__sklearn_is_fitted__() else None
+        first: Fitted | None = self.fitted_ if self.warm_start and self.__sklearn_is_fitted__() else None
         schema, seed, n = self._look(frame) if first is None else first.schema, self._seed(), len(frame)
         cut = min(n // 10, MOST_HELD) if n >= WATCHED else 0
         held, rest, _ = np.split(permutation(n, seed), [cut, cut + MOST_ROWS])
         train, validation = (stored(schema, part_of(frame, rows))[0] for rows in (rest, held))
-        splits = [rows_of(schema, numbers) for numbers in (train, validation, train[:0])]
+        pairs = ((train, rest), (validation, held), (train[:0], held[:0]))
+        splits = [rows_of(schema, numbers, None if weights is None else weights[rows]) for numbers, rows in pairs]
         recipe = self._recipe(len(schema.modelled), len(rest), len(held), seed)
         trained = fit_in_memory(
             recipe if first is None else self._like(recipe, first.recipe),
             Dataset(frame.name, splits[0], splits[1], splits[2], "table"),
-            weights=None if weights is None else torch.from_numpy(weights[rest]),
             device=self.device,
             show=self._show(),
             first=None if first is None else First(first.model, first.recipe, "the last fit"),
