@@ -109,12 +109,7 @@ def write(out: Path, found: Found, scores: Compared) -> None:
         "log_px_se": marginal.se.tolist(),
         **scores.columns,
     }
-    if out.suffix == ".parquet":
-        from aevb.data import tables
-
-        outputs.write_frame(out, tables.frame_of(columns))
-    else:
-        outputs.write_table(out, tuple(columns), zip(*columns.values(), strict=True))
+    outputs.write_columns(out, columns)
     show.out.print(f"{out}: {len(found.names):,} rows, columns {', '.join(columns)}")
 
 

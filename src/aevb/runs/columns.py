@@ -16,6 +16,7 @@ from aevb.runs.parts import build, wrap_errors
 from aevb.runs.ranges import shown
 
 FEW = 64  # levels: columns of so many share a part of the likelihood
+MANY = 512  # levels: a column of more has logits of low rank
 FORM = 'a table with a type and its columns, such as {type = "normal", columns = [0, 1]}'
 
 
@@ -55,10 +56,11 @@ def levels_of(column: Column) -> int:
 def _part(columns: Sequence[Column], places: Sequence[int]) -> dict[str, Any]:
     """The table of a recipe for columns of one part, which are at these places."""
     first = columns[0]
+    levels = [levels_of(column) for column in columns]
     scaled: dict[str, Any] = {"type": first.likelihood, "least": first.least}
     steps = [step_of(column) / column.scale for column in columns]
     own: dict[str, dict[str, Any]] = {
-        "categorical": {"type": "categories", "classes": [levels_of(column) for column in columns]},
+        "categorical": {"type": "many-categories" if max(levels) > MANY else "categories", "classes": levels},
         "quantiles": {"type": "quantiles", "bins": first.bins, "steps": steps},
         "normal": scaled,
         "student-t": scaled,

@@ -123,7 +123,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _fit(self, frame: Frame, weights: Numbers | None) -> Numbers:
         """Train on the rows of a frame; the stored numbers of those that were used, in another order."""
-        first: Fitted | None = self.fitted_ if self.warm_start and self.__sklearn_is_fitted__() else None
+        first: Fitted | None = getattr(self, "fitted_", None) if self.warm_start else None
         schema, seed, n = self._look(frame) if first is None else first.schema, self._seed(), len(frame)
         cut = min(n // 10, MOST_HELD) if n >= WATCHED else 0
         held, rest, _ = np.split(permutation(n, seed), [cut, cut + MOST_ROWS])
