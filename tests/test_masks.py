@@ -207,5 +207,5 @@ def test_what_is_no_way_to_treat_holes_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"missing must be 'random' or 'model'; got 'some'"):
         Recipe.load("table").override(["data.missing=some"])
     wrong = Recipe.load("table").override(["likelihood.masked=[7]"])
-    with pytest.raises(RecipeError, match=r"likelihood.masked: numbers of columns, 0 to 2, are needed; got \[7\]"):
+    with pytest.raises(RecipeError, match=r"likelihood.masked: expected numbers of columns, 0 to 2; got \[7\]"):
         build_model(wrong, (3,))

@@ -63,7 +63,7 @@ def _recoded(numbers: Tensor, now: Column, then: Column, where: str) -> Tensor:
             f" {now.name}={then.kind}"
         )
     if now.levels == then.levels or not now.levels:
-        return numbers
+        return numbers + (now.origin - then.origin)
     if now.kind == "angle":
         return _turned(numbers, now, then)
     codes = {str(level): float(code) for code, level in enumerate(then.levels)}
