@@ -160,7 +160,7 @@ def train(
     another step size. With --out and --resume, the same command line begins the run or resumes it.
     """
     compiled, dry, changed = given(compile_), given(dry_run), [*(set_ or [])]
-    kinds = [*(column or []), *plans.weighed(weights)]
+    kinds = plans.weighed(weights, column)
     if resume and out is not None and not is_run(source):
         from aevb.runs.again import CommandLine
 

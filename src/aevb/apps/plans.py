@@ -147,9 +147,9 @@ def _begun(assignments: list[str]) -> Recipe | None:
     return like_run(Run.open(init)) if init else None
 
 
-def weighed(column: str | None) -> list[str]:
-    """What --weights asks for, as --column does: a column of the kind weight."""
-    return [] if column is None else [f"{column}=weight"]
+def weighed(weights: str | None, columns: list[str] | None) -> list[str]:
+    """What --column and --weights ask for: the latter is a column of the kind weight."""
+    return [*(columns or []), *([] if weights is None else [f"{weights}=weight"])]
 
 
 def beginning(init: str | None) -> list[str]:
