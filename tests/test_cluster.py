@@ -14,10 +14,11 @@ from test_clusters import CENTRES, WEIGHTS, O, clustered, drawn
 from torch.distributions import Independent, Normal
 
 import aevb
+from aevb.data.tables import read_frame
 from aevb.errors import DataError, RecipeError
 from aevb.evaluation.latent import agreement
 from aevb.notation import short
-from aevb.use.cards import average, cards, frequent, label, traits_of
+from aevb.use.cards import HOLE, average, cards, frequent, label, traits_of
 from aevb.use.cluster import Clusters, held_out, smallest
 
 X, LABELS = drawn(200)
@@ -145,7 +146,7 @@ def test_a_card_says_what_tells_a_cluster_apart() -> None:
     first, second = cards(found, rows, ["a", "b", "job", "same"], [(), (), ("nurse", "cook"), ()], typical=2)
     assert (first.cluster, first.n, first.share, first.typical) == (0, 3, 0.6, (1, 2))
     assert (second.cluster, second.n, second.share, second.typical) == (1, 2, 0.4, (4, 3))
-    by_name = {trait.name: trait for trait in first.traits}
+    by_name = {trait.name: trait for trait in first.traits if trait.value != HOLE}
     a = by_name["a"]
     assert (a.value, a.rest) == (2, 8)
     assert a.difference == pytest.approx((2 - 8) / np.std([1, 2, 3, 7, 9]))
@@ -198,7 +199,11 @@ def _there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_there")
 def test_the_verb_finds_the_clusters_of_a_table(place: Path) -> None:
+    good("cluster", "runs/table", "table.npy", "--number", 3, "--out", "clusters.parquet")
     said = good("cluster", "runs/table", "table.npy", "--number", 3, "--out", "clusters.csv")
+    written = read_frame("clusters.csv").table.to_arrow().to_pydict()
+    assert read_frame("clusters.parquet").table.to_arrow().to_pydict() == written
+    Path("clusters.parquet").unlink()
     assert "3 clusters" in said
     with Path("clusters.csv").open() as f:
         lines = list(csv.DictReader(f))
@@ -231,4 +236,16 @@ def test_the_verb_takes_the_clusters_of_a_mixture_prior() -> None:
     two = good("cluster", "runs/digits", "--number", 2, "--out", "two.npy")
     assert np.load("two.npy").shape[1] == 2
     assert "2 clusters" in two
-    assert "end its name in .csv or .npy" in mistake("cluster", "runs/digits", "--out", "x.png")
+    assert "end its name in .csv or .parquet or .npy" in mistake("cluster", "runs/digits", "--out", "x.png")
+
+
+def test_cards_show_levels_by_their_words_and_holes_by_their_share() -> None:
+
+    nan = float("nan")
+    rows = np.array([[0, 1.0], [0, nan], [0, nan], [1, 2.0], [1, 3.0], [1, nan]])
+    traits = traits_of(rows, np.array([True] * 3 + [False] * 3), ["job", "pay"], [("farmer", "clerk", "(new)"), ()])
+    assert [(t.name, t.value) for t in traits][:2] == [("pay", 1.0), ("job", "farmer")]
+    holes = next(t for t in traits if t.value == HOLE)
+    assert (holes.share, holes.rest) == pytest.approx((2 / 3, 1 / 3))
+    assert label(holes) == "pay = (missing) 67% (rest 33%)"
+    assert label(traits[1]) == "job = farmer 100% (rest 0%)"

@@ -117,7 +117,7 @@ def fitting(posterior: str) -> list[str]:
     ]
 
 
-TABLES = {"categories", "columns", "quantiles"}  # likelihoods of vectors, in tests/test_columns.py; digits are pictures
+TABLES = {"categories", "columns", "many-categories", "quantiles"}  # likelihoods of vectors; digits are pictures
 
 
 def drawn(seed: int) -> Recipe:

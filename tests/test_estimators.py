@@ -22,8 +22,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from tabular import mixed_table
 
 import aevb
+from aevb.data.weights import Weighted
 from aevb.errors import AevbWarning, DataError
-from aevb.runs.memory import Weighted
 
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")
@@ -400,3 +400,10 @@ def test_outliers_among_the_rows_of_fit_do_not_hide(monkeypatch: pytest.MonkeyPa
     assert ranked() > 0.95
     monkeypatch.setattr("aevb.apps.estimators.outliers.TRIM", 0.0)
     assert ranked() < 0.8
+
+
+def test_estimators_have_a_module_of_their_own() -> None:
+    import aevb.estimators
+
+    assert all(getattr(aevb.estimators, name) is getattr(aevb, name) for name in aevb.estimators.__all__)
+    assert len(aevb.estimators.__all__) == 4

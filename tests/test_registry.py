@@ -154,6 +154,7 @@ ENTRIES: dict[str, Entry | str] = {
         lambda x, p: special.log_softmax(p)[x.astype(int)],
         lambda: aevb.Categories(1, [5]),
     ),
+    "many-categories": "vectors of levels: test_many_levels.py::test_everything_is_that_of_all_probabilities_at_once",
     "quantiles": Entry(LINE, steps),
     "normal": Entry(LINE, lambda x, p: stats.norm.logpdf(x, p[0], np.exp(p[1] / 2))),
     "full-normal": vector("full-normal", lambda x, p: stats.multivariate_normal.logpdf(x, *full(p))),

@@ -117,6 +117,7 @@ from .probability.flows import IAF as IAF
 from .probability.flows import Householder as Householder
 from .probability.flows import Planar as Planar
 from .probability.flows import Sylvester as Sylvester
+from .probability.many_levels import ManyCategories as ManyCategories
 from .probability.mixtures import LogisticMixture as LogisticMixture
 from .probability.quantiles import Quantiles as Quantiles
 from .probability.reparameterized import Beta as Beta

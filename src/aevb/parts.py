@@ -31,7 +31,7 @@ CONTEXT, HIERARCHY = "context", "hierarchy"  # of a model; no part can be named 
 MODULES = (  # that declare parts, in the order in which messages list them
     *("probability.families", "probability.reparameterized", "probability.flows", "probability.scales"),
     *("probability.mixtures", "probability.counts", "probability.circular", "probability.sphere", "probability.codes"),
-    *("probability.categories", "probability.quantiles", "probability.columns"),
+    *("probability.categories", "probability.many_levels", "probability.quantiles", "probability.columns"),
     *("models.priors", "models.networks", "models.residual", "models.rungs"),
     *("objectives.bounds", "objectives.full_bayes", "objectives.importance", "objectives.semi_supervised"),
     *("objectives.monte_carlo_em", "objectives.wake_sleep", "objectives.terms", "objectives.schedules"),

@@ -176,6 +176,24 @@ KindsFile = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="COLUMN",
+        help=f"A column of a table that says how much each row counts; it is not modelled.{default('all alike')}",
+        rich_help_panel=DATA,
+    ),
+]
+Missing = Annotated[
+    Literal["random", "model"] | None,
+    typer.Option(
+        "--missing",
+        help="Holes of a table: missing at random, given the cells that are there; or modelled, so that new rows have "
+        f"holes too.{default('random')}",
+        rich_help_panel=DATA,
+    ),
+]
 Split = Annotated[Part, typer.Option("--split", help="Which part of the run's data.", rich_help_panel=DATA)]
 Given = Annotated[
     str | None,

@@ -19,10 +19,12 @@ from aevb.apps.app import (
     Json,
     Kinds,
     KindsFile,
+    Missing,
     Moved,
     Place,
     RunOption,
     Side,
+    Weights,
     app,
     default,
     verb,
@@ -55,6 +57,7 @@ def root(
     "aevb train mnist --recipe aevb --latent 20 --samples 1e6",
     "aevb train mnist --recipe beta-vae --set objective.beta=8",
     "aevb train table.csv",
+    "aevb train table.csv --init RUN",
     "aevb train pictures/ --size 64 --crop centre --epochs 50",
     "aevb train mine.npy --dry-run",
     "aevb train --resume",
@@ -112,6 +115,14 @@ def train(
     compile_: Annotated[
         bool, typer.Option("--compile", help="Fuse the training step with torch.compile.", rich_help_panel=LENGTH)
     ] = False,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help=f"Begin with the weights of a run, and with its parts and columns.{default('random weights')}",
+            rich_help_panel=LENGTH,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -126,6 +137,8 @@ def train(
     crop: Crop = None,
     column: Kinds = None,
     schema: KindsFile = None,
+    missing: Missing = None,
+    weights: Weights = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -147,12 +160,13 @@ def train(
     another step size. With --out and --resume, the same command line begins the run or resumes it.
     """
     compiled, dry, changed = given(compile_), given(dry_run), [*(set_ or [])]
+    kinds = plans.weighed(weights, column)
     if resume and out is not None and not is_run(source):
         from aevb.runs.again import CommandLine
 
         actions.refuse({"--dry-run": dry, "--run": run, "--data": data_, "--watch": given(watch)})
         keys = {"training.batch": batch, "training.seed": seed, "training.compile": compiled}
-        changed += plans.fitted(size, crop, column, schema)
+        changed += [*plans.fitted(size, crop, kinds, schema, missing), *plans.beginning(init)]
         asked = CommandLine(source, recipe, {"latent": latent, **keys}, changed, epochs, samples)
         done, data = actions.begin_or_resume(asked, out, device, data_dir, json_)
     elif resume:
@@ -170,6 +184,9 @@ def train(
                 "--crop": crop,
                 "--column": column,
                 "--schema": schema,
+                "--missing": missing,
+                "--weights": weights,
+                "--init": init,
             }
         )
         again = actions.Again(open_run(source, run, data_), epochs, samples, changed)
@@ -183,7 +200,7 @@ def train(
             "training__compile": compiled,
         }
         actions.check_folder(out)
-        changed += plans.fitted(size, crop, column, schema)
+        changed += [*plans.fitted(size, crop, kinds, schema, missing), *plans.beginning(init)]
         told = not (json_ or dry_run or changed) and plans.tell_early(source, recipe, latent)
         plan = replace(plans.choose(source, recipe, data_dir, changed), told=told)
         plan = plan.changed(changes, epochs, samples)

@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from aevb.use.cards import Card
     from aevb.use.cluster import Clusters
 
+NEW = "(not in training)"  # what the code behind all levels stands for
 NAMED = 3  # typical rows, and columns, that a line of the table names
-ClustersOut = Annotated[Path | None, out("none, the clusters are printed", ".csv, or .npy for all p(c|x), (N, C)")]
+ENDINGS = ".csv or .parquet, or .npy for all p(c|x), (N, C)"
+ClustersOut = Annotated[Path | None, out("none, the clusters are printed", ENDINGS)]
 
 
 @verb(
@@ -67,11 +69,11 @@ def cluster(
     """Group rows into clusters of codes, and say what tells the clusters apart.
 
     A run with a mixture prior has clusters of its own. For any other, a mixture of normals is fitted to the codes of
-    the train split. A .csv for --out has a line for each row: its cluster, and the probability p of it. A picture of
+    the train split. A table for --out has a line for each row: its cluster, and the probability p of it. A picture of
     the clusters is written beside it, or among the run's figures.
     """
-    kinds = "clusters are written as a .csv or .npy file"
-    place, out = actions.device_named(device), outputs.checked(out, (".csv", ".npy"), kinds)
+    kinds = "clusters are written as a .csv, .parquet or .npy file"
+    place, out = actions.device_named(device), outputs.checked(out, (".csv", ".parquet", ".npy"), kinds)
     asked = asked_for(first, second, run, data_, split, {"data_dir": data_dir, "given": given})
     found, model = rows(asked), asked.run.model(place)
     with show.counting("clustering"):
@@ -104,21 +106,26 @@ def grouped(found: Found, model: Model, number: int | None, seed: int, place: st
 
 
 def cards_of(found: Found, clusters: Clusters) -> list[Card]:
-    """The cards; of a table in the units of its numbers."""
+    """The cards; of a table by the names of its columns, in the units of its numbers and the words of its levels."""
+    from aevb.data.columns import CODED
     from aevb.use.cards import cards
 
-    split = found.split
-    return cards(clusters, split.values.as_given(split.stored) if split.stored.ndim == 2 else None)
+    split, schema = found.split, found.split.values.schema
+    rows = split.values.as_given(split.stored) if split.stored.ndim == 2 else None
+    if schema is None:
+        return cards(clusters, rows)
+    levels = [(*column.levels, NEW) if column.kind in CODED else () for column in schema.model]
+    return cards(clusters, rows, [column.name for column in schema.model], levels)
 
 
 def write(out: Path, found: Found, clusters: Clusters) -> None:
-    """A .csv with the columns `row` or `file`, `cluster` and `p`, or all p(c|x) as a .npy."""
+    """A table with the columns `row` or `file`, `cluster` and `p`, or all p(c|x) as a .npy."""
     if out.suffix == ".npy":
         outputs.write_array(out, clusters.p)
         return
-    columns = (found.column, "cluster", "p")
     own = clusters.p.amax(1).tolist()
-    outputs.write_table(out, columns, zip(found.names, clusters.assigned.tolist(), own, strict=True))
+    columns = {found.column: list(found.names), "cluster": clusters.assigned.tolist(), "p": own}
+    outputs.write_columns(out, columns)
     show.out.print(f"{out}: {len(own):,} rows, columns {', '.join(columns)}")
 
 

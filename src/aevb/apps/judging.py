@@ -153,7 +153,10 @@ def score(
         ),
     ] = 0.01,
     why: Annotated[
-        bool, typer.Option("--why", help="Of tables: add the three most surprising cells of each row.")
+        bool,
+        typer.Option(
+            "--why", help="Of tables: add the three most surprising cells of each row. Of pictures: draw heat maps."
+        ),
     ] = False,
     data_: Moved = None,
     data_dir: DataDir = None,
@@ -165,7 +168,8 @@ def score(
     A row's score depends on the row, the model and the seed alone. Of a conditional model it is log p(x|y). The column
     `row` counts the rows of the data file from 0, also where a split is scored; of pictures `file` is the name.
     `percentile` and `p_value` compare the score with those of validation rows. --why adds why_1, surprise_1, ...: names
-    of cells, and how many nats more than usual in its column -log p(cell | rest of the row) is.
+    of cells, and how many nats more than usual in its column -log p(cell | rest of the row) is. Of pictures --why draws
+    those of the lowest scores, with -log p(pixel | the others) as heat.
     """
     place, out = actions.device_named(device), outputs.scores_out(out)
     asked = asked_for(first, second, run, data_, split, {"data_dir": data_dir, "given": given})
@@ -181,6 +185,8 @@ def score(
         show.print_json(flat(numbers))
     else:
         scores.show_summary(asked.title, found, numbers)
+        if why and scores.is_pictures(found):
+            scores.draw_why(found, result, asked_how, out)
 
 
 @verb("aevb doctor", "aevb doctor RUN --strict", "aevb doctor --json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +128,16 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]
             table.writerows(rows)
 
     written(path, write)
+
+
+def write_columns(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Columns of equal length as a table: .parquet by the file's ending, else .csv."""
+    if path.suffix == ".parquet":
+        from aevb.data import tables
+
+        write_frame(path, tables.frame_of(columns))
+    else:
+        write_table(path, tuple(columns), zip(*columns.values(), strict=True))
 
 
 def in_units(run: Run, x: Tensor, data_dir: Path | None = None) -> Any:

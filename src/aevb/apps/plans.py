@@ -29,6 +29,12 @@ class Plan:
 
     @cached_property
     def data(self) -> Dataset:
+        """The rows, their numbers as the run reads them that the training begins with, if there is one."""
+        from aevb.runs.begin import read_alike
+
+        return read_alike(self.recipe, self._read())
+
+    def _read(self) -> Dataset:
         from aevb.runs.sources import read
 
         if self.there and self.there[0] in (asked := self.recipe.source(), replace(asked, values="")):
@@ -119,7 +125,7 @@ def choose(source: str | None, recipe: str | None, data_dir: Path | None, assign
     from aevb.data.sources import SOURCES
     from aevb.runs.recipe import Recipe
 
-    named = Recipe.load(recipe) if recipe else None
+    named = Recipe.load(recipe) if recipe else _begun(assignments)
     where = source or (named.source().source if named else "")
     if not where:
         raise DataError("Missing SOURCE. Name one, such as: aevb train digits. `aevb data` lists them.")
@@ -129,6 +135,30 @@ def choose(source: str | None, recipe: str | None, data_dir: Path | None, assign
         there = None if where in SOURCES else _read_as_said(changes, assignments)
         named = Recipe.load(there[1].recipe if there else SOURCES[where].recipe)  # the data say which suits them
     return Plan(named.replace(**changes).override(assignments), there=there)
+
+
+def _begun(assignments: list[str]) -> Recipe | None:
+    """The recipe of the run that a training begins with; None without one."""
+    from aevb.runs.begin import like_run
+    from aevb.runs.recipe import Recipe
+    from aevb.runs.store import Run
+
+    init = Recipe("", {}).override([a for a in assignments if a.partition("=")[0].strip() == "init"]).init
+    return like_run(Run.open(init)) if init else None
+
+
+def weighed(weights: str | None, columns: list[str] | None) -> list[str]:
+    """What --column and --weights ask for: the latter is a column of the kind weight."""
+    return [*(columns or []), *([] if weights is None else [f"{weights}=weight"])]
+
+
+def beginning(init: str | None) -> list[str]:
+    """The assignment that --init stands for: the run's folder.  RunError: there is no such run."""
+    import json
+
+    from aevb.apps.rows import open_run
+
+    return [] if init is None else [f"init={json.dumps(str(open_run(init).path.resolve()))}"]
 
 
 def _found_at(where: str, data_dir: Path | None) -> dict[str, Any]:
@@ -205,9 +235,13 @@ def show_plan(plan: Plan, as_json: bool) -> None:
 
 
 def fitted(
-    size: int | None, crop: str | None, columns: list[str] | None = None, schema: Path | None = None
+    size: int | None,
+    crop: str | None,
+    columns: list[str] | None = None,
+    schema: Path | None = None,
+    missing: str | None = None,
 ) -> list[str]:
-    """The assignments that --size, --crop, --column and --schema stand for, so that new data are read the same way.
+    """The assignments that --size, --crop, --column, --schema and --missing stand for: new data are read the same way.
 
     Raises:
         DataError: a size, a crop or a kind that there is not; or no such file.
@@ -219,6 +253,6 @@ def fitted(
         raise DataError(f"there is no file {str(schema)!r}. Write it: aevb data TABLE --schema {schema}")
 
     Fit(size, crop)
-    given = {"data.size": size, "data.crop": crop}
+    given = {"data.size": size, "data.crop": crop, "data.missing": missing}
     asked = assignment(kinds_asked(columns, schema))
     return [*asked, *(f"{key}={value}" for key, value in given.items() if value is not None)]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LOWEST = 5  # rows that the summary names
 SHARES = (0.01, 0.05, 0.5)  # of the rows, whose scores the summary gives
+MAPS = 8  # pictures that are drawn with their heat maps
 WHY_SAMPLES = 200  # importance samples of a surprise
 
 
@@ -60,9 +61,31 @@ def compared(found: Found, asked: Scoring, data_dir: Path | None) -> Compared:
     if others is not None:
         columns["percentile"] = percentiles(marginal.log_px, others).tolist()
         columns["p_value"] = p_values(marginal.log_px, others).tolist()
-    if asked.why:
+    if asked.why and not is_pictures(found):
         columns |= why(found, excess(found, asked, calibration))
     return Compared(marginal, asked.alarm, 0 if others is None else len(others), columns)
+
+
+def is_pictures(found: Found) -> bool:
+    """Whether the rows are pictures, whose surprise is drawn, and not written."""
+    return len(found.split.shape) == 3
+
+
+def draw_why(found: Found, scores: Compared, asked: Scoring, out: Path | None) -> None:
+    """Heat maps of the pictures with the lowest scores, beside --out or among the figures of the run."""
+    import torch
+
+    from aevb.figures.surprise import surprise_maps
+    from aevb.use.condition import rows_with
+    from aevb.use.surprise import surprise
+
+    lowest = scores.marginal.log_px.argsort(stable=True)[:MAPS]
+    split = rows_with(found.split, lowest)
+    with show.counting("why"):
+        heat = surprise(found.run.model(asked.device), split, WHY_SAMPLES, seed=asked.seed)
+    names = [f"{found.column} {found.names[i]}" for i in lowest.tolist()]
+    figure = surprise_maps(split[torch.arange(len(split))], heat, names, "The rows of lowest log p(x)")
+    outputs.save_figure(found.run, None if out is None else out.with_suffix(""), "surprise", figure)
 
 
 def excess(found: Found, asked: Scoring, calibration: Calibration) -> Tensor:
@@ -109,12 +132,7 @@ def write(out: Path, found: Found, scores: Compared) -> None:
         "log_px_se": marginal.se.tolist(),
         **scores.columns,
     }
-    if out.suffix == ".parquet":
-        from aevb.data import tables
-
-        outputs.write_frame(out, tables.frame_of(columns))
-    else:
-        outputs.write_table(out, tuple(columns), zip(*columns.values(), strict=True))
+    outputs.write_columns(out, columns)
     show.out.print(f"{out}: {len(found.names):,} rows, columns {', '.join(columns)}")
 
 

@@ -28,9 +28,10 @@ KINDS = {  # what a column can be, and what that means
     "constant": "one value in all rows; not modelled",
     "id": "a value of its own in each row; not modelled",
     "text": "free text; not modelled",
+    "weight": "how much each row counts; not modelled",
 }
 CODED = ("binary", "categorical", "ordinal")  # kinds that are stored as codes of levels
-UNMODELLED = ("constant", "id", "text")
+UNMODELLED = ("constant", "id", "text", "weight")
 EXACT = 2**53  # float64 holds every integer up to here
 EDGE = 1e-6  # of the range of a bounded column: how near a number may come to a bound in its logit
 NEAR = 1e-5  # of the scale of a column: how near a number is to a spike that it is taken for

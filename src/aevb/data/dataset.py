@@ -38,6 +38,7 @@ class Split:
     labels: Tensor | None = None
     values: Values = RAW
     names: NDArray[Any] | None = None  # (N,), the number of each row in its source, or the name of its file
+    weights: Tensor | None = None  # (N,), how much each row counts; None: all alike
 
     def __post_init__(self) -> None:
         wide = WIDE.get(self.values.kind, ())
@@ -111,7 +112,8 @@ class Split:
     def take(self, n: int) -> Split:
         """The first n rows, or all if there are fewer."""
         names = None if self.names is None else self.names[:n]
-        return Split(self.stored[:n], None if self.labels is None else self.labels[:n], self.values, names)
+        weights = None if self.weights is None else self.weights[:n]
+        return Split(self.stored[:n], None if self.labels is None else self.labels[:n], self.values, names, weights)
 
     def __repr__(self) -> str:
         kind, type_ = self.values.kind, str(self.stored.dtype).removeprefix("torch.")

@@ -4,6 +4,7 @@ before a table is read."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from aevb.data.columns import Column, Schema
 from aevb.data.dataset import Dataset, Split
 from aevb.data.splits import permutation, tenths
 from aevb.data.values import Values
+from aevb.data.weights import weights_in, with_weight
 from aevb.errors import DataError
 
 if TYPE_CHECKING:
@@ -26,9 +28,22 @@ def load_table(source: Any, columns: Mapping[str, str] | None = None, seed: int 
     from aevb.data.kinds import look
     from aevb.data.tables import frame_of, read_frame
 
-    frame = read_frame(source) if isinstance(source, str | Path) else frame_of(source)
+    whole = read_frame(source) if isinstance(source, str | Path) else frame_of(source)
+    weights = weights_in(whole, columns or {})
+    frame, rows = with_weight(whole, weights)
     train = cuts(len(frame), seed, frame.name)[0]
-    return table_dataset(frame, look(frame, columns or {}, train), seed)
+    data = table_dataset(frame, look(frame, columns or {}, train), seed)
+    return data if weights is None else weighted(data, weights, rows)
+
+
+def weighted(data: Dataset, weights: NDArray[np.float64], rows: NDArray[np.int64]) -> Dataset:
+    """The data of rows of a table, by their numbers in all of it, with the weights of all its rows."""
+
+    def one(split: Split) -> Split:
+        names = rows[np.asarray(split.names)]
+        return replace(split, names=names, weights=torch.from_numpy(weights[names]))
+
+    return replace(data, train=one(data.train), validation=one(data.validation), test=one(data.test))
 
 
 def cuts(n: int, seed: int, where: str) -> tuple[NDArray[np.int64], ...]:

@@ -78,11 +78,13 @@ def array_named(column: Column, numbers: Numbers) -> Any:
 
 
 def unmodelled(column: Column, n: int, kind: Any) -> Any:
-    """A running number of an id, the value of a constant; missing of all else."""
+    """A running number of an id, the value of a constant, 1 as a weight; missing of all else."""
     if column.kind == "constant" and column.levels:
         return cast(values_of(list(column.levels) * n), kind)
     if column.kind == "id":
         return cast(pa.array(np.arange(1, n + 1)), kind)
+    if column.kind == "weight":
+        return cast(pa.array(np.ones(n)), kind)
     return pa.nulls(n, kind)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from aevb.probability.masks import known
+
 FEW = 32  # levels, each of which has an indicator; more have vectors
 EMBEDDING = 16  # numbers of such a vector
 
@@ -108,3 +110,30 @@ class CellFeatures(nn.Module):
         spread = (cells - middle).abs().nanmean(0) * math.sqrt(math.pi / 2)  # σ of a normal
         self.mean.copy_(middle.nan_to_num())
         self.std.copy_(torch.where(spread > 1e-9, spread, 1.0).nan_to_num(1.0))
+
+
+class HoleFeatures(nn.Module):
+    """Rows x (B, F) → the features of their cells, and for each column whose holes are modelled whether it has one.
+
+    So a hole, NaN, differs from a cell of which nobody knows (`probability.masks`), which is 0 in all features.
+
+    Args:
+        cells: the features of cells.
+        masked: the columns whose holes are modelled.
+    """
+
+    masked: Tensor
+
+    def __init__(self, cells: CellFeatures, masked: Sequence[int]) -> None:
+        super().__init__()
+        self.cells = cells
+        self.register_buffer("masked", torch.tensor(list(masked), dtype=torch.int64), persistent=False)
+
+    @property
+    def size(self) -> int:
+        """H, how many features there are."""
+        return self.cells.size + len(self.masked)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.cells(known(x))
+        return torch.cat([features, x.flatten(1).index_select(1, self.masked).isnan().to(features)], 1)

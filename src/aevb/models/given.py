@@ -14,6 +14,7 @@ from aevb.data.forms import as_tensor
 from aevb.errors import ShapeError
 from aevb.models.conditional import condition
 from aevb.parts import Offers
+from aevb.probability.masks import UNKNOWN
 
 MISFITS = ("cannot be multiplied", "size mismatch", "expected input", "channels", "invalid for input", "must match")
 
@@ -52,6 +53,12 @@ def admits_holes(model: Any) -> bool:
     family = getattr(getattr(model, "decoder", None), "family", None)
     offers: Offers | None = getattr(family, "offers", None)
     return offers is not None and offers.missing
+
+
+def unknown_in(model: Any) -> float:
+    """What stands in x for a cell of which nobody knows: of a model of holes not NaN, which is a hole that was seen."""
+    family = getattr(getattr(model, "decoder", None), "family", None)
+    return UNKNOWN if len(getattr(family, "masked", ())) else torch.nan
 
 
 def as_codes(model: Weighted, z: Any, shape: torch.Size) -> Tensor:

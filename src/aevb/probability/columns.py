@@ -3,7 +3,8 @@
     log p(x_O | z) = Σ_{d ∈ O} log p_d(x_d | z),   O: the cells of the row that are there
 
 is the density of what was observed: a factorised likelihood integrates a missing cell out by leaving its term away
-(Nazábal et al. 2020, arXiv 1807.03653; Mattei & Frellsen 2019, arXiv 1812.02633). What is missing must be so at random.
+(Nazábal et al. 2020, arXiv 1807.03653; Mattei & Frellsen 2019, arXiv 1812.02633). What is missing must be so at random,
+unless which cells are there is modelled as well (`probability.masks`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.distributions import Distribution, constraints
 from aevb.errors import ShapeError
 from aevb.parts import LIKELIHOOD, Offers, Support, Values
 from aevb.probability.families import Family, Normal, Shape, check_size
+from aevb.probability.masks import Mask, known, start_of
 
 WITHIN = {Support.UNIT: 0.5}  # a number of the support of a family, where 1 is none
 
@@ -51,12 +53,12 @@ class Group:
 
 
 class ProductOfColumns(Distribution):
-    """p(x_O | z) of rows x (F), NaN where a cell is missing; batch shape (*)."""
+    """p(x_O | z) of rows x (F), NaN where a cell is missing; batch shape (*). With a mask it is p(x_O, m | z)."""
 
     arg_constraints: dict[str, constraints.Constraint] = {}
 
-    def __init__(self, groups: Sequence[Group], columns: int) -> None:
-        self.groups = groups
+    def __init__(self, groups: Sequence[Group], columns: int, mask: Mask | None = None) -> None:
+        self.groups, self.mask = groups, mask
         super().__init__(groups[0].p.batch_shape, torch.Size((columns,)), validate_args=False)
 
     @property
@@ -64,11 +66,16 @@ class ProductOfColumns(Distribution):
         return Cells([(group.places, group.p.support) for group in self.groups])
 
     def log_prob_each(self, x: Tensor) -> Tensor:
-        """log p(x_d | z) of each cell, (*, F), nats; 0 where it is missing."""
-        return self._joined([group.log_prob_each(x) for group in self.groups])
+        """log p(x_d | z) of each cell, (*, F), nats; 0 where it is missing; with a mask log p(m_d | z) is in it."""
+        if self.mask is None:
+            return self._joined([group.log_prob_each(x) for group in self.groups])
+        cells = self._joined([group.log_prob_each(known(x)) for group in self.groups])
+        return cells.index_add(-1, self.mask.places, self.mask.log_prob_each(x))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        parts = [group.log_prob_each(value).sum(-1) for group in self.groups]
+        x = value if self.mask is None else known(value)
+        parts = [group.log_prob_each(x).sum(-1) for group in self.groups]
+        parts += [] if self.mask is None else [self.mask.log_prob_each(value).sum(-1)]
         return torch.stack(parts).sum(0)
 
     @property
@@ -85,8 +92,9 @@ class ProductOfColumns(Distribution):
         return self._of(lambda p: p.variance)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """A row without holes."""
-        return self._of(lambda p: p.sample(sample_shape))
+        """A row without holes; with a mask holes are drawn too."""
+        x = self._of(lambda p: p.sample(sample_shape))
+        return x if self.mask is None else x.masked_fill(self.mask.holes(x.shape[-1], sample_shape), torch.nan)
 
     def of_cells(self, read: Callable[..., Tensor], *cells: Tensor) -> Tensor:
         """What `read` makes of the distribution of single cells, (*, n), of each group, and of its n columns of `cells`
@@ -100,6 +108,11 @@ class ProductOfColumns(Distribution):
     def _joined(self, parts: Sequence[Tensor]) -> Tensor:
         order = torch.cat([group.places for group in self.groups]).argsort()
         return torch.cat(list(parts), -1).index_select(-1, order)
+
+
+def complete(p: Distribution) -> Distribution:
+    """The distribution of rows without holes: what a cell is where it is there."""
+    return ProductOfColumns(p.groups, p.event_shape[0]) if isinstance(p, ProductOfColumns) else p
 
 
 def _mode(p: Distribution) -> Tensor:
@@ -153,6 +166,7 @@ def of_columns(v: Values) -> str:
     """The equation: what each group of columns is drawn from."""
     parts = ", ".join(f"{len(part['columns'])} {part['type']}" for part in v["parts"])
     which = f": {parts}" if parts else ", a family for each column"
+    which += f"; a Bernoulli says which cells of {len(v['masked'])} columns are there" if v.get("masked") else ""
     return f"Π_d p_d({v['v']}_d) over the cells that are there,  their parameters = {v['net']}{which}"
 
 
@@ -163,13 +177,22 @@ class Columns(Family, nn.Module):
         shape: (F,).
         parts: families, each over (n,) columns; one normal over all of them if none are given.
         places: which n columns of the F each family has; together every column once.
+        masked: columns whose holes are modelled, by a Bernoulli each; the holes of others are missing at random.
     """
 
     word, roles = "columns", (LIKELIHOOD,)
     offers = Offers(reparameterized=False, factorized=False, missing=True)
     equation = staticmethod(of_columns)
 
-    def __init__(self, shape: Shape, parts: Sequence[Family] = (), places: Sequence[Sequence[int]] = ()) -> None:
+    masked: Tensor
+
+    def __init__(
+        self,
+        shape: Shape,
+        parts: Sequence[Family] = (),
+        places: Sequence[Sequence[int]] = (),
+        masked: Sequence[int] = (),
+    ) -> None:
         nn.Module.__init__(self)
         Family.__init__(self, shape)
         parts, places = (parts, places) if parts else ([Normal(self.shape)], [range(self.shape[0])])
@@ -178,14 +201,15 @@ class Columns(Family, nn.Module):
         self.learning = nn.ModuleList(f for f in parts if isinstance(f, nn.Module))
         for i, group in enumerate(places):
             self.register_buffer(f"places_{i}", torch.tensor(list(group)), persistent=False)
+        self.register_buffer("masked", torch.tensor(list(masked), dtype=torch.int64), persistent=False)
 
     @property
     def starts(self) -> bool:  # type: ignore[override]
-        return any(f.starts for f in self.families)
+        return any(f.starts for f in self.families) or len(self.masked) > 0
 
     @property
     def size(self) -> int:
-        return sum(f.size for f in self.families)
+        return sum(f.size for f in self.families) + len(self.masked)
 
     @property
     def places(self) -> list[Tensor]:
@@ -194,7 +218,8 @@ class Columns(Family, nn.Module):
     def start(self, x: Tensor) -> Tensor:
         """φ₀ of the parts that have one, each from the rows in which its cells are there; 0 of the others."""
         whole = zip(self.families, self.places, strict=True)
-        return torch.cat([self._start(family, x.index_select(-1, at)) for family, at in whole])
+        parts = [self._start(family, x.index_select(-1, at)) for family, at in whole]
+        return torch.cat([*parts, start_of(x.index_select(-1, self.masked)).to(x)])
 
     @staticmethod
     def _start(family: Family, x: Tensor) -> Tensor:
@@ -202,11 +227,11 @@ class Columns(Family, nn.Module):
 
     def __call__(self, phi: Tensor) -> Distribution:
         phi = check_size(self, phi)
-        parts = phi.split([f.size for f in self.families], -1)
+        *parts, logits = phi.split([*(f.size for f in self.families), len(self.masked)], -1)
         within = [WITHIN.get(f.offers.support, 1.0) if f.offers and f.offers.support else 1.0 for f in self.families]
         whole = zip(self.places, self.families, parts, within, strict=True)
         groups = [Group(at, family(part), w) for at, family, part, w in whole]
-        return ProductOfColumns(groups, self.shape[0])
+        return ProductOfColumns(groups, self.shape[0], Mask(self.masked, logits) if len(self.masked) else None)
 
 
 def _check_places(columns: int, places: Sequence[Sequence[int]], sizes: Sequence[int]) -> None:

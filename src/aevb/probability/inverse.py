@@ -17,11 +17,12 @@ from torch.distributions import Beta, Distribution, Gamma, NegativeBinomial, Poi
 from aevb.probability.circular import Angles
 from aevb.probability.counts import ZeroInflated
 from aevb.probability.distributions import Levels
+from aevb.probability.many_levels import ManyLevels
 
 EDGE = 1e-12  # how near to 0 and 1 a probability comes whose F⁻¹ is taken
 POINTS = 257  # of the table of an angle's F
 REACH = 8.0  # standard deviations that the table spans
-UNORDERED = (Levels, Angles)
+UNORDERED = (Levels, ManyLevels, Angles)
 
 
 @singledispatch
@@ -78,6 +79,12 @@ def _(p: Levels, w: Tensor) -> Tensor:
     """The most probable level, argmax_c Σ_k w_k P(x = c | z_k): a mean of levels is none."""
     shares = torch.einsum("kb,kbnc->bnc", w, p.base.probs.to(w))
     return shares.argmax(-1).double() * p.spacing
+
+
+@average.register
+def _(p: ManyLevels, w: Tensor) -> Tensor:
+    """The most probable level, argmax_c Σ_k w_k P(x = c | z_k)."""
+    return p.likeliest(w)
 
 
 @average.register

@@ -12,7 +12,7 @@ from torch import nn
 from aevb.data.randomness import derive, seeded
 from aevb.errors import RecipeError
 from aevb.models.chain import Chain
-from aevb.models.column_inputs import CellFeatures
+from aevb.models.column_inputs import CellFeatures, HoleFeatures
 from aevb.models.compat import chain, check_model, ladder, lower, member
 from aevb.models.conditional import Conditional
 from aevb.models.inputs import Standardized, Start
@@ -73,7 +73,7 @@ def _vae(recipe: Recipe, event: torch.Size, pixel: Mapping[str, Any]) -> VAE:
     inputs: nn.Module | None = Standardized(event) if start else None
     if isinstance(likelihood, Columns):
         inputs = features_of(s["likelihood"], event.numel())
-    sees = torch.Size((inputs.size,)) if isinstance(inputs, CellFeatures) else event
+    sees = torch.Size((inputs.size,)) if isinstance(inputs, CellFeatures | HoleFeatures) else event
     encoder = Conditional(_encoding(s["encoder"], sees, classes, posterior.size), posterior, inputs=inputs)
     decoder = build("decoder", s["decoder"], inputs=code, outputs=likelihood.size, image=event)
     whose: dict[str, Any] = {"shape": shapes[-1], "family": _alike(posterior, shapes), "context": classes}

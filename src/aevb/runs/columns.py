@@ -9,13 +9,14 @@ import torch
 
 from aevb.data.columns import CODED, Column, Schema, step_of
 from aevb.errors import RecipeError
-from aevb.models.column_inputs import CellFeatures
+from aevb.models.column_inputs import CellFeatures, HoleFeatures
 from aevb.parts import LIKELIHOOD, Support, find
 from aevb.probability.columns import Columns
 from aevb.runs.parts import build, wrap_errors
 from aevb.runs.ranges import shown
 
 FEW = 64  # levels: columns of so many share a part of the likelihood
+MANY = 512  # levels: a column of more has logits of low rank
 FORM = 'a table with a type and its columns, such as {type = "normal", columns = [0, 1]}'
 
 
@@ -35,6 +36,11 @@ def parts_of(schema: Schema) -> list[dict[str, Any]]:
     return [_part([schema.model[i] for i in places], places) for places in groups.values()]
 
 
+def masked_of(schema: Schema) -> list[int]:
+    """The modelled columns that had holes in training, whose mask a model of holes has a Bernoulli for."""
+    return [place for place, column in enumerate(schema.model) if column.holes]
+
+
 def _together(column: Column) -> tuple[str, ...]:
     """What columns have in common that are one part of the likelihood."""
     if column.kind in CODED:
@@ -50,10 +56,11 @@ def levels_of(column: Column) -> int:
 def _part(columns: Sequence[Column], places: Sequence[int]) -> dict[str, Any]:
     """The table of a recipe for columns of one part, which are at these places."""
     first = columns[0]
+    levels = [levels_of(column) for column in columns]
     scaled: dict[str, Any] = {"type": first.likelihood, "least": first.least}
     steps = [step_of(column) / column.scale for column in columns]
     own: dict[str, dict[str, Any]] = {
-        "categorical": {"type": "categories", "classes": [levels_of(column) for column in columns]},
+        "categorical": {"type": "many-categories" if max(levels) > MANY else "categories", "classes": levels},
         "quantiles": {"type": "quantiles", "bins": first.bins, "steps": steps},
         "normal": scaled,
         "student-t": scaled,
@@ -69,11 +76,20 @@ def columns_of(table: Mapping[str, Any], event: torch.Size) -> Columns:
     """
     read = _read(table, event.numel())
     parts = [build(LIKELIHOOD, part, where=where, shape=(len(places),)) for where, part, places in read]
-    family: Columns = wrap_errors("likelihood", lambda: Columns(event, parts, [places for *_, places in read]))
+    places, masked = [places for *_, places in read], _masked(table, event.numel())
+    family: Columns = wrap_errors("likelihood", lambda: Columns(event, parts, places, masked))
     return family
 
 
-def features_of(table: Mapping[str, Any], columns: int) -> CellFeatures:
+def _masked(table: Mapping[str, Any], columns: int) -> list[int]:
+    """The columns whose holes are modelled.  RecipeError: they are no numbers of columns."""
+    masked = table.get("masked", [])
+    if not isinstance(masked, list) or not set(masked) <= set(range(columns)) or len(set(masked)) < len(masked):
+        raise RecipeError(f"likelihood.masked: expected numbers of columns, 0 to {columns - 1}; got {shown(masked)}.")
+    return masked
+
+
+def features_of(table: Mapping[str, Any], columns: int) -> CellFeatures | HoleFeatures:
     """What the encoder sees of rows (columns,) of such a likelihood."""
     groups: dict[Any, list[int]] = {}
     levels: list[tuple[int, int]] = []
@@ -84,7 +100,8 @@ def features_of(table: Mapping[str, Any], columns: int) -> CellFeatures:
             groups.setdefault(find(LIKELIHOOD, part["type"]).offers.support, []).extend(places)
     angles, counts = groups.pop(Support.ANGLES, []), groups.get(Support.COUNTS, [])
     numbers = sorted(place for places in groups.values() for place in places)
-    return CellFeatures(columns, numbers, counts, angles, levels)
+    cells, masked = CellFeatures(columns, numbers, counts, angles, levels), _masked(table, columns)
+    return HoleFeatures(cells, masked) if masked else cells
 
 
 def _read(table: Mapping[str, Any], columns: int) -> list[tuple[str, dict[str, Any], Sequence[int]]]:

@@ -194,8 +194,11 @@ def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: Path, finite: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the notes of a safetensors file.
+
+    Args:
+        finite: whether all numbers must be finite; rows of a table need not be, NaN is a missing cell.
 
     Raises:
         RunError: there is no such file, it is damaged, or a number in it is not finite. A file of aevb 0.1 has no
@@ -213,10 +216,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     written = notes.pop(CHECKSUM, None)
     if written is not None and written != checksum(tensors, notes):
         raise damaged(path, "its checksum is not the one written")
-    for name, v in tensors.items():
-        if v.is_floating_point() and not bool(torch.isfinite(v).all()):
-            raise damaged(path, f"{name} holds NaN or infinite numbers")
+    for name in _not_finite(tensors) if finite else ():
+        raise damaged(path, f"{name} holds NaN or infinite numbers")
     return tensors, notes
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> Iterator[str]:
+    """The names of tensors that hold NaN or infinite numbers."""
+    return (k for k, v in tensors.items() if v.is_floating_point() and not bool(torch.isfinite(v).all()))
 
 
 def checksum(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> str:

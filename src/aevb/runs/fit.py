@@ -15,7 +15,9 @@ from torch import nn
 
 from aevb.data.batch import Indexable
 from aevb.data.dataset import Dataset
+from aevb.data.weights import Weighted
 from aevb.errors import AevbWarning, RecipeError, RunError, TrainingDiverged
+from aevb.runs.begin import First, begin, read_alike, unstarted
 from aevb.runs.build import build_model, build_objective, check_recipe, unfinished
 from aevb.runs.checkpoint import load_checkpoint, save_checkpoint
 from aevb.runs.files import alone, sweep, sweep_beside
@@ -71,7 +73,8 @@ def fit(
     validation split, or no encoder is trained (`MonteCarloEM`). All data are checked before there is a folder.
 
     Args:
-        recipe: one, or its name, or the path of its file.
+        recipe: one, or its name, or the path of its file. Where its `init` names a run, the training begins with the
+            weights of that run, whose parts must be the same, and reads the data as that run does.
         data: a `Dataset`, or what `load_data` takes: a name, a path, an array, a tensor, a data set of PyTorch, which
             the recipe's table [data] says how to read. Of data in memory, which no source gives, the run keeps a copy.
         out: the folder; runs/SOURCE-RECIPE-TIME if None.
@@ -85,6 +88,7 @@ def fit(
         KeyboardInterrupt: after Ctrl-C, with everything saved; `resume` continues the run.
     """
     asked, data = given(recipe if isinstance(recipe, Recipe) else Recipe.load(recipe), data)
+    data = read_alike(asked, data)
     chosen, own = named(asked.of(data), data)
     path = Path(out) if out else new_folder(data.name, chosen.name)
     job = Job.of(chosen, data, device)  # builds every part first: a wrong recipe leaves no folder
@@ -131,7 +135,7 @@ def resume(
     data = run.dataset() if data is None else data
     if samples is not None:
         run.recipe = run.recipe.replace(training__samples=samples)
-    job = Job.of(run.recipe, data, device)
+    job = Job.of(unstarted(run.recipe), data, device)
     with alone(run.path):
         sweep(run.path)
         sweep_beside(run.path)
@@ -190,12 +194,17 @@ class Job:
     held: Indexable
 
     @classmethod
-    def of(cls, recipe: Recipe, data: Dataset, device: str | torch.device) -> Job:
+    def of(cls, recipe: Recipe, data: Dataset, device: str | torch.device, first: First | None = None) -> Job:
+        """The job before its first step, with the weights of `first`, or of the run that the recipe begins with."""
         training, context, n = recipe.training(), recipe.context(), len(data.train)
         recipe.evaluation()  # a mistake there is reported now, and not after the training
         model = build_model(recipe, data.shape, data.train.values.levels).to(device)
-        rows = context.rows(data.train, device, context.visible_labels(data.train, recipe.source().seed))
+        rows: Indexable = context.rows(data.train, device, context.visible_labels(data.train, recipe.source().seed))
+        rows = Weighted.of(rows, data.train.weights, device)
         start_at_data(model, rows, training.seed)
+        first = first or First.of(recipe)
+        if first is not None:
+            begin(model, recipe, first)
         objective = build_objective(recipe, model, n)
         if isinstance(objective, nn.Module):
             objective.to(device)  # a classifier or a discriminator is no part of the model

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from aevb.data.batch import Batch, Indexable, as_batch
 from aevb.data.dataset import Dataset
 from aevb.models.ladder import Ladder
 from aevb.models.vae import VAE
+from aevb.runs.begin import First, read_alike
 from aevb.runs.fit import Job, Reporter, Show
 from aevb.runs.interrupt import deferred_interrupt
 from aevb.runs.recipe import Recipe
@@ -40,27 +39,27 @@ def fit_in_memory(
     recipe: Recipe,
     data: Dataset,
     *,
-    weights: Tensor | None = None,
     device: str | torch.device = "cpu",
     show: Show | None = None,
+    first: First | None = None,
 ) -> Trained:
     """Train a recipe on data; the model that comes back has the weights of the best validation bound.
 
     Args:
         recipe: such as `Recipe.load("table")`; what it leaves to the data is filled in.
-        data: their validation split may have no rows: then the weights are the last.
-        weights: (N,), how often to draw each training row, in proportion; None for all rows alike.
+        data: their validation split may have no rows: then the weights of the model are the last. Rows may have
+            weights, see `data.weights`.
         device: where to train; the model stays there.
         show: called several times a second with where the training stands.
+        first: with whose weights the training begins; None: those of the run of the recipe's `init`, or random ones.
 
     Raises:
         DataError, RecipeError, ShapeError: the recipe does not fit the data.
         TrainingDiverged: the loss became NaN or exploded.
         KeyboardInterrupt: after Ctrl-C.
     """
-    job = Job.of(recipe.of(data), data, device)
-    if weights is not None:
-        job = replace(job, rows=Weighted(job.rows, weights.to(device, torch.float64).cumsum(0)))
+    data = read_alike(recipe, data)
+    job = Job.of(recipe.of(data), data, device, first)
     state = TrainingState()
     report = Reporter(job.learner, state, show)
     with deferred_interrupt(state.stop) as heard:
@@ -80,32 +79,3 @@ def _told(event: Event, report: Any) -> End | None:
     if isinstance(event, Step):
         report(event)
     return event if isinstance(event, End) else None
-
-
-@dataclass(frozen=True, eq=False)
-class Weighted:
-    """Rows that are drawn at random in proportion to weights, whatever row is asked for.
-
-    The draws are those of PyTorch's generator, which training seeds at each step.
-
-    Attributes:
-        rows: N of them; ends: (N,), the sums of the weights up to and with each row.
-    """
-
-    rows: Indexable
-    ends: Tensor
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: Tensor) -> Batch:
-        at = torch.rand(len(index), dtype=self.ends.dtype, device=self.ends.device) * self.ends[-1]
-        return as_batch(self.rows[torch.searchsorted(self.ends, at, right=True).clamp(max=len(self) - 1)])
-
-    @property
-    def holes(self) -> bool:
-        return bool(getattr(self.rows, "holes", False))
-
-    def frozen(self, seed: int = 0) -> Indexable:
-        """The rows themselves: what is checked is all of them."""
-        return self.rows

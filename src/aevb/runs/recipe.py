@@ -18,7 +18,7 @@ from aevb.data.dataset import Dataset, Split, Streamed, placed
 from aevb.data.labels import Pairs, hide_labels, one_hot
 from aevb.errors import DataError, RecipeError, nearest, suggest
 from aevb.parts import LADDER, OBJECTIVE, find
-from aevb.runs.columns import parts_of
+from aevb.runs.columns import masked_of, parts_of
 from aevb.runs.length import suited
 from aevb.runs.parts import AXES, construct
 from aevb.runs.plain import type_of
@@ -27,6 +27,7 @@ from aevb.training.events import Monitor
 from aevb.training.learner import Training
 
 TABLES = ("context", "ladder", "prior", "posterior", "likelihood", "encoder", "decoder", "objective", "training")
+MISSING = ("random", "model")
 UNWATCHED = {word for word, make in AXES[OBJECTIVE].items() if hasattr(make, "start")}  # no bound on validation data
 DEFAULTS: dict[str, Any] = {
     "title": "",
@@ -46,7 +47,12 @@ DEFAULTS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Source:
-    """Which data, and how: the arguments of `load_data`; empty values mean its defaults."""
+    """Which data, and how: the arguments of `load_data`; empty values mean its defaults.
+
+    Attributes:
+        missing: of a table, "random": holes are missing at random; or "model": a Bernoulli for each column that has
+            holes in training says where they are.
+    """
 
     source: str = "digits"
     values: str = ""
@@ -56,6 +62,11 @@ class Source:
     seed: int = 0
     dir: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
+    missing: str = "random"
+
+    def __post_init__(self) -> None:
+        if self.missing not in MISSING:
+            raise ValueError(f"missing must be {' or '.join(map(repr, MISSING))}; got {self.missing!r}.")
 
 
 def refuse_unlabeled() -> NoReturn:
@@ -130,12 +141,12 @@ class Recipe:
     """
 
     def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
-        unknown = [k for k in settings if k not in {*DEFAULTS, *TABLES, "name"}]
+        unknown = [k for k in settings if k not in {*DEFAULTS, *TABLES, "name", "init"}]
         if unknown:
             raise RecipeError(
                 f"recipe {name!r}: there is no {unknown[0]!r}.{suggest(unknown[0], {*DEFAULTS, *TABLES})}"
             )
-        for key in ("title", "paper", "name"):
+        for key in ("title", "paper", "name", "init"):
             if not isinstance(settings.get(key, ""), str):
                 raise RecipeError(f"recipe {name!r}: {key} must be text; got {shown(settings[key])}.")
         self.name = settings.get("name", name)
@@ -196,7 +207,14 @@ class Recipe:
         schema = data.train.values.schema
         if schema is not None and self.settings.get("likelihood") == {"type": "columns"}:
             changes["likelihood__parts"] = parts_of(schema)
+            masked = masked_of(schema) if self.source().missing == "model" else []
+            changes |= {"likelihood__masked": masked} if masked else {}
         return self.replace(**changes) if changes else self
+
+    @property
+    def init(self) -> str:
+        """The run with whose weights the training begins, a folder or a name; "": it begins with random ones."""
+        return str(self.settings.get("init", ""))
 
     def source(self) -> Source:
         source: Source = construct("data", Source, self.settings["data"])

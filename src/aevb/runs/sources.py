@@ -121,10 +121,10 @@ def keep(place: Path, data: Dataset) -> None:
 
 
 def _tensors(split: Split) -> dict[str, Tensor]:
-    """The rows of a split, its labels, and the numbers of its rows where these name them."""
+    """The rows of a split, its labels and weights, and the numbers of its rows where these name them."""
     numbers = _names_of(split, "i")
     names = None if numbers is None else torch.from_numpy(numbers.copy())
-    parts = {"rows": split.stored, "labels": split.labels, "names": names}
+    parts = {"rows": split.stored, "labels": split.labels, "names": names, "weights": split.weights}
     return {name: part for name, part in parts.items() if part is not None}
 
 
@@ -135,7 +135,7 @@ def _names_of(split: Split, kind: str) -> NDArray[Any] | None:
 
 def kept(place: Path) -> Dataset:
     """The data that `keep` wrote."""
-    tensors, notes = read_tensors(place)
+    tensors, notes = read_tensors(place, finite=False)
     about = json.loads(notes["data"])
     train, validation, test = (
         Split(
@@ -143,6 +143,7 @@ def kept(place: Path) -> Dataset:
             tensors.get(f"{name}.labels"),
             Values.from_dict(about[name]),
             _names(tensors.get(f"{name}.names"), about.get("files", {}).get(name)),
+            tensors.get(f"{name}.weights"),
         )
         for name in SPLITS
     )

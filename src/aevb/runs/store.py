@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import aevb
+from aevb.data.alike import alike
 from aevb.data.dataset import Dataset, Split
 from aevb.data.values import Values
 from aevb.errors import AevbError, AevbWarning, RecipeError, RunError, suggest
@@ -143,6 +144,8 @@ class Run:
         0.1."""
         beside = self.path / KEPT
         data = kept(beside) if beside.is_file() else read(self.recipe, data_dir)
+        if self.recipe.init and "values" in self.meta:  # those of the run that it began with
+            data = alike(data, Values.from_dict(self.meta["values"]))
         if "values" in self.meta:
             return data, fingerprints(data)
         data = numbered(data)
@@ -352,7 +355,8 @@ def fingerprints(data: Dataset) -> dict[str, dict[str, Any]]:
         usual = stored if stored.dtype == torch.uint8 else stored.float()
         exact = {} if usual.dtype == stored.dtype else {"exact": _hash(stored)}
         labels = None if split.labels is None else _hash(split.labels, repr(data.class_names))
-        return {"n": len(split), "sha256": _hash(usual), **exact, "labels": labels}
+        weights = {} if split.weights is None else {"weights": _hash(split.weights)}
+        return {"n": len(split), "sha256": _hash(usual), **exact, **weights, "labels": labels}
 
     return {name: one(getattr(data, name)) for name in ("train", "validation", "test")}
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from aevb.data.batch import Indexable, look, rows_at_once, take
+from aevb.data.weights import averaged
 from aevb.evaluation.bound import elbo
 from aevb.evidence.importance import log_marginal
-from aevb.models.checks import check_data
+from aevb.models.checks import check_data, split_of
 from aevb.models.compat import check_model
 from aevb.models.inference import fitting
 from aevb.models.rows import by_batch, is_diagonal
@@ -380,19 +381,22 @@ def _validate(learner: Learner, held: Indexable, monitor: Monitor, state: Traini
 
 
 def validation_bound(learner: Learner, held: Indexable, monitor: Monitor) -> tuple[dict[str, float], float]:
-    """The bound on the validation data, and the number that says which weights are the best, in nats."""
+    """The bound on the validation data, a mean by the weights of rows, and the number that says which model is the
+    best, in nats."""
     size = max(1, _rows_of_validation(learner, held) // monitor.samples)
     bound = elbo(learner.best_known, held, samples=monitor.samples, batch=size, groups=by_batch)
-    numbers = {"reconstruction": float(bound.reconstruction.mean())}
+    split = split_of(held)
+    w = None if split is None else split.weights
+    numbers = {"reconstruction": averaged(bound.reconstruction, w)}
     score = numbers["reconstruction"]
     if bool(torch.isfinite(bound.kl).all()):
-        numbers |= {"elbo": float(bound.elbo.mean()), "kl": float(bound.kl.sum(-1).mean())}
+        numbers |= {"elbo": averaged(bound.elbo, w), "kl": averaged(bound.kl.sum(-1), w)}
         score = numbers["elbo"]
     if k := monitor.importance_samples:
         model = learner.best_known
         q = model.posterior(take(held, torch.arange(1, device=next(model.parameters()).device)))
         proposal = None if is_diagonal(q) else model.posterior  # batch by batch, as row by row takes its time
-        score = numbers["log_px"] = float(log_marginal(model, held, k, proposal=proposal).log_px.mean())
+        score = numbers["log_px"] = averaged(log_marginal(model, held, k, proposal=proposal).log_px, w)
     return numbers, score
 
 

@@ -15,6 +15,7 @@ from aevb.data.batch import Batch, Data, as_batch
 from aevb.data.randomness import derive, seeded
 from aevb.errors import RunError
 from aevb.models.compat import check_model
+from aevb.models.given import unknown_in
 from aevb.models.inference import Model
 from aevb.models.trace import LatentModel
 from aevb.objectives.bounds import Info, Objective, PerPoint
@@ -82,8 +83,8 @@ class Training:
         return math.ceil(self.samples / min(self.batch, n))
 
 
-def hidden(batch: Batch, share: float) -> Batch:
-    """The minibatch with NaN in the place of random cells: in this share of the rows, each cell with probability u.
+def hidden(batch: Batch, share: float, unknown: float = torch.nan) -> Batch:
+    """The minibatch with `unknown` in the place of random cells: in this share of the rows, each with probability u.
 
     u ~ U(0, 1), drawn for each row, so that all sizes of holes are seen.
     """
@@ -92,7 +93,7 @@ def hidden(batch: Batch, share: float) -> Batch:
     x = batch.x
     rows = (len(x), *(1,) * (x.ndim - 1))
     rate = torch.rand(rows, device=x.device) * (torch.rand(rows, device=x.device) < share)
-    return replace(batch, x=torch.where(torch.rand(x.shape, device=x.device) < rate, torch.nan, x))
+    return replace(batch, x=torch.where(torch.rand(x.shape, device=x.device) < rate, unknown, x))
 
 
 class Loss(nn.Module):
@@ -209,7 +210,7 @@ class Learner(nn.Module):
             module.pace(self.number)
         if self.training_settings.learning_rate is not None:
             self._set_rates(float(self.training_settings.learning_rate(self.number)))
-        batch = hidden(as_batch(data), self.training_settings.holes)
+        batch = hidden(as_batch(data), self.training_settings.holes, unknown_in(self.model))
         self.step = self.step or self._step()
         loss, info = self.step(batch, self.number)
         if self.learning:

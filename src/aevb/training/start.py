@@ -19,7 +19,8 @@ def start_at_data(model: nn.Module, data: Indexable, seed: int) -> None:
     """Set what begins at rows of the data: the maps of `models.inputs`, and the pseudo-inputs of a `VampPrior`."""
     device = next(model.parameters()).device
     if any(isinstance(part, BEGINNING) for part in model.modules()):
-        start_at(model, some_rows(data, min(len(data), STARTED), seed, device).x)
+        count = STARTED if _drawn(data) else min(len(data), STARTED)
+        start_at(model, some_rows(data, count, seed, device).x)
     for part in model.modules():
         if isinstance(part, VampPrior):
             batch = some_rows(data, len(part.u), seed, device)
@@ -32,10 +33,15 @@ def some_rows(data: Indexable, n: int, seed: int, device: torch.device | str = "
     Where a label is unknown, the condition all zeros, one is drawn: no training sees an x under none.
     """
     with seeded(derive(seed, "pseudo-inputs"), torch.device(device)):
-        rows = torch.randperm(len(data))[torch.arange(n) % len(data)]
+        rows = torch.arange(n) if _drawn(data) else torch.randperm(len(data))[torch.arange(n) % len(data)]
         batch = take(data, rows.to(device))
         for y in batch.contexts:
             unknown = ~y.flatten(1).any(1)
             drawn = one_hot(torch.randint(y[0].numel(), (int(unknown.sum()),)), y[0].numel())
             y[unknown] = drawn.view(-1, *y.shape[1:]).to(y)
     return batch
+
+
+def _drawn(data: Indexable) -> bool:
+    """Whether rows are drawn by weights, whichever are asked for."""
+    return bool(getattr(data, "drawn", False))

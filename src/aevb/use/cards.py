@@ -13,6 +13,7 @@ from aevb.notation import short
 from aevb.use.cluster import Clusters
 
 TYPICAL = 8  # rows that a card names
+HOLE = "(missing)"  # the value of a trait that is the share of holes
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Trait:
     """What one column of a table is like in a cluster.
 
     Attributes:
-        name: of the column; value: its mean in the cluster, or the most frequent of its levels.
+        name: of the column; value: its mean in the cluster, the most frequent of its levels, or `HOLE`.
         rest: the mean of the other rows, or the share of `value` among them.
         difference: of the means, in standard deviations of all rows; or of the shares of `value`.
         share: of `value` in the cluster; None of a mean.
@@ -77,7 +78,7 @@ def cards(
 def traits_of(
     rows: NDArray[Any], inside: NDArray[np.bool_], names: Sequence[str], levels: Sequence[Sequence[Any]] = ()
 ) -> list[Trait]:
-    """Each column of rows (N, F) inside a cluster against the others, the largest difference first."""
+    """Each column of rows (N, F) inside a cluster against the others, the largest difference first; and its holes."""
     found = []
     for j, name in enumerate(names or [f"column {j}" for j in range(rows.shape[1])]):
         column = rows[:, j].astype(float)
@@ -85,6 +86,8 @@ def traits_of(
         a, b = column[known & inside], column[known & ~inside]
         if len(a):
             found.append(frequent(name, a, b, words) if len(words) else average(name, a, b))
+        if known.any() and not known.all() and not inside.all():
+            found.append(missing(name, ~known[inside], ~known[~inside]))
     return sorted(found, key=lambda trait: -abs(trait.difference))
 
 
@@ -100,6 +103,12 @@ def frequent(name: str, a: NDArray[Any], b: NDArray[Any], levels: Sequence[Any])
     code = int(np.bincount(a.astype(int), minlength=len(levels)).argmax())
     share, rest = float((a == code).mean()), float((b == code).mean()) if len(b) else float("nan")
     return Trait(name, levels[code], rest, share - rest if len(b) else 0.0, share)
+
+
+def missing(name: str, a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Trait:
+    """The shares of holes of a column in a cluster, and among the other rows."""
+    share, rest = float(a.mean()), float(b.mean()) if len(b) else float("nan")
+    return Trait(name, HOLE, rest, share - rest if len(b) else 0.0, share)
 
 
 def label(trait: Trait) -> str:

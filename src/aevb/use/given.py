@@ -26,6 +26,7 @@ from aevb.data.columns import Column, Schema, step_of
 from aevb.data.randomness import derive
 from aevb.errors import AevbWarning, DataError
 from aevb.evidence.support import refuse_point
+from aevb.models.given import unknown_in
 from aevb.models.inference import Model, dtype_of, inference
 from aevb.probability.columns import Group, ProductOfColumns
 from aevb.probability.inverse import between, icdf
@@ -68,18 +69,22 @@ class Wanted:
         return torch.where(low.isfinite(), below, 0.0), torch.where(high.isfinite(), up_to, 1.0)
 
     def log_share(self, p: ProductOfColumns) -> Tensor:
-        """log Π_d P(x_d ∈ R_d | z), (*)."""
+        """log Π_d P(x_d is there, and in R_d | z), (*)."""
         shares = [up_to - below for below, up_to in map(self.limits, p.groups)]
-        return torch.stack([share.clamp(min=0).log().sum(-1).expand(p.batch_shape) for share in shares]).sum(0)
+        logs = [share.clamp(min=0).log().sum(-1).expand(p.batch_shape) for share in shares]
+        logs += [] if p.mask is None else [p.mask.log_there(self.ranged)]
+        return torch.stack(logs).sum(0)
 
     def cells(self, p: ProductOfColumns) -> Tensor:
-        """x ~ p(x | z), (*, F), float64, within the ranges and with the values that are given."""
+        """x ~ p(x | z), (*, F), float64, within the ranges and with the values that are given; others may be holes."""
         made = torch.empty(*p.batch_shape, *p.event_shape, dtype=torch.float64, device=self.x.device)
         for group in p.groups:
             below, up_to = self.limits(group)
             u = torch.rand(*p.batch_shape, len(group.places), dtype=made.dtype, device=made.device)
             made[..., group.places] = icdf(group.cells, below + (up_to - below) * u)
         made = torch.minimum(torch.maximum(made, self.low), self.high)
+        if p.mask is not None:
+            made = made.masked_fill(p.mask.holes(made.shape[-1]) & ~self.ranged, math.nan)
         return torch.where(self.x.isnan(), made, self.x.double())
 
 
@@ -201,7 +206,7 @@ def _refuse_empty(low: float, high: float, whole: bool) -> None:
 
 def _block(model: Model, wanted: Wanted, n: int) -> tuple[Tensor, float]:
     """n rows (n, F) from one set of proposals, and the effective size of that set."""
-    row = Batch(wanted.x.unsqueeze(0))
+    row = Batch(torch.where(wanted.x.isnan(), unknown_in(model), wanted.x).unsqueeze(0))
     q = model.posterior(row)
     refuse_point(q, "importance sampling", everywhere=True)
     parts: list[tuple[float, Distribution]] = [(1 - PRIOR, q)]
@@ -223,7 +228,7 @@ def _inside(model: Model, wanted: Wanted, row: Batch, q: Distribution) -> list[D
         log_w = torch.zeros_like(log_w)
     chosen = z[torch.multinomial(log_w.softmax(0), INSIDE, replacement=True)]
     made = wanted.cells(columns_of(model.decode(chosen))).to(wanted.x)
-    rows = torch.where(wanted.ranged, made, wanted.x)
+    rows = torch.where(wanted.ranged, made, row.x)
     return [model.posterior(Batch(one.unsqueeze(0))) for one in rows]
 
 
@@ -238,5 +243,5 @@ def _weighted(
     log_q = torch.stack([*(q.log_prob(z.unsqueeze(1)).squeeze(1) for _, q in parts), log_pz])
     log_r = (log_q + (log_q.new_tensor(counts) / len(z)).log().unsqueeze(1)).logsumexp(0)
     p = columns_of(model.decode(z))
-    log_px = p.log_prob(wanted.x.expand(len(z), -1))
+    log_px = p.log_prob(row.x.expand(len(z), -1))
     return z, (log_px + log_pz - log_r).double() + wanted.log_share(p)

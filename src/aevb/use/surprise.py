@@ -30,7 +30,7 @@ from aevb.data.walk import Counter
 from aevb.errors import DataError
 from aevb.evidence.support import refuse_point
 from aevb.models.checks import likelihood_batches, split_of
-from aevb.models.given import admits_holes
+from aevb.models.given import admits_holes, unknown_in
 from aevb.models.inference import Model, as_result, fitting, inference
 from aevb.models.rows import by_row
 from aevb.probability.columns import ProductOfColumns
@@ -87,7 +87,7 @@ def _surprises(model: Model, batch: Batch, samples: int, seed: int) -> Tensor:
 def mixed_draws(model: Model, batch: Batch, samples: int, seed: int) -> tuple[Tensor, Tensor]:
     """z (S, B, *Z) from the mixture r of the posteriors given all cells and all but one, and log r(z), (S, B)."""
     others = batch.x.shape[1] if admits_holes(model) else 0
-    rows = torch.cat(list(_with_holes(batch, others)))
+    rows = torch.cat(list(_with_holes(batch, others, unknown_in(model))))
     y = None if batch.y is None else batch.y.repeat(others + 1, *[1] * (batch.y.ndim - 1))
     wide = Batch(rows, y)
     each = math.ceil(samples / (others + 1))
@@ -99,12 +99,12 @@ def mixed_draws(model: Model, batch: Batch, samples: int, seed: int) -> tuple[Te
     return z, log_q.logsumexp(1) - math.log(others + 1)
 
 
-def _with_holes(batch: Batch, columns: int) -> Iterator[Tensor]:
+def _with_holes(batch: Batch, columns: int, unknown: float) -> Iterator[Tensor]:
     """x (B, F), and x without column d for each d."""
     yield batch.x
     for d in range(columns):
         x = batch.x.clone()
-        x[:, d] = torch.nan
+        x[:, d] = unknown
         yield x
 
 

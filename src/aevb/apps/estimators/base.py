@@ -9,7 +9,6 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
@@ -22,9 +21,11 @@ from aevb.data.frames import stored
 from aevb.data.kinds import look
 from aevb.data.splits import permutation
 from aevb.data.tables import Frame, frame_of
+from aevb.data.weights import weights_in, with_weight
 from aevb.errors import AevbWarning
 from aevb.models.ladder import Ladder
 from aevb.models.vae import VAE
+from aevb.runs.begin import First
 from aevb.runs.fit import Progress, Show
 from aevb.runs.memory import fit_in_memory
 from aevb.runs.recipe import Recipe
@@ -46,7 +47,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
     """One density of a table, fitted to its rows; the base of the estimators.
 
     A table is a frame of pandas, polars or Arrow, with columns of any type, or an array of numbers. Cells may be
-    missing anywhere: what is missing must be so at random, given the cells that are there.
+    missing anywhere; see `missing`.
 
     Args:
         latent: D, how many latents; None: by the number of columns.
@@ -57,6 +58,9 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
         samples: training samples to see in all; None: by the number of rows.
         batch: rows of a minibatch; None: by the number of rows.
         learning_rate: of Adam; None: the recipe's.
+        missing: "random": what is missing is so at random, given the cells that are there. "model": whether a cell is
+            missing is modelled too, of columns that have holes in `fit`; then new rows have holes where they belong.
+        warm_start: whether another `fit` begins with the weights of the last one, and with its columns and levels.
         importance_samples: K, draws from q(z|x) for log p(x) and for missing cells of each row.
         random_state: of the weights, the order of rows and all noise.
         verbose: whether to print where the training stands.
@@ -77,6 +81,8 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
     samples: int | None = None
     batch: int | None = None
     learning_rate: float | None = None
+    missing: str = "random"
+    warm_start: bool = False
     importance_samples: int = 100
     random_state: Any = None
     verbose: int = 0
@@ -96,8 +102,9 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
         Args:
             X: the table, N rows.
             y: not read.
-            sample_weight: (N,), how often each row is drawn into minibatches, in proportion; rows of weight 0 are left
-                out. The kinds and the scales of columns do not depend on the weights.
+            sample_weight: (N,), how much each row counts in training and validation; rows of weight 0 are left out. The
+                kinds and the scales of columns do not depend on the weights. A column may hold them instead, where
+                `columns` say that it is of the kind "weight".
 
         Returns:
             The estimator.
@@ -107,26 +114,29 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
             RecipeError: no column can be modelled, or a parameter does not fit.
         """
         frame = self._frame(X, reset=True)
-        weights = None if sample_weight is None else _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        if weights is not None and not weights.all():
-            chosen = np.flatnonzero(weights)
-            frame, weights = part_of(frame, chosen), weights[chosen]
-        self._fit(frame, weights)
+        weights = weights_in(frame, self.columns or {})
+        if sample_weight is not None:
+            weights = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        frame, chosen = with_weight(frame, weights)
+        self._fit(frame, None if weights is None else weights[chosen])
         return self
 
     def _fit(self, frame: Frame, weights: Numbers | None) -> Numbers:
         """Train on the rows of a frame; the stored numbers of those that were used, in another order."""
-        schema, seed, n = self._look(frame), self._seed(), len(frame)
+        first: Fitted | None = getattr(self, "fitted_", None) if self.warm_start else None
+        schema, seed, n = self._look(frame) if first is None else first.schema, self._seed(), len(frame)
         cut = min(n // 10, MOST_HELD) if n >= WATCHED else 0
         held, rest, _ = np.split(permutation(n, seed), [cut, cut + MOST_ROWS])
         train, validation = (stored(schema, part_of(frame, rows))[0] for rows in (rest, held))
-        splits = [rows_of(schema, numbers) for numbers in (train, validation, train[:0])]
+        pairs = ((train, rest), (validation, held), (train[:0], held[:0]))
+        splits = [rows_of(schema, numbers, None if weights is None else weights[rows]) for numbers, rows in pairs]
+        recipe = self._recipe(len(schema.modelled), len(rest), len(held), seed)
         trained = fit_in_memory(
-            self._recipe(len(schema.modelled), len(rest), len(held), seed),
+            recipe if first is None else self._like(recipe, first.recipe),
             Dataset(frame.name, splits[0], splits[1], splits[2], "table"),
-            weights=None if weights is None else torch.from_numpy(weights[rest]),
             device=self.device,
             show=self._show(),
+            first=None if first is None else First(first.model, first.recipe, "the last fit"),
         )
         empty = replace(frame, table=frame.table.head(0)).native
         self.fitted_ = Fitted(trained.recipe, schema, trained.model, empty, seed)
@@ -146,7 +156,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _recipe(self, columns: int, n: int, held: int, seed: int) -> Recipe:
         """The recipe, with what the parameters say, and what follows of the number of columns and rows."""
-        own: dict[str, Any] = {"training__seed": seed}
+        own: dict[str, Any] = {"training__seed": seed, "data__missing": self.missing}
         if self.recipe is None:
             own |= {"latent": self._latents(columns)} | (SMALL if n < FEW else {}) | lengths(n, held)
         for keys, value in (
@@ -159,6 +169,11 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
             own |= {} if value is None else dict.fromkeys(keys, value)
         recipe = self.recipe if isinstance(self.recipe, Recipe) else Recipe.load(self.recipe or "table")
         return recipe.replace(**own)
+
+    def _like(self, recipe: Recipe, last: Recipe) -> Recipe:
+        """The recipe with what it leaves to the number of rows or to holes as it was in the last fit."""
+        sizes = {} if self.hidden is not None else {key: last.settings[key] for key in ("encoder", "decoder")}
+        return recipe.replace(likelihood=last.settings["likelihood"], **sizes)
 
     def _latents(self, columns: int) -> int:
         """D for a table with so many modelled columns."""

@@ -111,6 +111,7 @@ class Fitted:
         return made(self.schema, numbers, self.frame).native
 
 
-def rows_of(schema: Schema, numbers: Numbers) -> Split:
-    """Stored numbers (N, F) as rows that a model reads."""
-    return Split(torch.from_numpy(np.ascontiguousarray(numbers)), values=Values("columns", schema=schema))
+def rows_of(schema: Schema, numbers: Numbers, weights: Numbers | None = None) -> Split:
+    """Stored numbers (N, F) as rows that a model reads, with weights (N,)."""
+    w = None if weights is None else torch.from_numpy(np.ascontiguousarray(weights, np.float64))
+    return Split(torch.from_numpy(np.ascontiguousarray(numbers)), values=Values("columns", schema=schema), weights=w)
