@@ -495,7 +495,10 @@ MISTAKES: dict[str, tuple[list[Any], str]] = {
     "no codes": (["decode", "absent.npy"], r"There is no file absent\.npy"),
     "codes that are none": (["decode", "runs/tiny/meta.json"], r"meta\.json is no \.npy file of numbers"),
     "zipped codes": (["decode", "zipped.npz"], r"zipped\.npz is no \.npy file of numbers"),
-    "codes as text": (["encode", "--out", "codes.csv"], r"--out codes\.csv: codes are written as a \.npy file"),
+    "codes as text": (
+        ["encode", "--out", "codes.txt"],
+        r"--out codes\.txt: codes are written as a \.npy or \.csv file",
+    ),
     "unwritable": (["encode", "--out", "wrong.npy/codes.npy"], r"wrong\.npy/codes\.npy could not be written: "),
     "NaN data": (["train", "nan.npy"], r"nan.npy: 2 values in 2 of 40 rows are NaN .*the first such rows are 3, 7"),
     "empty folder": (["train", "nothing"], r"nothing holds no images"),

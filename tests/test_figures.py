@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import aevb
 from aevb.data.dataset import Dataset, Split, Values
+from aevb.data.sources import load_data
 from aevb.errors import DataError
+from aevb.figures.style import MISSING, _blue_to_red
 from aevb.figures.tables import Table
 
 
@@ -155,3 +158,25 @@ def test_tick_labels_of_short_and_long_trainings_do_not_overlap(last: int) -> No
         boxes = sorted(t.get_window_extent(renderer).extents[[0, 2]].tolist() for t in shown)
         assert boxes
         assert all(a[1] + 3 < b[0] for a, b in itertools.pairwise(boxes)), [t.get_text() for t in shown]
+
+
+def test_a_table_with_holes_is_drawn_in_its_own_units_and_its_holes_are_grey(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    text = ["amount,colour,day"]
+    for i in range(120):
+        amount = "" if i % 7 == 0 else f"{1000 + 50 * rng.normal():.1f}"
+        text.append(f"{amount},{('red', 'blue', 'green')[i % 3]},2024-01-{i % 28 + 1:02d}")
+    (tmp_path / "t.csv").write_text("\n".join(text))
+    data = load_data(tmp_path / "t.csv")
+    table = Table.of_data(data)
+    assert table is not None
+    assert table.names == ("amount", "colour", "day")
+    low, high = (float(end.replace(",", "")) for end in table.ranges()[0].split(" to "))
+    assert 800 < low < 950 < 1050 < high < 1200
+    assert table.ranges()[1] == "blue to red"
+    assert table.ranges()[2].startswith("2023-")
+    colours = table.colours(data.train[:])
+    seen = _blue_to_red(colours)
+    holes = data.train[:].isnan()
+    assert holes.any()
+    assert bool(((seen.squeeze(-1) == MISSING).all(1) == holes).all())

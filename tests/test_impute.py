@@ -308,3 +308,26 @@ def test_given_is_read_in_the_words_of_the_table() -> None:
 )
 def test_what_cannot_be_given_is_told(given: str, words: str, tmp_path: Path) -> None:
     assert words in " ".join(mistake("sample", "--given", given, "-o", tmp_path / "x.csv").split())
+
+
+def test_rows_are_reconstructed_as_a_table_and_encoded_with_their_numbers(place: Path) -> None:
+    told = good("reconstruct", "new.csv", "--run", "table", "--out", "again.csv")
+    assert told == "again.csv: 60 rows reconstructed, 6 columns\n"
+    names, rows = read(place / "again.csv")
+    sizes, own = ([row[names.index("size")] for row in part] for part in (rows, read(place / "new.csv")[1]))
+    pairs = np.array([(float(a), float(b)) for a, b in zip(sizes, own, strict=True) if b])
+    assert np.corrcoef(pairs.T)[0, 1] > 0.8
+    assert {row[names.index("kind")] for row in rows} <= {"small", "middle, or so", "large"}
+    good("encode", "new.csv", "--run", "table", "--out", "codes.npy")
+    told = good("encode", "new.csv", "--run", "table", "--out", "codes.csv")
+    assert told == "codes.csv: 60 rows, columns row, z0 to z1\n"
+    names, rows = read(place / "codes.csv")
+    assert names == ["row", "z0", "z1"]
+    assert [int(row[0]) for row in rows] == list(range(60))
+    assert np.array([[float(x) for x in row[1:]] for row in rows]) == pytest.approx(np.load("codes.npy"), rel=1e-6)
+    assert "a .csv has one code a row" in mistake("encode", "new.csv", "--run", "table", "--draws", 2, "-o", "c.csv")
+
+
+def test_a_table_with_holes_is_drawn_without_a_warning(place: Path) -> None:
+    good("reconstruct", "new.csv", "--run", "table", "--out", "rows.png")
+    assert (place / "rows.png").stat().st_size > 1000

@@ -231,7 +231,7 @@ RowsOut = Annotated[
     out("a picture among the run's figures", ".csv, .tsv or .parquet of a table; .npy for the numbers; .png or .svg"),
 ]
 TableOut = Annotated[Path | None, out("the name of NEW, with -filled", ".csv, .tsv or .parquet")]
-CodesOut = Annotated[Path | None, out("beside the run", ".npy")]
+CodesOut = Annotated[Path | None, out("beside the run", ".npy, or .csv with the row or file of each")]
 ScoresOut = Annotated[
     Path | None, out("none, a summary is printed", ".csv or .parquet; .npy for the numbers log p(x) alone")
 ]

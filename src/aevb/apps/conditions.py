@@ -143,7 +143,7 @@ def drawn(model: Model, n: int, schema: Schema, given: str | None, seed: int) ->
     return schema.inverse(generate(model, n, seed=seed, draw=True))
 
 
-def write_rows(out: Path, schema: Schema, rows: Tensor) -> None:
+def write_rows(out: Path, schema: Schema, rows: Tensor, what: str = "new rows") -> None:
     """New rows as a table with the columns and types of the source, or as numbers."""
     if out.suffix == ".npy":
         outputs.write_array(out, rows)
@@ -151,4 +151,4 @@ def write_rows(out: Path, schema: Schema, rows: Tensor) -> None:
     from aevb.data.frames import made
 
     outputs.write_frame(out, made(schema, rows.numpy()))
-    show.out.print(f"{out}: {len(rows):,} new rows, {len(schema.columns)} columns")
+    show.out.print(f"{out}: {len(rows):,} {what}, {len(schema.columns)} columns")

@@ -202,4 +202,5 @@ def told(frame: Frame, schema: Schema, found: Found) -> str:
 
 def listed(counts: dict[str, int], most: int = 5) -> str:
     shown = ", ".join(f"{name} ({n:,})" for name, n in list(counts.items())[:most])
-    return shown + (f", and {len(counts) - most} more columns" if len(counts) > most else "")
+    more = len(counts) - most
+    return shown + (f", and {more} more column{'s' * (more > 1)}" if more > 0 else "")

@@ -53,7 +53,13 @@ def picture_out(out: Path | None) -> Path | None:
 
 
 def codes_out(out: Path | None) -> Path | None:
-    return checked(out, (".npy",), "codes are written as a .npy file")
+    return checked(out, (".npy", ".csv"), "codes are written as a .npy or .csv file")
+
+
+def refuse_draws(out: Path | None, draws: int) -> None:
+    """Refuse several codes for each row in a table of one line each."""
+    if draws and out is not None and out.suffix == ".csv":
+        raise DataError(f"--out {out}: a .csv has one code a row, and --draws {draws} gives more. Write a .npy file.")
 
 
 def scores_out(out: Path | None) -> Path | None:
@@ -116,6 +122,16 @@ def write_array(path: Path, values: Any) -> None:
 
     written(path, write)
     show.out.print(f"{path}: {' × '.join(map(str, array.shape))}, {array.dtype}")
+
+
+def write_codes(path: Path, codes: Any, column: str, names: Iterable[Any], letter: str) -> None:
+    """Codes (N, D) as a .npy, or as a .csv with the row or file of each and the columns z0, z1, ..."""
+    if path.suffix != ".csv":
+        write_array(path, codes)
+        return
+    columns = (column, *(f"{letter}{i}" for i in range(codes.shape[1])))
+    write_table(path, columns, ([name, *code] for name, code in zip(names, codes.tolist(), strict=True)))
+    show.out.print(f"{path}: {len(codes):,} rows, columns {columns[0]}, {columns[1]} to {columns[-1]}")
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

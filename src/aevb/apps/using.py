@@ -117,7 +117,7 @@ def reconstruct(
             "-n",
             "--count",
             min=1,
-            help=f"How many rows, the first ones.{default(f'{FEW}; all rows of NEW for a .npy')}",
+            help=f"How many rows, the first ones.{default(f'{FEW}; all rows of NEW for numbers')}",
         ),
     ] = None,
     run: RunOption = None,
@@ -126,17 +126,20 @@ def reconstruct(
     given: GivenNew = None,
     data_: Moved = None,
     data_dir: DataDir = None,
-    out: ArrayOut = None,
+    out: RowsOut = None,
 ) -> None:
     """Encode and decode data points: originals over reconstructions, the means of p(x|z)."""
-    place, out = actions.device_named(device), outputs.array_out(out)
+    place, out = actions.device_named(device), outputs.rows_out(out)
     asked = asked_for(first, second, run, data_, split, {"data_dir": data_dir, "given": given})
     from aevb.figures import plots
     from aevb.figures.tables import Table
     from aevb.use.reconstruct import reconstruct as reconstructed
 
+    table = out is not None and out.suffix in outputs.TABLES
+    if asked.run.values(data_dir).schema is None:
+        outputs.refuse_table(out, asked.run)
     found, model = rows(asked), asked.run.model(place)
-    whole = asked.new is not None and out is not None and out.suffix == ".npy"
+    whole = asked.new is not None and out is not None and (table or out.suffix == ".npy")
     few = found.first(n or (len(found.split) if whole else FEW))
     data = few.data(place)
     y = reconstructed(model, data)
@@ -145,12 +148,16 @@ def reconstruct(
         batch = some(data, list(range(len(few.split))), place)
         return plots.reconstructions(model, batch, table=Table.of_data(found.split))
 
+    if table and out is not None:
+        schema = asked.run.values(data_dir).columns
+        conditions.write_rows(out, schema, schema.inverse(y), "rows reconstructed")
+        return
     outputs.deliver(asked.run, out, "reconstructions", y, figure, data_dir)
 
 
 @verb(
     "aevb encode --out codes.npy",
-    "aevb encode new.npy --out codes.npy",
+    "aevb encode new.csv --out codes.csv",
     "aevb encode RUN photos/ --out codes.npy",
     "aevb encode --split train --draws 5 --out draws.npy",
     "aevb encode --clusters --out clusters.npy",
@@ -172,7 +179,7 @@ def encode(
     data_dir: DataDir = None,
     out: CodesOut = None,
 ) -> None:
-    """Write codes, (N, D): posterior means, the same at every call; or draws, (K, N, D).
+    """Write codes, (N, D): posterior means, the same at every call; or draws, (K, N, D), as a .npy.
 
     Of a model with several layers of latents: z_1 and those above it side by side.
     """
@@ -183,12 +190,15 @@ def encode(
     from aevb.use.encode import posterior_draws
 
     opened, draws = asked.run, draws if samples is None else samples
-    model, data = opened.model(place), rows(asked).data(place)
+    outputs.refuse_draws(out, draws)
+    model, found = opened.model(place), rows(asked)
+    data = found.data(place)
     if clusters:
-        outputs.write_array(out or opened.path / f"clusters-{asked.stem}.npy", actions.clusters(opened, model, data))
+        shares = actions.clusters(opened, model, data)
+        outputs.write_codes(out or opened.path / f"clusters-{asked.stem}.npy", shares, found.column, found.names, "p")
         return
     codes = posterior_draws(model, data, draws, seed=seed) if draws else encode_all(model, data)
-    outputs.write_array(out or opened.path / f"codes-{asked.stem}.npy", codes)
+    outputs.write_codes(out or opened.path / f"codes-{asked.stem}.npy", codes, found.column, found.names, "z")
     if len(latent_shapes(opened.recipe, opened.meta["shape"])) > 1:
         show.out.print(f"layers side by side: {latents_text(opened.recipe, opened.meta['shape'])} numbers")
 

@@ -166,12 +166,16 @@ def _whole(value: float, least: int, most: int) -> int:
     return min(max(int(value), least), most)
 
 
+MISSING = 0.6  # how bright a cell without a number is
+
+
 def _blue_to_red(x: Tensor) -> Tensor:
-    """(N, F) in [-1, 1] → colours (N, 3, F, 1): blue, almost white at zero, red."""
+    """(N, F) in [-1, 1] → colours (N, 3, F, 1): blue, almost white at zero, red; grey where there is no number."""
     ends = torch.tensor([[0.13, 0.40, 0.67], [0.96, 0.96, 0.96], [0.70, 0.09, 0.17]])
     x = x.clamp(-1, 1).unsqueeze(1)
     low, middle, high = ends.unsqueeze(-1).unbind()
-    return (middle + x.clamp(min=0) * (high - middle) - x.clamp(max=0) * (low - middle)).unsqueeze(-1)
+    colours = middle + x.clamp(min=0) * (high - middle) - x.clamp(max=0) * (low - middle)
+    return colours.nan_to_num(nan=MISSING).unsqueeze(-1)
 
 
 def stack(blocks: Sequence[NDArray[np.float32]], axis: int, gap: int) -> NDArray[np.float32]:

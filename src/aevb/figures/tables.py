@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aevb.data.columns import Schema
 from aevb.data.dataset import Dataset, Split
 from aevb.data.values import Values
 from aevb.notation import short
@@ -35,9 +36,10 @@ class Table:
     def of(cls, x: Tensor, values: Values | None = None, names: Sequence[str] | None = None) -> Table:
         """The columns of rows x (N, F) of a model's numbers."""
         rows = x[:SCALED].detach().cpu().double().flatten(1)
-        std = rows.std(0, correction=0)
+        mean = rows.nanmean(0).nan_to_num()
+        std = (rows - mean).square().nanmean(0).sqrt()  # NaN where a column has no number
         named = tuple(names or (f"column {i}" for i in range(rows.shape[1])))
-        return cls(named, rows.mean(0), torch.where(std > 0, std, 1.0), values or Values("raw"))
+        return cls(named, mean, torch.where(std > 0, std, 1.0), values or Values("raw"))
 
     @classmethod
     def of_units(cls, x: Tensor, values: Values, names: Sequence[str] | None = None) -> Table | None:
@@ -58,7 +60,9 @@ class Table:
         split = data.train if isinstance(data, Dataset) else data
         if not isinstance(split, Split) or len(split.shape) != 1 or not len(split):
             return None
-        return cls.of_units(split[torch.arange(min(len(split), SCALED))], split.values, getattr(data, "columns", None))
+        schema = split.values.schema
+        names = getattr(data, "columns", None) or ([column.name for column in schema.model] if schema else None)
+        return cls.of_units(split[torch.arange(min(len(split), SCALED))], split.values, names)
 
     def colours(self, x: Tensor) -> Tensor:
         """x (N, F) → from -1, blue, to 1, red."""
@@ -66,11 +70,22 @@ class Table:
 
     def ranges(self) -> list[str]:
         """Of each column what blue and red are, in the data's units."""
+        if self.values.schema is not None:
+            return self.ranges_of(self.values.schema)
         if self.values.dtype and self.values.dtype != "bool":
             ends = [self.values.inverse((self.mean + s * SPAN * self.std).float()) for s in (-1, 1)]
         else:
             ends = [(self.mean + s * SPAN * self.std).numpy() for s in (-1, 1)]
         return [f"{short(low)} to {short(high)}" for low, high in zip(*ends, strict=True)]
+
+    def ranges_of(self, schema: Schema) -> list[str]:
+        """Of each column of a table what blue and red are, in its own words."""
+        from aevb.data.writing import array_named
+
+        each = torch.stack([self.mean - SPAN * self.std, self.mean + SPAN * self.std])
+        ends = schema.inverse(each).numpy().T
+        words = [array_named(column, low_high).to_pylist() for column, low_high in zip(schema.model, ends, strict=True)]
+        return [" to ".join(short(w) if isinstance(w, float) else str(w) for w in pair) for pair in words]
 
     def labels(self) -> list[str]:
         """A name and a range for each column; none where there are too many."""
