@@ -31,7 +31,8 @@ BINARY = (
 ).split()
 OTHER = (
     "addmm mm convolution upsample_nearest2d native_layer_norm native_group_norm _native_batch_norm_legit_no_training"
-    " where expand permute slice select cat sum mean amax amin _softmax _log_softmax index_select cumsum"
+    " where expand permute slice select cat sum mean amax amin _softmax _log_softmax index_select cumsum gather"
+    " searchsorted argmax"
 ).split()
 KNOWN = {*UNARY, *BINARY, *OTHER}
 LIKE = ("full_like", "zeros_like", "ones_like", "empty_like")  # of which only the shape of the argument counts

@@ -339,6 +339,30 @@ export const OTHER = {
   amin: ([x, dims], shape) => Float32Array.from(reduce(x, dims, shape, Infinity, (a, b) => Math.min(a, b))),
   _softmax: ([x, dim]) => softmax(x, dim, false),
   _log_softmax: ([x, dim]) => softmax(x, dim, true),
+  gather: ([x, dim, index], shape) => {
+    const d = wrap(dim, x.shape.length), step = strides(x.shape);
+    const start = places(shape, step.map((n, i) => (i === d ? 0 : n)));
+    return Float32Array.from(index.data, (k, i) => x.data[start[i] + k * step[d]]);
+  },
+  searchsorted: ([x, sought, , right]) => {
+    const n = x.shape.at(-1), each = sought.shape.at(-1);
+    const before = right ? (a, b) => a <= b : (a, b) => a < b;
+    return Float32Array.from(sought.data, (v, i) => {
+      const start = x.shape.length === 1 ? 0 : Math.floor(i / each) * n;
+      let k = 0;
+      while (k < n && before(x.data[start + k], v)) k++;
+      return k;
+    });
+  },
+  argmax: ([x, dim], shape) => {
+    const out = [];
+    lines(x, dim ?? 0, (start, step, n) => {
+      let best = 0;
+      for (let i = 1; i < n; i++) if (x.data[start + i * step] > x.data[start + best * step]) best = i;
+      out.push(best);
+    });
+    return Float32Array.from(out.slice(0, size(shape)));
+  },
   cumsum: ([x, dim]) => {
     const out = new Float32Array(x.data.length);
     lines(x, dim, (start, step, n) => {
