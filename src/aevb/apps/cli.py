@@ -194,7 +194,7 @@ def given(flag: bool) -> bool | None:
     return flag or None
 
 
-from aevb.apps import judging, filling, clustering, using, packing, lists, rerun  # noqa: E402, F401, I001  # in the order of the help
+from aevb.apps import judging, filling, clustering, using, packing, sending, lists, rerun  # noqa: E402, F401, I001  # in the order of the help
 
 
 def main() -> None:

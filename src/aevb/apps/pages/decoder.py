@@ -110,9 +110,10 @@ def page_decoder(model: Any, values: Values, limits: tuple[float, float], classe
         if isinstance(p, ProductOfColumns):
             graph = graph_of(CellsOf(model), inputs, names_of(p.groups))
             return PageDecoder(graph, {"form": "table", "columns": table_columns(values.columns, p.groups)})
-        graph, shape = graph_of(Means(model), inputs, ["mean0"]), list(p.event_shape)
-    if len(shape) in (2, 3):
-        return PageDecoder(graph, {"form": "image", "shape": shape, "limits": list(limits)})
+        image = len(p.event_shape) in (2, 3)
+        graph = graph_of(Means(model), inputs, ["mean" if image else "mean0"])
+    if image:
+        return PageDecoder(graph, {"form": "image", "shape": list(p.event_shape), "limits": list(limits)})
     return PageDecoder(graph, {"form": "table", "columns": plain_columns(values, p.event_shape.numel())})
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +33,7 @@ BINARY = (
 OTHER = (
     "addmm mm convolution upsample_nearest2d native_layer_norm native_group_norm _native_batch_norm_legit_no_training"
     " where expand permute slice select cat sum mean amax amin _softmax _log_softmax index_select cumsum gather"
-    " searchsorted argmax"
+    " searchsorted argmax index_put"
 ).split()
 KNOWN = {*UNARY, *BINARY, *OTHER}
 LIKE = ("full_like", "zeros_like", "ones_like", "empty_like")  # of which only the shape of the argument counts
@@ -70,7 +71,8 @@ def graph_of(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[
     Raises:
         UnknownStep: PyTorch cannot follow the module, or it takes a step that no page knows.
     """
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what PyTorch says of its own insides
         try:
             program = export(module, tuple(inputs.values()), strict=False).run_decompositions()
         except Exception as error:  # of any kind: the module may be a user's own
@@ -117,7 +119,7 @@ class _Reader:
     def _read_call(self, node: Node) -> None:
         name = name_of(node)
         if name in LIKE:
-            self.known[node] = _called(node, lambda n: torch.zeros_like(n.meta["val"], device="cpu"))
+            self.known[node] = _called(node, _zeros)
         elif all(a in self.known for a in node.all_input_nodes):
             self.known[node] = _called(node, self.known.__getitem__)
         elif node.target is operator.getitem:
@@ -139,7 +141,7 @@ class _Reader:
         self._add(node, "slice", [self._written(x), dim, start, start + sizes[which], 1])
 
     def _read_step(self, node: Node, name: str) -> None:
-        if name not in KNOWN or (name in UNARY and len(node.all_input_nodes) > 1):
+        if name not in KNOWN or not _fits(node, name):
             raise UnknownStep(f"The network takes a step that no page knows: {name}.")
         self._add(node, name, [self._written(a) for a in arguments_of(node)])
 
@@ -184,9 +186,24 @@ def arguments_of(node: Node) -> list[Any]:
     return [given.get(a.name, value) for a, value in zip(taken, usual, strict=True)]
 
 
+def _fits(node: Node, name: str) -> bool:
+    """Whether the arguments are of the form that decoder.js reads."""
+    if name == "index_put":  # along the last axis, by one list
+        x, at, _, accumulate = arguments_of(node)
+        along = [i for i, index in enumerate(at) if index is not None]
+        return along == [x.meta["val"].ndim - 1] and at[-1].meta["val"].ndim == 1 and not accumulate
+    return name not in UNARY or len(node.all_input_nodes) == 1
+
+
 def _called(node: Node, value_of: Any) -> Any:
     args, kwargs = map_arg(node.args, value_of), map_arg(node.kwargs, value_of)
     return node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+def _zeros(node: Node) -> Tensor:
+    """Numbers of the shape and type of a value."""
+    value = node.meta["val"]
+    return torch.zeros(tuple(value.shape), dtype=value.dtype)
 
 
 def _becomes_whole(node: Node) -> bool:

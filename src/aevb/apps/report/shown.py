@@ -12,8 +12,8 @@ from aevb.apps.report.pictures import grid
 from aevb.apps.report.subject import Subject
 from aevb.data import frames
 from aevb.data.batch import take
-from aevb.evaluation.reports.fidelity import authenticity
-from aevb.evaluation.two_sample import nearest_rows
+from aevb.evaluation import two_sample
+from aevb.evaluation.reports import fidelity
 from aevb.figures.plots import FLAT, TIED, first_layer, quantiles
 from aevb.notation import short
 from aevb.probability.offers import support_of
@@ -65,8 +65,8 @@ def _nearest(s: Subject, train: Any, new: Tensor) -> Any:
     """The train row that is nearest to each new one."""
     if s.schema is not None:
         kinds = [column.kind for column in s.schema.model]
-        return nearest_rows(train.stored.numpy(), s.schema.inverse(new).numpy(), kinds)
-    return authenticity(train[torch.arange(len(train))].flatten(1), new.flatten(1))[1]
+        return two_sample.nearest_rows(train.stored.numpy(), s.schema.inverse(new).numpy(), kinds)
+    return fidelity.nearest_rows(train[torch.arange(len(train))].flatten(1), new.flatten(1))
 
 
 def _beside(s: Subject, x: Tensor, y: Tensor, names: list[str], of: tuple[str, str] = ("row", "reconstruction")) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from aevb.data.batch import Indexable
 from aevb.data.columns import Schema
 from aevb.data.dataset import Dataset, Split
 from aevb.evaluation.bound import Bound, elbo
-from aevb.evaluation.estimate import Estimate
+from aevb.evaluation.estimate import with_errors
 from aevb.figures.style import common_limits, is_image
 from aevb.runs.evaluate import evaluate_run, rows_of
 from aevb.runs.files import read_json
@@ -100,22 +99,3 @@ class Subject:
         """Conditions of n new data points; None of an unconditional model."""
         y = self.run.each(n)
         return None if y is None else y.to(self.device)
-
-
-def with_errors(kept: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers of JSON, `NAME` and `NAME_se`, as estimates by name."""
-    found: dict[str, Any] = {}
-    for name, value in kept.items():
-        error = kept.get(f"{name}_se")
-        if f"{name}_se" in kept:
-            found[name] = _estimate(value, error)
-        elif name.removesuffix("_se") == name or name.removesuffix("_se") not in kept:
-            found[name] = with_errors(value) if isinstance(value, Mapping) else value
-    return found
-
-
-def _estimate(value: Any, error: Any) -> Any:
-    if isinstance(value, list):
-        return [_estimate(v, e) for v, e in zip(value, error or [None] * len(value), strict=True)]
-    mean, se = (math.nan if x is None else float(x) for x in (value, error))
-    return Estimate(mean, se)

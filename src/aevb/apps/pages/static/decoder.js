@@ -344,6 +344,11 @@ export const OTHER = {
     const start = places(shape, step.map((n, i) => (i === d ? 0 : n)));
     return Float32Array.from(index.data, (k, i) => x.data[start[i] + k * step[d]]);
   },
+  index_put: ([x, indices, values]) => {
+    const at = indices.at(-1).data, n = x.shape.at(-1), out = x.data.slice();
+    for (let i = 0; i < values.data.length; i++) out[Math.floor(i / at.length) * n + at[i % at.length]] = values.data[i];
+    return out;
+  },
   searchsorted: ([x, sought, , right]) => {
     const n = x.shape.at(-1), each = sought.shape.at(-1);
     const before = right ? (a, b) => a <= b : (a, b) => a < b;

@@ -7,7 +7,7 @@ const content = JSON.parse(document.getElementById("content").textContent);
 const decoder = JSON.parse(document.getElementById("decoder").textContent);
 const network = decoder && new Network(decoder.network);
 const { latent, map, classes, palette } = content;
-const RAMP = ["#440154", "#414487", "#2a788e", "#22a884", "#7ad151", "#fde725"].map((hex) => hex.match(/\w\w/g).map((h) => parseInt(h, 16)));
+const RAMP = ["#6a3fb5", "#3f6fc9", "#2a8f9f", "#37a871", "#8fbf3f", "#e8c31e"].map((hex) => hex.match(/\w\w/g).map((h) => parseInt(h, 16)));
 
 const codes = halves(map.codes), D = latent.size, N = map.count;
 const flat = Array.from({ length: N }, (_, i) => placed(codes.subarray(i * D, (i + 1) * D)));
@@ -71,7 +71,7 @@ const list = element("dl", { class: "fields" });
 
 function show(out) {
   if (decoder.form === "image") paint(face, out.mean, decoder.shape, decoder.limits);
-  else list.replaceChildren(...fieldsOf(decoder, out).map(field));
+  else list.replaceChildren(...fieldsOf(decoder, out).map((one, i) => field({ ...one, twin: twinOf(one.name, i) })));
   document.body.dataset.decoded = JSON.stringify(Object.fromEntries(Object.entries(out).map(([k, v]) => [k, [...v]])));
 }
 
@@ -91,7 +91,13 @@ function paint(canvas, x, shape, [low, high]) {
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-function field({ name, text, low, high, shares }) {
+/** The cell of the nearest row in this column. */
+function twinOf(name, i) {
+  const cells = map.cells?.[state.row];
+  return cells && map.fields[i] === name ? `row ${state.row}: ${cells[i]}` : null;
+}
+
+function field({ name, text, low, high, shares, twin }) {
   const made = element("div", {}, element("dt", { title: name }, name), element("dd", {}, text));
   if (low && low !== high) made.append(element("small", {}, `90 %: ${low} to ${high}`));
   for (const [level, share] of (shares ?? []).slice(0, 3)) {
@@ -100,6 +106,7 @@ function field({ name, text, low, high, shares }) {
     bar.style.width = `${Math.round(100 * share)}%`;
     made.append(element("small", {}, `${level} ${Math.round(100 * share)} %`), bar);
   }
+  if (twin) made.append(element("small", { class: "twin" }, twin));
   return made;
 }
 
@@ -115,12 +122,11 @@ function original() {
   const said = map.colours.filter((one) => one.levels || !map.cells).slice(0, 3).map((one) => `${one.name} ${named(one, state.row)}`);
   caption.textContent = `Nearest ${map.side} row: ${[`row ${state.row}`, ...said].join(", ")}`;
   const cells = map.cells?.[state.row];
-  if (cells) near.replaceChildren(...map.fields.map((name, i) => field({ name, text: cells[i] })));
+  if (cells && !network) list.replaceChildren(...map.fields.map((name, i) => field({ name, text: cells[i] })));
 }
 
 const named = (one, i) => (one.values[i] === null ? "missing" : one.levels ? one.levels[one.values[i]] : short(one.values[i]));
 const caption = element("figcaption", {}, "");
-const near = element("dl", { class: "fields" });
 
 // The map
 
@@ -306,11 +312,10 @@ function layout() {
   if (decoder?.form === "image") faces.append(element("figure", {}, face, element("figcaption", {}, "Decoded")));
   if (map.thumbs) faces.append(element("figure", {}, twin, caption));
   if (!decoder) right.append(element("p", { class: "warn" }, content.why));
-  if (decoder?.form === "table") right.append(element("h3", {}, "Decoded"), list);
   right.append(faces);
-  if (map.cells) right.append(element("h3", {}, caption), near);
+  if (!map.thumbs) right.append(list, element("div", { class: "note" }, caption));
+  if (sliders.length && network) stage.append(element("div", { class: "sliders" }, ...sliders.map((one) => one.label)));
   const whole = element("div", {}, controls(), element("div", { class: "touch" }, stage, right));
-  if (sliders.length && network) whole.append(element("div", { class: "sliders" }, ...sliders.map((one) => one.label)));
   document.getElementById("touch").replaceChildren(whole);
 }
 

@@ -11,7 +11,8 @@ export function written(column, x) {
     return short(start + ((((x / (2 * Math.PI)) % 1) + 1) % 1) * period);
   }
   const s = stored(column, x);
-  return column.decimals === null ? short(s) : s.toLocaleString("en", { maximumFractionDigits: column.decimals });
+  const exact = column.decimals !== null && column.decimals <= 2;
+  return exact ? s.toLocaleString("en", { maximumFractionDigits: column.decimals }) : short(s);
 }
 
 /** The stored number of a model number. */
@@ -34,7 +35,7 @@ function date(seconds, column) {
 
 export function short(x) {
   if (Math.abs(x) >= 1000) return Math.round(x).toLocaleString("en");
-  return String(Number(x.toPrecision(3)));
+  return String(Number(x.toPrecision(4)));
 }
 
 /** The decoded fields of a table: {name, text, low, high, shares} for each column, from what the network gives. */
