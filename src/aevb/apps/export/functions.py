@@ -22,7 +22,18 @@ from aevb.probability.columns import ProductOfColumns
 from aevb.probability.distributions import Levels
 from aevb.probability.joint import join_layers, split_layers
 
-PARAMETERS = ("loc", "scale", "scale_tril", "df", "logits", "rate", "total_count", "concentration", "kappa", "log_share")
+PARAMETERS = (
+    "loc",
+    "scale",
+    "scale_tril",
+    "df",
+    "logits",
+    "rate",
+    "total_count",
+    "concentration",
+    "kappa",
+    "log_share",
+)
 PARAMETERS += ("concentration0", "concentration1")
 BATCH = 3  # rows of the example that is followed
 EXAMPLE = 0.25  # a number that every likelihood's encoder takes
@@ -48,7 +59,7 @@ def _own(p: Any) -> dict[str, Tensor]:
     p = p.base if isinstance(p, Levels) else p
     given = {name: p.__dict__[name] for name in PARAMETERS if name in p.__dict__}
     given |= {"logits": p.logits} if not given and "probs" in p.__dict__ else {}
-    return {name: x for name, x in given.items() if isinstance(x, Tensor)}
+    return {name: x for name, x in given.items() if isinstance(x, Tensor) and x.ndim > 1}  # of each row its own
 
 
 class Encoder(nn.Module):
@@ -172,9 +183,7 @@ class Function:
         dims = tuple({0: torch.export.Dim.DYNAMIC} for _ in self.inputs)  # type: ignore[attr-defined]
         try:
             with torch.no_grad():
-                return torch.export.export(
-                    self.module, tuple(self.inputs.values()), dynamic_shapes=dims, strict=False
-                )
+                return torch.export.export(self.module, tuple(self.inputs.values()), dynamic_shapes=dims, strict=False)
         except Exception as error:  # of any kind: the network may be a user's own
             reason = str(error).strip().partition("\n")[0]
             raise Unfit(f"PyTorch cannot export it: {reason or type(error).__name__}") from error

@@ -22,19 +22,10 @@ from torch.fx.node import map_arg
 from aevb.errors import AevbError
 
 # What decoder.js knows: values that keep their numbers in another shape; elementwise steps; all others.
-SAME = "_to_copy alias clone view reshape _unsafe_view unsqueeze squeeze detach contiguous".split()
-UNARY = (
-    "abs ceil cos erf exp expm1 floor isfinite isnan log log1p logical_not neg reciprocal relu round rsqrt sigmoid sign"
-    " silu sin softplus sqrt tan tanh trunc gelu leaky_relu elu clamp hardtanh bitwise_not"
-).split()
-BINARY = (
-    "add sub mul div minimum maximum pow atan2 gt lt ge le eq ne logical_and logical_or bitwise_and bitwise_or"
-).split()
-OTHER = (
-    "addmm mm convolution upsample_nearest2d native_layer_norm native_group_norm _native_batch_norm_legit_no_training"
-    " where expand permute slice select cat sum mean amax amin _softmax _log_softmax index_select cumsum gather"
-    " searchsorted argmax index_put"
-).split()
+SAME = ["_to_copy", "alias", "clone", "view", "reshape", "_unsafe_view", "unsqueeze", "squeeze", "detach", "contiguous"]
+UNARY = ["abs", "ceil", "cos", "erf", "exp", "expm1", "floor", "isfinite", "isnan", "log", "log1p", "logical_not", "neg", "reciprocal", "relu", "round", "rsqrt", "sigmoid", "sign", "silu", "sin", "softplus", "sqrt", "tan", "tanh", "trunc", "gelu", "leaky_relu", "elu", "clamp", "hardtanh", "bitwise_not"]
+BINARY = ["add", "sub", "mul", "div", "minimum", "maximum", "pow", "atan2", "gt", "lt", "ge", "le", "eq", "ne", "logical_and", "logical_or", "bitwise_and", "bitwise_or"]
+OTHER = ["addmm", "mm", "convolution", "upsample_nearest2d", "native_layer_norm", "native_group_norm", "_native_batch_norm_legit_no_training", "where", "expand", "permute", "slice", "select", "cat", "sum", "mean", "amax", "amin", "_softmax", "_log_softmax", "index_select", "cumsum", "gather", "searchsorted", "argmax", "index_put"]
 KNOWN = {*UNARY, *BINARY, *OTHER}
 LIKE = ("full_like", "zeros_like", "ones_like", "empty_like")  # of which only the shape of the argument counts
 

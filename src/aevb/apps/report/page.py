@@ -30,7 +30,10 @@ def page(s: Subject) -> str:
     """
     name = s.run.path.name
     parts = list(_sections(s))
-    body = [_head(s, [(title, anchor) for anchor, title, _ in parts]), tag("main", *(_section(*part) for part in parts))]
+    body = [
+        _head(s, [(title, anchor) for anchor, title, _ in parts]),
+        tag("main", *(_section(*part) for part in parts)),
+    ]
     content = {**interactive.content(s), "palette": list(PALETTE)}
     frame = _document(name, joined(body), content, None)
     found = interactive.decoder(s)

@@ -176,7 +176,9 @@ def surroundings(s: Subject) -> Html:
         "seed": s.run.recipe.training().seed,
         "steps": f"{meta['steps']:,}" if "steps" in meta else None,
         "weights kept": f"of step {meta['best_step']:,}" if "best_step" in meta else None,
-        "data": ", ".join(f"{part} {print_['sha256']}" for part, print_ in meta["splits"].items() if print_.get("sha256")),
+        "data": ", ".join(
+            f"{part} {print_['sha256']}" for part, print_ in meta["splits"].items() if print_.get("sha256")
+        ),
     }
     said = "Train it again from the settings above: aevb train --recipe recipe.toml"
     return joined([_facts(facts), tag("p", said, _class="note")])

@@ -39,7 +39,9 @@ def reconstructions(s: Subject) -> Html:
         picture = grid(torch.cat([x, y.view_as(x)]), len(chosen), s.limits, "Rows above their reconstructions.")
         return joined([picture, tag("p", f"Above the rows, below their reconstructions. {said}", _class="note")])
     names = [f"{word} {v:.1f}" for word, v in zip(_ranks(len(chosen)), score.tolist(), strict=True)]
-    return joined([*_beside(s, x, y, names), tag("p", said.replace("left", "above").replace("right", "below"), _class="note")])
+    return joined(
+        [*_beside(s, x, y, names), tag("p", said.replace("left", "above").replace("right", "below"), _class="note")]
+    )
 
 
 def _ranks(n: int) -> list[str]:
@@ -109,7 +111,9 @@ def walks(s: Subject) -> tuple[str, Html]:
     if s.images and tuple(s.model.latent_shape) == (2,) and support_of(p) in FLAT:
         return "Manifold", _manifold(s, p, y)
     if support_of(p) in TIED:
-        return "Latents", tag("p", "The latents are codes, or tied to each other: none can be moved alone.", _class="note")
+        return "Latents", tag(
+            "p", "The latents are codes, or tied to each other: none can be moved alone.", _class="note"
+        )
     return "What single latents do", _traversals(s)
 
 
@@ -144,5 +148,8 @@ def _traversals(s: Subject) -> Html:
     body = []
     for name, row in zip(each, found.x, strict=True):
         head, cells = fields(s, row[[0, STEPS // 2, -1]])
-        body += [(name if i == 0 else "", at, *line) for i, (at, line) in enumerate(zip((low, "middle", high), cells, strict=True))]
+        body += [
+            (name if i == 0 else "", at, *line)
+            for i, (at, line) in enumerate(zip((low, "middle", high), cells, strict=True))
+        ]
     return joined([table(("latent", "at", *head), body, _class="pairs"), tag("p", said, _class="note")])
