@@ -52,18 +52,25 @@ def holed_table() -> Dataset:
     return replace(data, **splits)
 
 
-MADE: Mapping[str, tuple[str, dict[str, Any], Callable[[], Dataset]]] = {
-    "mlp": ("aevb", {"latent": 3, "encoder": {"type": "mlp", "hidden": [16]}, "decoder": {"type": "mlp", "hidden": [40]}},
-            lambda: images(96, (1, 8, 8), "dynamic")),
-    "conv": ("conv", {"latent": 2, "encoder": {"type": "conv", "channels": [8, 12]},
-                      "decoder": {"type": "conv", "channels": [8, 12]}}, lambda: images(96, (1, 9, 7), "grey")),
-    "colour": ("residual", {"latent": 4, "encoder": {"type": "residual", "channels": [8, 8]},
-                            "decoder": {"type": "residual", "channels": [8, 8]}}, lambda: images(96, (3, 8, 8), "levels")),
+def nets(kind: str, *sizes: int) -> dict[str, Any]:
+    """Encoder and decoder of a recipe."""
+    key = "hidden" if kind == "mlp" else "channels"
+    return {side: {"type": kind, key: [*sizes]} for side in ("encoder", "decoder")}
+
+
+Make = Callable[[], Dataset]
+MADE: Mapping[str, tuple[str, dict[str, Any], Make]] = {  # recipe, what changes, data
+    "mlp": ("aevb", {"latent": 3, **nets("mlp", 40)}, lambda: images(96, (1, 8, 8), "dynamic")),
+    "conv": ("conv", {"latent": 2, **nets("conv", 8, 12)}, lambda: images(96, (1, 9, 7), "grey")),
+    "colour": ("residual", {"latent": 4, **nets("residual", 8, 8)}, lambda: images(96, (3, 8, 8), "levels")),
     "conditional": ("conditional", {"latent": 2}, lambda: images(96, (1, 6, 6), "threshold", labels=True)),
-    "hierarchy": ("lvae", {"ladder": {"latents": [4, 2], "hidden": [16, 8]}}, lambda: images(96, (1, 6, 6), "threshold")),
-    "table": ("table", {"latent": 2, "encoder": {"type": "mlp", "hidden": [16]},
-                        "decoder": {"type": "mlp", "hidden": [16]}}, holed_table),
-}  # fmt: skip
+    "hierarchy": (
+        "lvae",
+        {"ladder": {"latents": [4, 2], "hidden": [16, 8]}},
+        lambda: images(96, (1, 6, 6), "threshold"),
+    ),
+    "table": ("table", {"latent": 2, **nets("mlp", 16)}, holed_table),
+}
 
 
 def settings(name: str, changes: Mapping[str, Any]) -> Recipe:

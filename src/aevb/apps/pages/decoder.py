@@ -34,7 +34,7 @@ class Means(nn.Module):
 
 
 class CellsOf(nn.Module):
-    """z (1, D) → of each group of columns the mean and perhaps an interval, (1, n); of levels their shares (1, n, C)."""
+    """z (1, D) → of each group of columns the mean and perhaps an interval, (1, n); of levels shares (1, n, C)."""
 
     def __init__(self, model: Any, ends: Sequence[float] = ENDS) -> None:
         super().__init__()

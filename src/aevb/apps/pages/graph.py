@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,10 +23,16 @@ from torch.fx.node import map_arg
 from aevb.errors import AevbError
 
 # What decoder.js knows: values that keep their numbers in another shape; elementwise steps; all others.
-SAME = ["_to_copy", "alias", "clone", "view", "reshape", "_unsafe_view", "unsqueeze", "squeeze", "detach", "contiguous"]
-UNARY = ["abs", "ceil", "cos", "erf", "exp", "expm1", "floor", "isfinite", "isnan", "log", "log1p", "logical_not", "neg", "reciprocal", "relu", "round", "rsqrt", "sigmoid", "sign", "silu", "sin", "softplus", "sqrt", "tan", "tanh", "trunc", "gelu", "leaky_relu", "elu", "clamp", "hardtanh", "bitwise_not"]
-BINARY = ["add", "sub", "mul", "div", "minimum", "maximum", "pow", "atan2", "gt", "lt", "ge", "le", "eq", "ne", "logical_and", "logical_or", "bitwise_and", "bitwise_or"]
-OTHER = ["addmm", "mm", "convolution", "upsample_nearest2d", "native_layer_norm", "native_group_norm", "_native_batch_norm_legit_no_training", "where", "expand", "permute", "slice", "select", "cat", "sum", "mean", "amax", "amin", "_softmax", "_log_softmax", "index_select", "cumsum", "gather", "searchsorted", "argmax", "index_put"]
+WORDS = """
+same: _to_copy alias clone view reshape _unsafe_view unsqueeze squeeze detach contiguous
+unary: abs ceil cos erf exp expm1 floor isfinite isnan log log1p logical_not neg reciprocal relu round rsqrt sigmoid
+    sign silu sin softplus sqrt tan tanh trunc gelu leaky_relu elu clamp hardtanh bitwise_not
+binary: add sub mul div minimum maximum pow atan2 gt lt ge le eq ne logical_and logical_or bitwise_and bitwise_or
+other: addmm mm convolution upsample_nearest2d native_layer_norm native_group_norm where expand permute slice select
+    _native_batch_norm_legit_no_training cat sum mean amax amin _softmax _log_softmax index_select cumsum gather
+    searchsorted argmax index_put
+"""
+SAME, UNARY, BINARY, OTHER = (part.split() for part in re.split(r"\w+: ", WORDS)[1:])
 KNOWN = {*UNARY, *BINARY, *OTHER}
 LIKE = ("full_like", "zeros_like", "ones_like", "empty_like")  # of which only the shape of the argument counts
 

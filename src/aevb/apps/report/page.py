@@ -80,7 +80,8 @@ def _section(anchor: str, title: str, content: Html) -> Html:
 def _head(s: Subject, anchors: Iterable[tuple[str, str]]) -> Html:
     links = [tag("a", title, href=f"#{anchor}") for title, anchor in anchors]
     title = s.run.recipe.settings.get("title", "")
-    said = f"{title.rstrip('.')}. Trained on {s.data.name}, recipe {s.run.recipe.name}; this file was made by aevb and needs no network."
+    said = f"{title.rstrip('.')}. Trained on {s.data.name}, recipe {s.run.recipe.name}."
+    said += " This file was made by aevb and needs no network."
     return tag("header", tag("h1", s.run.path.name), tag("p", said), sections.summary(s), tag("nav", *links))
 
 

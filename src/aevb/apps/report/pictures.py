@@ -60,9 +60,13 @@ def drawn(figure: Figure, said: str) -> Html:
     """A chart: an .svg with a clear ground, or a .png where that is smaller by far."""
     for part in (figure.patch, *(axes.patch for axes in figure.axes)):
         part.set_alpha(0)
-    for kind, mime in (("svg", "image/svg+xml"), ("png", "image/png")):
-        out = io.BytesIO()
-        figure.savefig(out, format=kind, transparent=True)
-        if out.tell() < LARGEST:
-            break
-    return tag("img", src=data_uri(out.getvalue(), mime), alt=said, _class="chart")
+    content, mime = _written(figure, "svg"), "image/svg+xml"
+    if len(content) > LARGEST:
+        content, mime = _written(figure, "png"), "image/png"
+    return tag("img", src=data_uri(content, mime), alt=said, _class="chart")
+
+
+def _written(figure: Figure, kind: str) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format=kind, transparent=True)
+    return out.getvalue()
