@@ -37,7 +37,7 @@ def device_named(name: str) -> str:
     return name
 
 
-def train_new(plan: Plan, out: Path | None, device: str, quiet: bool) -> tuple[Run, Dataset]:
+def train_new(plan: Plan, out: Path | None, device: str, quiet: bool, watch: bool = False) -> tuple[Run, Dataset]:
     from aevb.runs.store import new_folder
 
     place = device_named(device)
@@ -49,8 +49,25 @@ def train_new(plan: Plan, out: Path | None, device: str, quiet: bool) -> tuple[R
     path = out or new_folder(data.name, recipe.name)
     for told in [] if quiet else oddities(recipe.of(data), data):
         show.note(told)
-    stretch = data.train.log_abs_det
-    return interruptible(lambda report: fit(recipe, data, path, device=place, show=report), path, quiet, stretch), data
+    with watched(path, plan, watch) as every:
+
+        def go(report: Any) -> Run:
+            return fit(recipe, data, path, device=place, show=report, checkpoint_every=every)
+
+        return interruptible(go, path, quiet, data.train.log_abs_det), data
+
+
+@contextmanager
+def watched(path: Path, plan: Plan, watch: bool) -> Iterator[float]:
+    """Show the training inside of this block on a page, if asked; gives the seconds between two checkpoints."""
+    if not watch:
+        yield 10.0
+        return
+    from aevb.apps.explorer import live, start
+
+    start.needs_packages()
+    with live.watched(path, plan.recipe, plan.data):
+        yield live.CHECKPOINT
 
 
 def check_folder(out: Path | None) -> None:

@@ -135,6 +135,10 @@ def train(
         ),
     ] = None,
     figures: Annotated[bool, typer.Option(help="Draw the figures at the end.", rich_help_panel=OUTPUT)] = True,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Show the training in a browser: curves, the map.", rich_help_panel=OUTPUT),
+    ] = False,
     json_: Json = False,
 ) -> None:
     """Train a model, evaluate it on the test split and save figures.
@@ -146,7 +150,7 @@ def train(
     if resume and out is not None and not is_run(source):
         from aevb.runs.again import CommandLine
 
-        actions.refuse({"--dry-run": dry, "--run": run, "--data": data_})
+        actions.refuse({"--dry-run": dry, "--run": run, "--data": data_, "--watch": given(watch)})
         keys = {"training.batch": batch, "training.seed": seed, "training.compile": compiled}
         changed += plans.fitted(size, crop, column, schema)
         asked = CommandLine(source, recipe, {"latent": latent, **keys}, changed, epochs, samples)
@@ -161,6 +165,7 @@ def train(
                 "--out": out,
                 "--compile": compiled,
                 "--dry-run": dry,
+                "--watch": given(watch),
                 "--size": size,
                 "--crop": crop,
                 "--column": column,
@@ -185,7 +190,7 @@ def train(
         if dry_run:
             plans.show_plan(plan, json_)
             return
-        done, data = actions.train_new(plan, out, device, json_)
+        done, data = actions.train_new(plan, out, device, json_, watch)
     actions.finish(done, data, actions.device_named(device), figures, json_)
 
 
@@ -194,7 +199,7 @@ def given(flag: bool) -> bool | None:
     return flag or None
 
 
-from aevb.apps import judging, filling, clustering, using, packing, sending, lists, rerun  # noqa: E402, F401, I001  # in the order of the help
+from aevb.apps import judging, filling, clustering, using, exploring, packing, sending, lists, rerun  # noqa: E402, F401, I001  # in the order of the help
 
 
 def main() -> None:

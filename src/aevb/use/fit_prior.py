@@ -189,7 +189,8 @@ def as_prior(fitted: Any) -> Mixture:
     tril = torch.linalg.cholesky(torch.from_numpy(fitted.covariances_))
     lower = tril.tril(-1) + torch.diag_embed(tril.diagonal(dim1=-2, dim2=-1).log())
     rows, columns = torch.tril_indices(size, size)
-    prior = Mixture(FullNormal(size), len(fitted.weights_)).double()
+    with seeded(0):  # its first weights are drawn, and then replaced
+        prior = Mixture(FullNormal(size), len(fitted.weights_)).double()
     with torch.no_grad():
         prior.phi.copy_(torch.cat([torch.from_numpy(fitted.means_), lower[:, rows, columns]], -1))
         prior.logits.copy_(torch.from_numpy(fitted.weights_).clamp(min=1e-300).log())

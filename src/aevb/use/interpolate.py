@@ -70,3 +70,34 @@ def different_pairs(labels: Tensor, n: int, seed: int = 0) -> tuple[Tensor, Tens
         pairs = torch.randint(len(labels), (2, 2 * n), generator=generator)
         found = torch.cat([found, pairs[:, labels[pairs[0]] != labels[pairs[1]]]], 1)
     return found[0, :n], found[1, :n]
+
+
+def arc(a: Tensor, b: Tensor, steps: int) -> Tensor:
+    """Spherical interpolation of codes a and b (N, D), t = 0, ..., 1: (N, T, D); Shoemake 1985.
+
+        z(t) = (sin((1-t) ω) a + sin(t ω) b) / sin ω,   ω the angle between a and b
+
+    The lengths go along a line; the line itself where a and b have one direction, opposite ones, or no length.
+    """
+    length = line(a.norm(dim=1, keepdim=True), b.norm(dim=1, keepdim=True), steps)
+    u, v = (torch.nn.functional.normalize(z, dim=1) for z in (a, b))
+    angle = (u * v).sum(1).clamp(-1, 1).acos().view(-1, 1, 1)
+    t = torch.linspace(0, 1, steps, device=a.device).view(1, -1, 1)
+    turned = (((1 - t) * angle).sin() * u.unsqueeze(1) + (t * angle).sin() * v.unsqueeze(1)) / angle.sin()
+    straight = (angle.sin().abs() < 1e-3) | (length.amin(1, keepdim=True) == 0)
+    return torch.where(straight, line(a, b, steps), length * turned)
+
+
+def route(stops: Tensor, steps: int, *, spherical: bool = False) -> Tensor:
+    """The codes along a way through several codes (P, D): ((P - 1) T - (P - 2), D), each stop once.
+
+    Args:
+        steps: T, from one stop to the next, both counted.
+
+    Raises:
+        ShapeError: there are fewer than two stops, or two steps.
+    """
+    if len(stops) < 2 or steps < 2:
+        raise ShapeError(f"A way has two stops and two steps at least; got {len(stops)} and {steps}.")
+    legs = (arc if spherical else line)(stops[:-1], stops[1:], steps)
+    return torch.cat([stops[:1], legs[:, 1:].flatten(0, 1)])

@@ -1,1 +1,1 @@
-"""Pages for the browser: what the explorer, the report and the static export share."""
+"""What a browser shows: files that the explorer, the report and the static export share."""
