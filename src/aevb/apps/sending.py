@@ -52,6 +52,7 @@ def folder(option: str, what: str) -> Any:
     "aevb export --onnx model/",
     "aevb export RUN --torch model/",
     "aevb export RUN --hub digits-vae/",
+    "aevb export RUN --web page/",
 )
 def export(
     run: RunArg = None,
@@ -65,21 +66,26 @@ def export(
     hub: Annotated[
         Path | None, folder("--hub", "A folder for a model hub: weights, recipe, a card with the numbers.")
     ] = None,
+    web: Annotated[
+        Path | None, folder("--web", "The explorer as a page for any host, with some rows of the data in it.")
+    ] = None,
+    data_: Moved = None,
+    data_dir: DataDir = None,
 ) -> None:
-    """Write a run's model for other programs: ONNX, torch.export, or a folder for a model hub.
+    """Write a run's model for other programs: ONNX, torch.export, a folder for a model hub, a page.
 
     Encoder and decoder give the parameters of their distributions, not only means. The sampler takes its noise,
     standard normal, as an input. Batches are of any size. about.json names inputs and outputs. `aevb.load` reads the
     folder of --hub.
     """
-    opened = open_run(run, run_)
-    asked = {"onnx": onnx, "torch": torch, "hub": hub}
+    opened = open_run(run, run_, data_)
+    asked = {"onnx": onnx, "torch": torch, "hub": hub, "web": web}
     chosen = {name: path.expanduser() for name, path in asked.items() if path is not None}
     if not chosen:
         raise RecipeError(f"export: say what to write, such as aevb export {opened.path.name} --onnx model/")
     for name, path in chosen.items():
         refuse_file(name, path)
-        _exported(opened, name, path)
+        _exported(opened, name, path, data_dir)
 
 
 def refuse_file(name: str, path: Path) -> None:
@@ -92,7 +98,12 @@ def refuse_file(name: str, path: Path) -> None:
         raise RecipeError(f"--{name} {path}: several files are written. Name a folder, such as --{name} {path.stem}/")
 
 
-def _exported(run: Run, name: str, path: Path) -> None:
+def _exported(run: Run, name: str, path: Path, data_dir: Path | None) -> None:
+    if name == "web":
+        from aevb.apps.export.web import write_web
+
+        show.out.print(f"{write_web(run, path, run.dataset(data_dir))}: put the folder on any host, or open it here")
+        return
     if name == "hub":
         from aevb.apps.export.hub import write_hub
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import re
-from base64 import b64encode
 from collections.abc import Callable, Iterable
-from importlib import resources
 from typing import Any
 
+from aevb.apps.pages.bundle import POLICY, import_map, needed, read, start
 from aevb.apps.pages.decoder import PageDecoder
 from aevb.apps.report import interactive, sections, shown
 from aevb.apps.report.markup import Html, joined, json_script, tag
@@ -16,10 +13,7 @@ from aevb.apps.report.subject import Subject
 from aevb.figures.style import PALETTE
 
 LARGEST = 5_000_000  # bytes of the file
-POLICY = "default-src 'none'; script-src 'unsafe-inline' data:; style-src 'unsafe-inline'; img-src data:"
-MODULES = ("decoder.js", "values.js", "report.js")  # the last runs
-STATIC = resources.files("aevb.apps.pages").joinpath("static")
-IMPORT = re.compile(r"""(from\s*|import\s*)(["'])\./""")
+MAIN = "report.js"
 
 
 def page(s: Subject) -> str:
@@ -101,22 +95,7 @@ def _document(name: str, body: Html, content: Any, decoder: Any) -> str:
         tag("title", f"{name}, a report by aevb"),
         tag("style", Html(read("report.css"))),
     ]
-    scripts = [json_script("content", content), json_script("decoder", decoder), *modules()]
+    modules = Html(f'<script type="importmap">{import_map(needed(MAIN))}</script>')
+    begin = Html(f'<script type="module">{start(MAIN)}</script>')
+    scripts = [json_script("content", content), json_script("decoder", decoder), modules, begin]
     return "<!doctype html>\n" + tag("html", tag("head", *head), tag("body", body, *scripts), lang="en") + "\n"
-
-
-def read(name: str) -> str:
-    return STATIC.joinpath(name).read_text(encoding="utf-8")
-
-
-def modules() -> list[Html]:
-    """The scripts of the page: modules as data addresses, and an import map that names them."""
-    known = {f"aevb/{name}": _address(read(name)) for name in MODULES}
-    imports = json.dumps({"imports": known})
-    start = f'import "aevb/{MODULES[-1]}";'
-    return [Html(f'<script type="importmap">{imports}</script>'), Html(f'<script type="module">{start}</script>')]
-
-
-def _address(code: str) -> str:
-    named = IMPORT.sub(r"\1\2aevb/", code)
-    return f"data:text/javascript;base64,{b64encode(named.encode()).decode('ascii')}"
