@@ -22,19 +22,11 @@ from aevb.probability.columns import ProductOfColumns
 from aevb.probability.distributions import Levels
 from aevb.probability.joint import join_layers, split_layers
 
-PARAMETERS = (
-    "loc",
-    "scale",
-    "scale_tril",
-    "df",
-    "logits",
-    "rate",
-    "total_count",
-    "concentration",
-    "kappa",
-    "log_share",
+PARAMETERS: tuple[str, ...] = (
+    *("loc", "scale", "scale_tril", "df", "logits", "rate", "total_count", "kappa", "log_share"),
+    *("concentration", "concentration0", "concentration1"),
 )
-PARAMETERS += ("concentration0", "concentration1")
+NORMALS: Any = normal  # the module of PyTorch where normals take their noise
 BATCH = 3  # rows of the example that is followed
 EXAMPLE = 0.25  # a number that every likelihood's encoder takes
 
@@ -145,7 +137,7 @@ def down(
 @contextmanager
 def noise_from(noise: Tensor) -> Iterator[list[int]]:
     """Let normals take their noise from (B, D), number after number; gives how many of the D were taken."""
-    taken, usual = [0], normal._standard_normal
+    taken, usual = [0], NORMALS._standard_normal
 
     def given(shape: torch.Size, *_: Any, **__: Any) -> Tensor:
         size = int(torch.Size(shape[1:]).numel())
@@ -153,11 +145,11 @@ def noise_from(noise: Tensor) -> Iterator[list[int]]:
         taken[0] += size
         return part.reshape(-1, *shape[1:])
 
-    normal._standard_normal = given  # type: ignore[assignment]
+    NORMALS._standard_normal = given
     try:
         yield taken
     finally:
-        normal._standard_normal = usual
+        NORMALS._standard_normal = usual
 
 
 @dataclass(frozen=True)
@@ -180,7 +172,7 @@ class Function:
         Raises:
             Unfit: PyTorch cannot follow the part.
         """
-        dims = tuple({0: torch.export.Dim.DYNAMIC} for _ in self.inputs)  # type: ignore[attr-defined]
+        dims = tuple({0: torch.export.Dim.DYNAMIC} for _ in self.inputs)
         try:
             with torch.no_grad():
                 return torch.export.export(self.module, tuple(self.inputs.values()), dynamic_shapes=dims, strict=False)
@@ -208,11 +200,12 @@ def functions(model: Any, shape: Sequence[int], classes: int = 0) -> tuple[list[
     }
     y = {"y": torch.eye(classes)[torch.arange(BATCH) % classes]} if classes else {}
     made, left = [], {}
-    for name, (module, given) in inputs.items():
+    part: Any
+    for name, (part, given) in inputs.items():
         try:
             with torch.no_grad(), evaluation_mode(model):
-                outputs = list(module.found(*given.values(), *y.values()))
-            made.append(Function(name, module, {**given, **y}, outputs))
+                outputs = list(part.found(*given.values(), *y.values()))
+            made.append(Function(name, part, {**given, **y}, outputs))
         except (Unfit, NotImplementedError) as error:
             left[name] = str(error)
     return made, left

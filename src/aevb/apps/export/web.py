@@ -13,7 +13,7 @@ from aevb.apps.explorer.about import about, prior_draws
 from aevb.apps.explorer.cells import described
 from aevb.apps.explorer.detail import named
 from aevb.apps.explorer.points import PARTS
-from aevb.apps.explorer.session import Session, plain
+from aevb.apps.explorer.session import Session, strict
 from aevb.apps.pages.bundle import POLICY, import_map, needed, read, start
 from aevb.apps.pages.decoder import PageDecoder, page_decoder
 from aevb.apps.pages.graph import UnknownStep
@@ -77,7 +77,7 @@ def content(session: Session) -> dict[str, Any]:
     draws = prior_draws(session)
     made = None if isinstance(found, str) else found.fitting(DECODER)
     why = found if isinstance(found, str) else "" if made else "The decoder is too large for a page."
-    return plain(
+    return strict(
         {
             "about": facts,
             "views": {name: view(session, name) for name in session.view_names()},
@@ -90,7 +90,7 @@ def content(session: Session) -> dict[str, Any]:
             "decoder": made,
             "why": why,
         }
-    )  # type: ignore[no-any-return]
+    )
 
 
 def decoder(session: Session) -> PageDecoder | str:
@@ -111,9 +111,9 @@ def row(session: Session, i: int) -> dict[str, Any]:
     """What is known of one row without its neighbours."""
     rows = session.points.rows
     label = rows.split.labels
-    found = {"part": PARTS[int(rows.part[i])], "name": str(rows.names[i])}
+    found: dict[str, Any] = {"part": PARTS[int(rows.part[i])], "name": str(rows.names[i])}
     if label is not None:
-        found |= {"label": named(session, int(label[i])), "y": int(label[i])}  # type: ignore[dict-item]
+        found |= {"label": named(session, int(label[i])), "y": int(label[i])}
     if session.schema is not None:
         found["cells"] = described(session, session.points.some([i]))
     return found

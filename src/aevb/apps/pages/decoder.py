@@ -48,7 +48,8 @@ class CellsOf(nn.Module):
         if isinstance(cells, Levels):
             return [cells.base.probs]
         mean = cells.mean
-        return [mean, *(icdf(cells, torch.full_like(mean, end)) for end in self.ends * has_interval(cells))]
+        ends = self.ends if has_interval(cells) else ()
+        return [mean, *(icdf(cells, torch.full_like(mean, end)) for end in ends)]
 
 
 def has_interval(cells: Any) -> bool:

@@ -130,7 +130,7 @@ class _Reader:
 
     def _read_part(self, node: Node) -> None:
         """One of several results: a slice of a split, or the first of a norm."""
-        source, which = node.all_input_nodes[0], int(node.args[1])  # type: ignore[arg-type, call-overload]
+        source, which = node.all_input_nodes[0], int(node.args[1])  # type: ignore[arg-type]
         if name_of(source) != "split_with_sizes":
             self.numbers[node] = self.numbers[source]
             return

@@ -31,6 +31,7 @@ export class StaticBackend {
 
   async points(view) {
     const { origin, axes } = await this.view(view), xy = new Float32Array(2 * this.n);
+    await new Promise((done) => setTimeout(done, 50)); // the map is laid out first, so that it can fit all points
     for (let i = 0; i < this.n; i++) {
       const z = this.code(i);
       for (const k of [0, 1]) xy[2 * i + k] = z.reduce((sum, v, d) => sum + (v - origin[d]) * axes[k][d], 0);
@@ -45,10 +46,13 @@ export class StaticBackend {
   async decode(zs, y = null) {
     if (!this.network) throw new BackendError(this.content.why);
     const { about, decoder } = this.content;
-    return zs.map((z) => {
+    const found = [];
+    for (const z of zs) {
       const out = this.network.run({ z, ...this.given(y) });
-      return about.kind === "table" ? { cells: cellsOf(decoder, out) } : { x: out.mean ?? out.mean0 };
-    });
+      found.push(about.kind === "table" ? { cells: cellsOf(decoder, out) } : { x: out.mean ?? out.mean0 });
+      if (found.length % 12 === 0) await new Promise((done) => setTimeout(done)); // the page stays awake
+    }
+    return found;
   }
 
   /** The class as the network reads it, one-hot. */
