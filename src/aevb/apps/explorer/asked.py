@@ -10,6 +10,7 @@ BODY = 8 * 2**20  # bytes of a request, at most
 CODES = 1024  # that are decoded at a time
 NUMBERS = 2_000_000  # in one question
 FRAMES = 120  # of a film
+LONGEST = 10_000  # characters of a cell
 LARGEST = 1e6  # of a number of z: beyond it float32 and networks say nothing
 
 T = TypeVar("T")

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from aevb.apps.explorer.session import Session
 
 SAMPLES = 200
-LONGEST = 10_000  # characters of a cell that the page may send
 
 
 def table_cells(session: Session, z: Tensor, y: Tensor | None = None) -> list[list[dict[str, Any]]]:

@@ -12,7 +12,6 @@ from torch import Tensor
 from aevb.apps.explorer.points import FEW, PARTS, Kept
 from aevb.data.columns import CODED, Column
 from aevb.errors import DataError
-from aevb.use.cluster import cluster
 from aevb.use.score import score
 
 if TYPE_CHECKING:
@@ -111,6 +110,8 @@ class Colours:
         return score(self.session.model, self.session.points.data(part), SCORE_SAMPLES).log_px
 
     def _clusters(self, part: slice) -> Tensor:
+        from aevb.use.cluster import cluster
+
         points = self.session.points
         known = points.data(slice(0, CLUSTERED))
         return cluster(self.session.model, points.data(part), train=known).assigned

@@ -1,4 +1,7 @@
-"""What the page shows of one point, and of a selection of points."""
+"""What the page shows of one point, and of a selection of points.
+
+What tables alone need is imported where it is used: the page is to open at once.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aevb.apps.explorer.cells import described, table_cells
 from aevb.apps.explorer.points import PARTS
 from aevb.apps.explorer.session import Session, strict
 from aevb.data.batch import Indexable
 from aevb.data.columns import CODED
 from aevb.data.dataset import Split
-from aevb.data.frames import made
 from aevb.errors import AevbError
 from aevb.evaluation.bound import elbo
 from aevb.use.cards import Trait, traits_of
 from aevb.use.encode import encode
 from aevb.use.plane import nearest
 from aevb.use.reconstruct import reconstruct
-from aevb.use.surprise import surprise
 
 NEIGHBOURS = 6
 SURPRISE_SAMPLES = 60
@@ -68,6 +68,8 @@ def looked_at(session: Session, split: Split, data: Indexable) -> dict[str, Any]
 def numbers_of(session: Session, split: Split, data: Indexable) -> dict[str, Any]:
     """x and its reconstruction: as numbers, or as cells."""
     if session.schema is not None:
+        from aevb.apps.explorer.cells import described, table_cells
+
         z = encode(session.model, data).flatten(1)
         return {"cells": described(session, split), "reconstruction_cells": table_cells(session, z)[0]}
     x = split[torch.arange(1)]
@@ -89,6 +91,8 @@ def bound_of(session: Session, data: Indexable) -> dict[str, Any]:
 
 def surprise_of(session: Session, data: Indexable) -> list[float] | None:
     """How surprising each number is given the others; None where the likelihood is no product."""
+    from aevb.use.surprise import surprise
+
     try:
         return [float(v) for v in surprise(session.model, data, SURPRISE_SAMPLES).flatten()]
     except AevbError:
@@ -160,6 +164,8 @@ def cells_of(session: Session, indices: list[int]) -> dict[str, list[str]]:
     """The modelled columns of some rows as text; none of images."""
     if session.schema is None:
         return {}
+    from aevb.data.frames import made
+
     frame = made(session.schema, session.points.rows.split.stored[indices].numpy())
     return {
         column.name: ["" if v is None else str(v) for v in frame.table[column.name].to_list()]

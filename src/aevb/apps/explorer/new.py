@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from aevb.apps.explorer.cells import typed
 from aevb.apps.explorer.detail import looked_at
 from aevb.apps.explorer.session import Session, strict
 from aevb.data.batch import Indexable, log_abs_dets
 from aevb.data.dataset import Split
-from aevb.data.unsplit import Reader, Unsplit
 from aevb.errors import AevbError, AevbWarning, DataError
 from aevb.evidence.importance import log_marginal
 from aevb.use.conformal import percentiles
@@ -83,6 +81,8 @@ def as_row(session: Session, x: NDArray[Any]) -> Split:
         stored = session.points.rows.split.stored
         low, high = float(stored.min()), float(stored.max())
         return Split((torch.from_numpy(x) * (high - low) + low).to(stored.dtype)[None], None, values)
+    from aevb.data.unsplit import Reader, Unsplit
+
     fractions = values.divisor == 1.0 and values.levels != 2
     levels = x if fractions else np.rint(x * (values.levels - 1)).astype(np.uint8)
     reader = Reader(session.shape, values, "", "the model")
@@ -142,9 +142,20 @@ def row_of(session: Session, given: dict[str, str]) -> Split:
     """What was typed, as a row of a table."""
     if session.schema is None:
         raise DataError("This model reads no tables with columns.")
+    from aevb.apps.explorer.cells import typed
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AevbWarning)
         return typed(session, given)
+
+
+def first_row(session: Session, text: str) -> dict[str, str]:
+    """The first row of a CSV file."""
+    if session.schema is None:
+        raise DataError("This model reads no tables with columns.")
+    from aevb.apps.explorer.cells import row_in
+
+    return row_in(text, session)
 
 
 # Films

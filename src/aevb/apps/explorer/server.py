@@ -19,8 +19,7 @@ from torch import Tensor
 
 from aevb.apps.explorer import asked, new
 from aevb.apps.explorer.about import about
-from aevb.apps.explorer.asked import Refused
-from aevb.apps.explorer.cells import LONGEST, row_in, table_cells
+from aevb.apps.explorer.asked import LONGEST, Refused
 from aevb.apps.explorer.detail import exported, point, selection
 from aevb.apps.explorer.safety import App, Guard, TooMuch
 from aevb.apps.explorer.session import Session, plain
@@ -97,6 +96,8 @@ def ask_decode(session: Session, body: Ask) -> Response:
     layer = asked.whole(body.get("layer", 0), "layer")
     if session.schema is None:
         return numbers(session.decoded(z, y, layer))
+    from aevb.apps.explorer.cells import table_cells
+
     condition = session.conditions(y)
     rows = table_cells(session, session.followed(z, layer, condition), condition)
     return tell({"rows": [{"cells": cells} for cells in rows]})
@@ -143,8 +144,7 @@ def ask_read(session: Session, body: Ask) -> Response:
         grey = asked.listed(body["pixels"], "pixels", size, lambda v: asked.number(v, "each pixel", 0, 1), size)
         split = new.drawing(session, grey, body.get("centre") is True)
     elif "csv" in body:
-        text = asked.texts({"csv": body["csv"]}, "csv", asked.BODY)["csv"]
-        split = new.row_of(session, row_in(text, session))
+        split = new.row_of(session, new.first_row(session, asked.texts({"csv": body["csv"]}, "csv", asked.BODY)["csv"]))
     else:
         split = new.row_of(session, asked.texts(body.get("cells"), "cells", LONGEST))
     return tell(new.read(session, split, view, y))
