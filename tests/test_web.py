@@ -43,7 +43,8 @@ def test_the_backend_of_the_page_answers_as_the_library(name: str, tmp_path: Pat
         held,
         "const z = [[0.5, -1], [-0.25, 2]]; const view = page.content.about.views[0].name;"
         "const out = { decoded: await page.decode(z), point: await page.point(3),"
-        " walk: await page.walk(z, 'spherical', 5), points: await page.points(view), some: await page.selection([1, 2, 5]), tiles: await page.thumbnails([0]) };"
+        " walk: await page.walk(z, 'spherical', 5),"
+        " points: await page.points(view), some: await page.selection([1, 2, 5]), tiles: await page.thumbnails([0]) };"
         "console.log(JSON.stringify(out, plain));",
     )
     z = torch.tensor([[0.5, -1.0], [-0.25, 2.0]])
