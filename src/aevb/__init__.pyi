@@ -3,6 +3,7 @@ from .apps.estimators.embedding import VAEEmbedding as VAEEmbedding
 from .apps.estimators.imputer import VAEImputer as VAEImputer
 from .apps.estimators.outliers import VAEOutlierDetector as VAEOutlierDetector
 from .apps.estimators.synthesizer import VAESynthesizer as VAESynthesizer
+from .apps.report.write import report as report
 from .data.batch import Batch as Batch
 from .data.columns import Column as Column
 from .data.columns import Schema as Schema

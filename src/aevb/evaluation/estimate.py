@@ -88,6 +88,25 @@ def flat(numbers: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def with_errors(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers of JSON, `NAME` and `NAME_se`, as estimates by name: `flat` undone."""
+    found: dict[str, Any] = {}
+    for name, value in kept.items():
+        error = kept.get(f"{name}_se")
+        if f"{name}_se" in kept:
+            found[name] = _estimate(value, error)
+        elif name.removesuffix("_se") == name or name.removesuffix("_se") not in kept:
+            found[name] = with_errors(value) if isinstance(value, Mapping) else value
+    return found
+
+
+def _estimate(value: Any, error: Any) -> Any:
+    if isinstance(value, list):
+        return [_estimate(v, e) for v, e in zip(value, error or [None] * len(value), strict=True)]
+    mean, se = (math.nan if x is None else float(x) for x in (value, error))
+    return Estimate(mean, se)
+
+
 def _plain(value: Any) -> Any:
     numbers = value if isinstance(value, list) else [value]
     return value if all(not isinstance(v, float) or math.isfinite(v) for v in numbers) else None

@@ -335,6 +335,16 @@ def _nearest(rows: Rows, to: Rows) -> tuple[Rows, NDArray[np.int64]]:
     return distances[:, 0], found[:, 0]
 
 
+def nearest_rows(train: Rows, to: Rows, kinds: Sequence[str]) -> NDArray[np.int64]:
+    """Which of the rows `train` (N, F) is the nearest to each of some rows (M, F), in the space of `two_sample`.
+
+    Args:
+        kinds: of the columns; NaN is a hole.
+    """
+    place = _Space(train, np.isin(kinds, WITHOUT_ORDER))
+    return _nearest(place(train), place(to))[1]
+
+
 class _Space:
     """A space of rows: numbers in standard deviations, two different levels, or a hole and the mean, √2 apart.
 

@@ -92,7 +92,7 @@ class CellFeatures(nn.Module):
         """1 at the level of each cell that is there, (B, all levels)."""
         seen = codes <= self.ends  # NaN is not
         at = self.starts + torch.where(seen, codes, 0.0).long().clamp(min=0)
-        return torch.zeros(len(codes), self.indicators, device=codes.device).scatter(1, at, seen.float())
+        return torch.zeros(codes.shape[0], self.indicators, device=codes.device).scatter(1, at, seen.float())
 
     def _logged(self, numbers: Tensor) -> Tensor:
         return torch.where(self.counted, numbers.clamp(min=0).log1p(), numbers)

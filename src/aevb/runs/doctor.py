@@ -77,7 +77,7 @@ def doctor(
 
 def _lacking(run: Run) -> str:
     """Why the model of a run cannot be looked at; empty where it can."""
-    if not (run.path / "weights.safetensors").is_file():
+    if not run.weights.is_file():
         return "there are no weights"
     return "no encoder was trained" if type_of(run.recipe.settings["objective"]) in UNWATCHED else ""
 

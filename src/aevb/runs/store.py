@@ -44,6 +44,8 @@ from aevb.runs.meta import FORMAT, check_meta, read_meta
 from aevb.runs.recipe import Recipe
 from aevb.runs.sources import KEPT, keep, kept, read
 
+HUB_WEIGHTS = "model.safetensors"  # what a model hub looks for
+
 
 class Run:
     """One training, on disk."""
@@ -116,15 +118,21 @@ class Run:
 
     def model(self, device: str | torch.device = "cpu") -> VAE | Ladder:
         """The trained model, in evaluation mode."""
-        if not (self.path / "weights.safetensors").is_file():
+        if not self.weights.is_file():
             slower = " --set training.optimizer.lr=..." * (self.meta.get("status") == "diverged")
             why = "its training diverged" if slower else "its training did not finish"
             raise RunError(f"{self.path} has no weights yet: {why}. Continue: aevb train --resume {self.path}{slower}")
         check_meta(self.path, self.meta)
         model = build_model(self.recipe, self.meta["shape"], self.meta["levels"])
-        tensors, _ = read_tensors(self.path / "weights.safetensors")
-        load_weights(model, tensors, self.path / "weights.safetensors")
+        tensors, _ = read_tensors(self.weights)
+        load_weights(model, tensors, self.weights)
         return model.to(device).eval()
+
+    @property
+    def weights(self) -> Path:
+        """weights.safetensors; in a folder for a model hub model.safetensors."""
+        own, hub = self.path / "weights.safetensors", self.path / HUB_WEIGHTS
+        return hub if hub.is_file() and not own.is_file() else own
 
     def dataset(self, data_dir: str | Path | None = None) -> Dataset:
         """The data of this run, cut as they were, and checked to be the same."""

@@ -106,8 +106,24 @@ def authenticity(train: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
     """
     _check(train, samples, 2)
     x, y = _array(train), _array(samples)
-    near, rows = (a[:, 0] for a in NearestNeighbors(n_neighbors=1).fit(x).kneighbors(y))
+    near, rows = _nearest(x, y)
     return torch.as_tensor(near > _radii(x, 1)[rows], dtype=torch.float64), torch.as_tensor(rows)
+
+
+def nearest_rows(train: Tensor, samples: Tensor) -> Tensor:
+    """Which train point is the nearest to each sample, (M,).
+
+    Args:
+        train, samples: (N, F) and (M, F).
+    """
+    _check(train, samples, 1)
+    return torch.as_tensor(_nearest(_array(train), _array(samples))[1])
+
+
+def _nearest(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The distance from each y to the nearest x, and which that is."""
+    distances, rows = NearestNeighbors(n_neighbors=1).fit(x).kneighbors(y)
+    return distances[:, 0], rows[:, 0]
 
 
 def mmd(x: Tensor, y: Tensor, bandwidth: float) -> tuple[float, float]:

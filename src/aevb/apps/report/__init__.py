@@ -1,0 +1,1 @@
+"""A report on a run: one file that opens anywhere, with the decoder in it."""
