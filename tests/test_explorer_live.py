@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import urllib.request
 import webbrowser
 from pathlib import Path
@@ -78,6 +79,16 @@ def test_the_page_can_end_the_training(trained: Run) -> None:
     assert post(app, "/api/stop", {}).status == 200
     assert calls == ["stop"]
     assert get(app, "/api/stop").status == 405
+
+
+def test_the_end_of_a_training_reaches_one_in_the_background_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the shell makes Ctrl-C ignored."""
+    sent: list[int] = []
+    monkeypatch.setattr(live.os, "kill", lambda _, number: sent.append(number))
+    for handler in (signal.default_int_handler, signal.SIG_IGN):
+        monkeypatch.setattr(live.signal, "getsignal", lambda _, handler=handler: handler)
+        live.interrupt()
+    assert sent == [signal.SIGINT, signal.SIGTERM]
 
 
 def test_a_training_is_on_a_page_while_it_runs_and_no_longer(
