@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,17 +14,33 @@ from torch.distributions import MultivariateNormal
 
 import aevb
 from aevb import Batch, Columns, Conditional, DataError, Recipe, RecipeError, fit
-from aevb.data.columns import Column, Schema
+from aevb.data.columns import Column, Schema, step_of
+from aevb.data.dataset import Dataset
+from aevb.data.kinds import look
+from aevb.data.tables import frame_of
 from aevb.data.values import Values
 from aevb.evaluation.estimate import Estimate
 from aevb.models.column_inputs import CellFeatures
 from aevb.probability.quantiles import Quantiles, edges_of
 from aevb.runs.build import build_model
 from aevb.runs.columns import parts_of
+from aevb.runs.store import Run
 from aevb.training.learner import hidden
 from aevb.training.start import start_at_data
 
 NAN = math.nan
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return mixed_table(800)
+
+
+@pytest.fixture(scope="module")
+def run(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of the recipe `table`, which no test changes."""
+    recipe = Recipe.load("table").of(data).replace(training__samples=30_000)
+    return fit(recipe, data, tmp_path_factory.mktemp("columns") / "run")
 
 
 def test_the_map_of_each_column_is_inverted() -> None:
@@ -165,9 +180,7 @@ def test_columns_that_are_missing_or_twice_are_refused() -> None:
         Columns(3, [aevb.Normal(2), aevb.Normal(2)], [[0, 2], [1, 2]])
 
 
-def test_a_level_that_training_never_sees_is_improbable_and_never_drawn(tmp_path: Path) -> None:
-    data = mixed_table(800)
-    run = fit(Recipe.load("table").of(data).replace(training__samples=30_000), data, tmp_path / "run")
+def test_a_level_that_training_never_sees_is_improbable_and_never_drawn(run: Run, data: Dataset) -> None:
     rows = data.test.stored.clone()
     rows[:, 3] = 0.0
     usual = aevb.score(run.model(), data.test.values(rows), 100).log_px
@@ -278,7 +291,7 @@ def test_a_value_that_many_rows_share_has_a_bin_of_its_own() -> None:
 
 def test_whole_numbers_have_bins_as_wide_as_their_step() -> None:
     x = torch.tensor([1.0, 2.0, 2.0, 5.0] * 50, dtype=torch.float64)
-    edges, _ = edges_of(x, 12)
+    edges, *_ = edges_of(x, 12)
     assert edges[:6].tolist() == [0.5, 1.5, 2.5, 4.5, 5.5, 5.5]
     family = Quantiles(1, bins=13)
     p = family(family.start(x.unsqueeze(1)).float())
@@ -289,11 +302,28 @@ def test_whole_numbers_have_bins_as_wide_as_their_step() -> None:
 # The recipe
 
 
-def test_a_table_is_trained_and_scored_as_a_density_of_the_data_as_given(tmp_path: Path) -> None:
-    data = mixed_table(800)
-    recipe = Recipe.load("table").of(data).replace(training__samples=30_000)
-    assert recipe.settings["likelihood"]["parts"] == parts_of(MIXED)
-    run = fit(recipe, data, tmp_path / "run")
+@pytest.mark.parametrize("decimals", [None, 8, 5])
+@pytest.mark.parametrize("unit", [1.0, 7e5])
+def test_a_number_that_many_rows_share_is_drawn_exactly_as_often(unit: float, decimals: int | None) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.lognormal(size=4000) * unit
+    x = x if decimals is None else x.round(decimals)
+    third = unit / 3 if decimals is None else round(unit / 3, decimals)
+    x[:1200], x[1200:1800] = 0.0, third
+    column = look(frame_of({"c": x})).columns[0]
+    stored = torch.from_numpy(x)[:, None]
+    family = Quantiles((1,), column.bins, (step_of(column) / column.scale,))
+    phi = family.start(Schema((column,)).numbers(stored))
+    drawn = Schema((column,)).inverse(family(phi).sample((20_000,)))[:, 0]
+    assert column.likelihood == "quantiles"
+    for value, share in ((0.0, 0.3), (third, 0.15)):
+        assert abs(float((drawn == value).double().mean()) - share) < 4 * (share / 20_000) ** 0.5
+    known = set(x.tolist())
+    assert sum(value in known for value in drawn.tolist()) < 0.5 * len(drawn)  # the others are new numbers
+
+
+def test_a_table_is_trained_and_scored_as_a_density_of_the_data_as_given(run: Run, data: Dataset) -> None:
+    assert run.recipe.settings["likelihood"]["parts"] == parts_of(MIXED)
     model = run.model()
     found = aevb.evaluate(model, data.test)
     scores = aevb.score(model, data.test, 100)
@@ -302,14 +332,12 @@ def test_a_table_is_trained_and_scored_as_a_density_of_the_data_as_given(tmp_pat
     assert float(found.log_likelihood) == pytest.approx(float(scores.log_px.mean()), abs=0.1)
     for estimate, rows in ((found.log_likelihood, scores), (found.log_likelihood_standardized, own)):
         assert estimate.se == pytest.approx(Estimate.of(rows.log_px).se, rel=0.02)  # a row's map is part of its density
-    start = build_model(recipe, data.shape)
+    start = build_model(run.recipe, data.shape)
     start_at_data(start, data.train, 0)
     assert float(scores.log_px.mean()) > float(aevb.score(start, data.test, 100).log_px.mean()) + 1  # it learned
     assert Values.from_dict(run.meta["values"]).schema == MIXED
 
 
-def test_a_row_without_any_cell_has_the_prior_as_posterior_and_a_score_of_zero(tmp_path: Path) -> None:
-    data = mixed_table(800)
-    run = fit(Recipe.load("table").of(data).replace(training__samples=30_000), data, tmp_path / "run")
+def test_a_row_without_any_cell_has_the_prior_as_posterior_and_a_score_of_zero(run: Run) -> None:
     scored = aevb.log_marginal(run.model(), torch.full((1, 6), NAN), 500)
     assert float(scored.log_px) == pytest.approx(0, abs=4 * float(scored.se) + 1e-3)

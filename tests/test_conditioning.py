@@ -33,7 +33,7 @@ from aevb.models.vae import VAE
 from aevb.objectives.bounds import ELBO, Objective
 from aevb.objectives.importance import ImportanceWeighted
 from aevb.objectives.monte_carlo_em import MonteCarloEM
-from aevb.objectives.semi_supervised import M2
+from aevb.objectives.semi_supervised import M2, Labelled
 from aevb.objectives.terms import members_of
 from aevb.objectives.wake_sleep import WakeSleep
 from aevb.probability import families
@@ -339,7 +339,7 @@ def test_m2_predicts_from_three_labels_and_the_shape_of_the_data() -> None:
     torch.manual_seed(0)
     q, px = families.Normal(1), families.Bernoulli(12)
     model = VAE(StandardNormal(1), Conditional(nn.Linear(15, 2), q), Conditional(nn.Linear(4, 12), px))
-    objective = M2.of(model, 3, 3 / 600, hidden=(16,))
+    objective = M2.of(model, Labelled(3, 3 / 600), hidden=(16,))
     for _ in train(model, objective, Pairs(x, one_hot(told, 3)), Training(aevb.Adam(1e-2), samples=60_000)):
         pass
     assert float((objective.classifier(x).argmax(1) == labels).float().mean()) > 0.9
@@ -382,7 +382,7 @@ def test_m2_says_what_it_needs() -> None:
     alike = VAE(model.prior, model.encoder, fitted)
     refused = r"likelihood optimal-normal gives no likelihood of single data points, .* one of: normal, "
     with pytest.raises(RecipeError, match=refused):
-        check_model(alike, *members_of(M2.of(alike, 3, 0.5)))
+        check_model(alike, *members_of(M2.of(alike, Labelled(3, 0.5))))
 
 
 def test_pseudo_inputs_of_m2_begin_at_the_labels_that_it_is_told() -> None:
@@ -531,5 +531,5 @@ def array(path: Path) -> Tensor:
 def test_the_default_weight_of_the_classifier_is_the_papers() -> None:
     """0.1 N over N (arXiv 1406.5298, §4), however M2 is made."""
     classifier = nn.Linear(6, 3)
-    assert M2(classifier, 0.5).alpha == M2.of(O.vae(), 3, 0.5).alpha == 0.1
-    assert M2.of(O.vae(), 3, 0.5).samples == M2(classifier, 0.5).samples == 1
+    assert M2(classifier, 0.5).alpha == M2.of(O.vae(), Labelled(3, 0.5)).alpha == 0.1
+    assert M2.of(O.vae(), Labelled(3, 0.5)).samples == M2(classifier, 0.5).samples == 1

@@ -28,13 +28,22 @@ from aevb.runs.memory import Weighted
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")
 Array = NDArray[np.float64]
-EXPECTED = {
+DRAWN = {
     "check_sample_weight_equivalence_on_dense_data": "weights are rates at which rows are drawn: equal only on average",
 }
-ALL = [aevb.VAEEmbedding(), aevb.VAEImputer(), aevb.VAEOutlierDetector(), aevb.VAESynthesizer()]
+EXPECTED = {"VAEEmbedding": DRAWN, "VAEOutlierDetector": DRAWN}  # what the others give is equal in this check
+SHORT: dict[str, Any] = {"samples": 300, "hidden": (8,), "importance_samples": 20}  # the checks ask for no quality
+ALL = [
+    estimator(**SHORT)
+    for estimator in (aevb.VAEEmbedding, aevb.VAEImputer, aevb.VAEOutlierDetector, aevb.VAESynthesizer)
+]
 
 
-@parametrize_with_checks(ALL, expected_failed_checks=lambda estimator: EXPECTED)
+def expected(estimator: Any) -> dict[str, str]:
+    return EXPECTED.get(type(estimator).__name__, {})
+
+
+@parametrize_with_checks(ALL, expected_failed_checks=expected)
 def test_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
 
@@ -358,7 +367,7 @@ def penguins() -> Path:
 @pytest.mark.skipif(not penguins().is_file(), reason="the table is not here")
 def test_penguins_are_filled() -> None:
     frame = pd.read_csv(penguins())
-    full = aevb.VAEImputer(random_state=0).fit_transform(frame)
+    full = aevb.VAEImputer(**QUICK).fit_transform(frame)
     assert (full.dtypes == frame.dtypes).all()
     assert not full.isna().any().any()
     assert full.notna().all().all()

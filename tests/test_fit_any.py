@@ -15,9 +15,11 @@ from torch.utils.data import Dataset as MapStyle
 
 import aevb
 from aevb.data.arrays import array_dataset
-from aevb.data.dataset import Split
+from aevb.data.dataset import Dataset, Split
+from aevb.data.sources import load_data
 from aevb.data.values import Values
 from aevb.errors import DataError
+from aevb.runs.files import read_tensors, write_tensors
 from aevb.runs.recipe import Recipe
 
 SHORT = Recipe.load("gaussian").replace(training__samples=200, evaluation__importance_samples=10)
@@ -158,3 +160,49 @@ def test_pictures_outside_of_a_likelihood_are_named_by_their_files() -> None:
     with pytest.raises(DataError, match=r"hold 1 in a\.png, which the model reads as 0\.0039") as caught:
         aevb.evaluate(model, split)
     assert not caught.value.changes  # nothing is trained
+
+
+def own(*rows: torch.Tensor) -> Dataset:
+    """A data set of one's own, whose splits are given."""
+    values = Values("standardized").fitted(rows[0])
+    return Dataset("mine", *(Split(part, None, values) for part in rows), "gaussian")
+
+
+@pytest.mark.parametrize("share", ["all", "rows", "strides"])
+def test_splits_that_share_memory_are_kept_apart(share: str, tmp_path: Path) -> None:
+    x = torch.tensor(X, dtype=torch.float32)
+    parts = {
+        "all": (x, x, x),
+        "rows": (x[:80], x[40:100], x[60:]),
+        "strides": (x.T.contiguous().T, x[::2], x[:1].expand(30, 4)),
+    }[share]
+    run = aevb.fit(SHORT, own(*parts), tmp_path / "r")
+    data = run.dataset()
+    for split, part in zip((data.train, data.validation, data.test), parts, strict=True):
+        assert torch.equal(split.stored, part)
+
+
+def test_tied_weights_are_written_apart_and_read_again(tmp_path: Path) -> None:
+    w = torch.arange(12.0).reshape(3, 4)
+    tied = {"a": w, "b": w, "c": w.T, "d": w[1:], "e": w.flatten()[2:5], "f": torch.zeros(0), "g": torch.zeros(0)}
+    write_tensors(tmp_path / "w.safetensors", tied)
+    back, _ = read_tensors(tmp_path / "w.safetensors")
+    assert back.keys() == tied.keys()
+    assert all(torch.equal(back[name], t) for name, t in tied.items())
+
+
+def test_the_recipe_of_a_run_that_keeps_its_data_keeps_them_again(tmp_path: Path) -> None:
+    x = torch.tensor(X, dtype=torch.float32)
+    data = own(x[:80], x[80:100], x[100:])
+    first = aevb.fit(SHORT, data, tmp_path / "a")
+    second = aevb.fit(Recipe.load(first.path / "recipe.toml"), data, tmp_path / "b")
+    third = aevb.fit(Recipe.load(second.path / "recipe.toml"), second.dataset(), tmp_path / "c")
+    for run in (second, third):
+        assert torch.equal(run.dataset().test.stored, x[100:])
+        assert run.recipe.source().source == "mine"
+    file = tmp_path / "mine.npy"
+    np.save(file, X)
+    named = SHORT.replace(data__source=str(file))
+    read = aevb.fit(named, load_data(file), tmp_path / "d")
+    assert not (read.path / "data.safetensors").exists()  # the file has them
+    assert torch.equal(read.dataset().train.stored, load_data(file).train.stored)

@@ -11,7 +11,7 @@ from torch import nn
 import aevb
 from aevb.errors import RecipeError, ShapeError
 from aevb.models.conditional import Conditional
-from aevb.models.networks import GatedMLP
+from aevb.models.networks import MLP, GatedMLP
 from aevb.models.priors import StandardNormal
 from aevb.models.residual import Block, ResidualDecoder, ResidualEncoder
 from aevb.models.vae import VAE
@@ -27,6 +27,16 @@ def test_a_gated_layer_is_its_formula() -> None:
     flat = x.view(7, 6)
     hidden = (flat @ w.T + b) * torch.sigmoid(flat @ v.T + c)
     torch.testing.assert_close(net(x), hidden @ net[3].weight.T + net[3].bias)
+
+
+def test_a_linear_path_adds_a_linear_function_of_the_input() -> None:
+    """With V = 0 it is the network without one; by the same V on two inputs the difference is V (a - b)."""
+    torch.manual_seed(0)
+    plain, beside = MLP((2, 3), 4, (5, 6)), MLP((2, 3), 4, (5, 6), linear=True)
+    assert beside.linear is not None
+    beside.load_state_dict({**plain.state_dict(), "linear.weight": beside.linear.weight})
+    a = torch.randn(7, 2, 3)
+    torch.testing.assert_close(beside(a) - plain(a), a.flatten(1) @ beside.linear.weight.T)
 
 
 def test_the_gated_network_of_the_vamp_prior_has_its_number_of_parameters() -> None:

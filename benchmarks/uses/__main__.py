@@ -24,6 +24,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, help="how many; by default as many as the protocol asks for")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these methods or data sets alone")
     parser.add_argument("--without", nargs="+", metavar="NAME", default=[], help="not these methods or data sets")
+    parser.add_argument("--jobs", type=int, default=1, help="cells to measure at a time; speed asks for one")
     parser.add_argument("--results", type=Path, default=RESULTS, help="a line of JSON for each measured cell")
     return parser.parse_args()
 
@@ -39,10 +40,11 @@ def main() -> None:
     if options.what == "page":
         page.write(options.results)
         return
-    for protocol in [options.what] if options.what else PROTOCOLS:
-        cells = (cell for cell in cells_of(protocol)(options.seeds) if chosen(cell, options.only, options.without))
-        for line in measured(cells, options.results):
-            print(line, flush=True)
+    protocols = [options.what] if options.what else PROTOCOLS
+    cells = [cell for protocol in protocols for cell in cells_of(protocol)(options.seeds)]
+    asked = (cell for cell in cells if chosen(cell, options.only, options.without))
+    for line in measured(asked, options.results, options.jobs):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

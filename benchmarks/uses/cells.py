@@ -7,7 +7,10 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -92,27 +95,41 @@ def measure(cell: Cell) -> Result:
     return Result(*cell.key, numbers, round(seconds, 3), round(load, 2), commit())
 
 
-def measured(cells: Iterable[Cell], path: Path) -> Iterator[str]:
+def measured(cells: Iterable[Cell], path: Path, jobs: int = 1) -> Iterator[str]:
     """Measures what the file lacks, adds each cell to it at once, and says in a line what came out.
 
     Args:
         cells: All cells of a protocol.
         path: The results file; what it holds is not measured again.
+        jobs: How many cells to measure at a time, each in a process of its own.
 
     Returns:
         A line for each cell that was measured or failed.
     """
     known = {result.key for result in read(path)}
-    for cell in cells:
-        if cell.key in known:
-            continue
-        try:
-            result = measure(cell)
-        except (Exception, SystemExit) as error:  # one failing peer must not end hours of the others
-            yield f"{' '.join(map(str, cell.key))}: failed: {type(error).__name__}: {error}"
-            continue
-        append(path, asdict(result))
-        yield f"{' '.join(map(str, cell.key))}: {shown(result.numbers)}, {result.seconds:.1f} s"
+    missing = [cell for cell in cells if cell.key not in known]
+    with ProcessPoolExecutor(jobs, get_context("spawn")) if jobs > 1 else nullcontext() as pool:
+        for cell, result in at_once(missing, pool) if pool else ((cell, tried(cell)) for cell in missing):
+            if isinstance(result, str):
+                yield f"{' '.join(map(str, cell.key))}: failed: {result}"
+                continue
+            append(path, asdict(result))
+            yield f"{' '.join(map(str, cell.key))}: {shown(result.numbers)}, {result.seconds:.1f} s"
+
+
+def at_once(cells: Iterable[Cell], pool: Executor) -> Iterator[tuple[Cell, Result | str]]:
+    """Cells as they end."""
+    waiting = {pool.submit(tried, cell): cell for cell in cells}
+    for done in as_completed(waiting):
+        yield waiting[done], done.result()
+
+
+def tried(cell: Cell) -> Result | str:
+    """The result of a cell, or what failed: one failing peer must not end hours of the others."""
+    try:
+        return measure(cell)
+    except (Exception, SystemExit) as error:
+        return f"{type(error).__name__}: {error}"
 
 
 def append(path: Path, line: dict[str, Any]) -> None:

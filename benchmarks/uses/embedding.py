@@ -19,10 +19,13 @@ from benchmarks.uses.cells import DATA, Cell, Numbers, Stopwatch
 SEEDS = 3
 SIZE = 10
 ABOUT = """\
-MNIST, 60,000 images train and 10,000 test. *10-NN*: the share of test images whose label is that of most of their ten
-nearest training images, by Euclidean distance between ten numbers an image. *Clusters*: ten of them, the share of test
-images in the cluster that the best matching of clusters and labels gives their label. *Untrained*: the library's
-network before its first step."""
+MNIST, 60,000 images train and 10,000 test; the library's recipe `mnist` with ten latents sees 3,000,000 images
+(`aevb train mnist --latent 10 --samples 3000000`). *10-NN*: the share of test images whose label is that of most of
+their ten nearest training images, by Euclidean distance between ten numbers an image. *Clusters*: ten of them, the
+share of test images in the cluster that the best matching of clusters and labels gives their label; of the components
+of a learned mixture prior (recipe `mixture-prior`), or of a mixture of normals that is fitted to the codes.
+*Untrained*: the library's network before its first step. Seconds of the library do not count what a GPU did, where
+there was one."""
 
 Images = np.ndarray[Any, np.dtype[np.uint8]]
 Array = np.ndarray[Any, Any]
@@ -51,8 +54,8 @@ def components(train: Images, test: Images, seed: int) -> tuple[Array, Array]:
     return model.transform(flat(train)), model.transform(flat(test))
 
 
-def library_clusters(train: Images, test: Images, seed: int) -> Array:
-    return ours.fit_clusters(train, 10, seed).predict(test)
+def library_clusters(train: Images, test: Images, seed: int, *, recipe: str) -> Array:
+    return ours.fit_clusters(train, 10, seed, recipe=recipe).predict(test)
 
 
 def kmeans(train: Images, test: Images, seed: int) -> Array:
@@ -66,7 +69,11 @@ EMBEDDINGS: dict[str, Callable[[Images, Images, int], tuple[Array, Array]]] = {
     "PCA": components,
     "aevb, untrained": partial(library, untrained=True),
 }
-CLUSTERS: dict[str, Callable[[Images, Images, int], Array]] = {"aevb": library_clusters, "k-means on PCA": kmeans}
+CLUSTERS: dict[str, Callable[[Images, Images, int], Array]] = {
+    "aevb": partial(library_clusters, recipe="mixture-prior"),
+    "aevb, mixture of codes": partial(library_clusters, recipe="mnist"),
+    "k-means on PCA": kmeans,
+}
 
 
 def neighbours(embed: Callable[[Images, Images, int], tuple[Array, Array]], seed: int) -> Numbers:

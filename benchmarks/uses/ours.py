@@ -6,11 +6,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 import aevb
+from aevb.data.dataset import Dataset, Split
+from aevb.data.values import Values
+from aevb.runs.memory import fit_in_memory
+from aevb.use.cluster import cluster
 from benchmarks.uses.tables import Columns, Floats
 
-ABSENT = "not there yet"
+HELD = 10_000  # images, of the 60,000, whose bound says which weights to keep
+SEEN = 3_000_000  # images that a training sees: 60 passes
 Rows = np.ndarray[Any, Any]  # (N, D) numbers, or (N, 28, 28) grey levels
 estimators: Any = aevb
 
@@ -114,14 +120,56 @@ def synthesise(train: Columns, n: int, seed: int) -> Columns:
 def fit_embedding(rows: Rows, size: int, seed: int, *, untrained: bool = False) -> Embedding:
     """`size` numbers for each row, by the encoder of a model that was fitted to these rows."""
     if rows.ndim > 2:
-        raise SystemExit(ABSENT)
+        return Images.fit("mnist", rows, seed, untrained=untrained, latent=size)
     still = {"samples": 1, "learning_rate": 1e-12} if untrained else {}
     return Fitted(estimators.VAEEmbedding(size, random_state=seed, **still).fit(rows))
 
 
-def fit_clusters(rows: Rows, number: int, seed: int) -> Clusters:
-    """Clusters of rows under a mixture prior of `number` components."""
-    raise SystemExit(ABSENT)
+def fit_clusters(rows: Rows, number: int, seed: int, *, recipe: str = "mnist") -> Clusters:
+    """Clusters of images: the components of a mixture prior, where the recipe has one, or of a mixture of codes.
+
+    Args:
+        rows: (N, 28, 28) grey levels.
+        number: of components.
+        seed: of the training.
+        recipe: whose latents are ten.
+    """
+    own = {"prior__components": number} if recipe == "mixture-prior" else {}
+    return Images.fit(recipe, rows, seed, latent=10, **own)
+
+
+@dataclass(frozen=True)
+class Images:
+    """A recipe trained on images."""
+
+    model: Any
+    train: Rows
+    number: int | None = None
+
+    @classmethod
+    def fit(cls, recipe: str, rows: Rows, seed: int, *, untrained: bool = False, **own: Any) -> Images:
+        number = None if "prior__components" in own else 10
+        seen = {"training__samples": 1, "training__optimizer__lr": 1e-12} if untrained else {"training__samples": SEEN}
+        parts = rows[:-HELD], rows[-HELD:], rows[:0]
+        splits = [Split(torch.tensor(part.reshape(-1, 1, 28, 28)), values=Values("dynamic")) for part in parts]
+        data = Dataset("mnist", splits[0], splits[1], splits[2], recipe)
+        chosen = aevb.Recipe.load(recipe).replace(training__seed=seed, data__values="dynamic", **seen, **own)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(fit_in_memory(chosen, data, device=device).model.cpu(), rows, number)
+
+    def transform(self, rows: Rows) -> Floats:
+        codes: Floats = aevb.encode(self.model, scaled(rows)).double().numpy()
+        return codes
+
+    def predict(self, rows: Rows) -> Rows:
+        found: Any = cluster(self.model, scaled(rows), self.number, train=scaled(self.train[:-HELD]))
+        clusters: Rows = found.assigned.numpy()
+        return clusters
+
+
+def scaled(rows: Rows) -> Any:
+    """Grey levels in [0, 1], float32."""
+    return torch.from_numpy(rows.reshape(-1, 1, 28, 28).astype(np.float32) / 255)
 
 
 def frame_of(columns: Columns) -> Any:

@@ -107,8 +107,8 @@ def cards_of(found: Found, clusters: Clusters) -> list[Card]:
     """The cards; of a table in the units of its numbers."""
     from aevb.use.cards import cards
 
-    stored = found.split.stored
-    return cards(clusters, stored.numpy() if stored.ndim == 2 else None)
+    split = found.split
+    return cards(clusters, split.values.as_given(split.stored) if split.stored.ndim == 2 else None)
 
 
 def write(out: Path, found: Found, clusters: Clusters) -> None:

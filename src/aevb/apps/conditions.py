@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,13 +63,22 @@ def range_of(column: Column, text: str) -> Range | None:
 
     if column.kind in CODED and (column.kind != "ordinal" or stored(column, text) is not None):
         return None
+    ends = next((found for cut in cuts(text) if (found := ends_of(column, cut)) is not None), None)
+    return ends if ends is None or column.values is None else among(column, ends)
+
+
+def cuts(text: str) -> list[tuple[str, str]]:
+    """All ways to cut a text into two ends."""
+    places = [(i, i + len(mark)) for mark in BETWEEN for i in range(len(text)) if text.startswith(mark, i)]
+    return [(text[:start].strip(), text[stop:].strip()) for start, stop in places]
+
+
+def ends_of(column: Column, words: tuple[str, str]) -> Range | None:
+    """Two ends as numbers, None of an empty word; None where a word is no number."""
     read = stored if column.values is None else value
-    cuts = [(text[:i], text[i + len(mark) :]) for mark in BETWEEN for i in range(len(text)) if text.startswith(mark, i)]
-    for low, high in cuts:
-        ends = [read(column, end.strip()) if end.strip() else None for end in (low, high)]
-        if all(end is not None or not word.strip() for end, word in zip(ends, (low, high), strict=True)):
-            return (ends[0], ends[1]) if column.values is None else among(column, ends)
-    return None
+    low, high = (read(column, word) if word else None for word in words)
+    unread = any(word and end is None for word, end in zip(words, (low, high), strict=True))
+    return None if unread else (low, high)
 
 
 def value(column: Column, text: str) -> float | None:
@@ -80,13 +89,14 @@ def value(column: Column, text: str) -> float | None:
         return None
 
 
-def among(column: Column, ends: Sequence[float | None]) -> Range:
+def among(column: Column, ends: Range) -> Range:
     """The codes of the levels between two numbers.  DataError where there is none."""
     from aevb.data.images import few
+    from aevb.use.given import unbounded
 
     levels = column.values
     assert levels is not None
-    low, high = (-math.inf if ends[0] is None else ends[0]), (math.inf if ends[1] is None else ends[1])
+    low, high = unbounded(ends)
     inside = ((levels >= low) & (levels <= high)).nonzero().flatten().tolist()
     if not inside:
         known = few([*map(str, column.levels)])

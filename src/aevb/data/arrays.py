@@ -28,6 +28,7 @@ Axes = Literal["first", "last", "none"]
 CHANNELS = (1, 3, 4)
 ROUNDING = 2.0**-24  # of float32, relative to a number
 COARSE = 2.0**-12  # a step of float32, relative to the range of a column, above which its digits are lost
+HALF = 2**63  # the first whole number beyond int64
 X_NAMES = ("x", "data", "images")
 Y_NAMES = ("y", "labels", "label", "target", "targets")
 PARTS = ("train", "val", "valid", "validation", "test")
@@ -65,6 +66,10 @@ class Plan:
     axes: Axes
     values: Values
     recipe: str
+
+    def stored(self, piece: Array) -> Array:
+        """A piece as it is stored: channels first, and whole numbers beyond int64 less what the values subtract."""
+        return self.moved(lowered(piece) if self.values.offset else piece)
 
     def shape(self, x: Pieces) -> tuple[int, ...]:
         """(N, *X) as it is stored."""
@@ -104,13 +109,18 @@ def interpret(x: Pieces, facts: Facts, axes: Axes) -> tuple[np.dtype[Any], Value
     return dtype, Values("standardized", divisor=1.0, dtype=came), "gaussian"
 
 
+def lowered(x: Array) -> NDArray[np.int64]:
+    """Whole numbers less 2⁶³, exactly: all that uint64 holds becomes all that int64 holds."""
+    return (x.astype(np.uint64) ^ np.uint64(HALF)).view(np.int64)
+
+
 def holding(x: Pieces, facts: Facts) -> np.dtype[Any]:
-    """The type that holds all numbers: uint8, int64, float32 or float64."""
+    """The type that holds all numbers: uint8, int64 (beyond it, after `lowered`), float32 or float64."""
     low, high = facts.low.min(), facts.high.max()
     whole = x.dtype.kind in "bui"
     if x.dtype.kind == "b" or x.dtype == np.uint8 or (whole and x.ndim > 2 and low >= 0 and high <= 255):
         return np.dtype(np.uint8)
-    if whole and high <= np.iinfo(np.int64).max:
+    if whole:
         return np.dtype(np.int64)
     return np.dtype(np.float32 if x.dtype.itemsize <= 4 else np.float64)
 
@@ -124,10 +134,22 @@ def check_numbers(x: Pieces, where: str) -> None:
 
 
 def numbers(x: Array, where: str) -> Array:
-    """An array as uint8, int64, float32 or float64. DataError for what is no table or images of finite numbers."""
+    """An array as uint8, int64, uint64, float32 or float64.
+
+    Raises DataError for what is no table or images of finite numbers.
+    """
     pieces = in_memory(x)
     check_numbers(pieces, where)
-    return x.astype(holding(pieces, look(pieces, where)), copy=False)
+    dtype = holding(pieces, look(pieces, where))
+    return x if x.dtype == np.uint64 and dtype == np.int64 else x.astype(dtype, copy=False)
+
+
+def as_int64(x: Array, offset: int) -> NDArray[np.int64]:
+    """Numbers less an offset, 0 or 2⁶³, as the nearest that int64 holds; whole numbers exactly."""
+    ends = np.iinfo(np.int64)
+    if x.dtype.kind == "f":
+        return np.clip(x.astype(np.float64) - offset, float(ends.min), np.nextafter(2.0**63, 0)).astype(np.int64)
+    return lowered(np.maximum(x, 0)) if offset else np.minimum(x, ends.max).astype(np.int64)
 
 
 def narrowed(x: Pieces, facts: Facts, dtype: np.dtype[Any], values: Values, where: str) -> np.dtype[Any]:
@@ -157,7 +179,7 @@ def narrowed(x: Pieces, facts: Facts, dtype: np.dtype[Any], values: Values, wher
 def lost_digits(facts: Facts, dtype: np.dtype[Any]) -> NDArray[np.float64]:
     """Half a step of float32 at the largest number of each entry, relative to its range, (F); 0 where all are exact."""
     low, high = facts.low.astype(dtype), facts.high.astype(dtype)
-    largest = np.maximum(abs(low.astype(np.float64)), abs(high.astype(np.float64)))
+    largest = np.maximum(abs(facts.low.astype(np.float64)), abs(facts.high.astype(np.float64)))
     exact = largest <= 2**24 if dtype.kind == "i" else facts.exact
     span = high.view(np.uint64) - low.view(np.uint64) if dtype.kind == "i" else high - low  # no int64 holds all of them
     half = np.spacing(largest.astype(np.float32)).astype(np.float64) / 2
@@ -205,8 +227,12 @@ class Reading:
         axes = axes_of(x.shape, where, self.axes)
         facts = look(x, where)
         dtype, default, recipe = interpret(x, facts, axes)
-        values = choose_values(self.values, default, np.stack([facts.low, facts.high]).astype(dtype), where)
-        return Plan(narrowed(x, facts, dtype, values, where), axes, values, recipe)
+        limits = np.stack([facts.low, facts.high])
+        values = choose_values(self.values, default, limits if dtype == np.int64 else limits.astype(dtype), where)
+        kept = narrowed(x, facts, dtype, values, where)
+        if kept == np.int64 and facts.high.max() >= HALF:
+            values = replace(values, offset=HALF)
+        return Plan(kept, axes, values, recipe)
 
 
 def store(x: Pieces, place: NDArray[np.int64], plan: Plan, where: str) -> Array:
@@ -214,7 +240,7 @@ def store(x: Pieces, place: NDArray[np.int64], plan: Plan, where: str) -> Array:
     shape = plan.shape(x)
     refuse_above_free(x.size * plan.dtype.itemsize, where, f"{shape[0]:,} rows of {plan.dtype}")
     out = np.empty(shape, plan.dtype)
-    scatter(x, place, out, plan.moved)
+    scatter(x, place, out, plan.stored)
     return out
 
 

@@ -80,9 +80,9 @@ class Fixable(Protocol):
     def frozen(self, seed: int = 0) -> Indexable: ...
 
 
-def fixed(data: Indexable) -> Indexable:
+def fixed(data: Indexable, seed: int = 0) -> Indexable:
     """The data with rows that are the same at every reading, drawn by a fixed seed where they are dynamic."""
-    return data.frozen() if isinstance(data, Fixable) else data
+    return data.frozen(seed) if isinstance(data, Fixable) else data
 
 
 @runtime_checkable
@@ -101,7 +101,7 @@ def log_abs_dets(data: Indexable) -> Tensor:
 
 def log_abs_det(data: Indexable) -> float:
     """The mean of `log_abs_dets` over the rows, in nats."""
-    return float(data.log_abs_dets.mean()) if isinstance(data, Measured) and len(data) else 0.0
+    return float(log_abs_dets(data).mean()) if len(data) else 0.0
 
 
 def suitable(part: Tensor, dtype: torch.dtype) -> torch.dtype:
@@ -133,8 +133,7 @@ class Read:
 
     def __getitem__(self, index: Tensor) -> Batch:
         item = self.rows[index.to(_home(self.rows))]
-        batch = (Batch(*item) if isinstance(item, tuple) else as_batch(item)).to(self.device)
-        return batch if self.dtype is None else batch.as_type(self.dtype)
+        return _brought(Batch(*item) if isinstance(item, tuple) else as_batch(item), self.device, self.dtype)
 
     @property
     def log_abs_dets(self) -> Tensor:
@@ -142,7 +141,7 @@ class Read:
 
     def frozen(self, seed: int = 0) -> Read:
         """With rows drawn once, where they are dynamic."""
-        return replace(self, rows=self.rows.frozen(seed)) if isinstance(self.rows, Fixable) else self
+        return replace(self, rows=fixed(self.rows, seed))
 
 
 def _home(data: Any) -> torch.device | str:
@@ -168,19 +167,29 @@ def looked_at(
     data: Any, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> tuple[Indexable, Batch]:
     """`readable` data, and their first and last row."""
-    rows = rows_of(data)
-    try:
-        item = look(data if rows is None else Read(rows, device, dtype), device)[1]
-    except DataError:
-        if rows is not None or not _has_items(data):
-            raise
-        rows = by_items(data)
-        item = look(Read(rows, device, dtype), device)[1]
-    check_rows(item.x, len(data if rows is None else rows))
-    if rows is None and _fits(item, device, dtype):
+    rows, item = _ends(data, device, dtype)
+    check_rows(item.x, len(rows))
+    if rows is data and _fits(item, device, dtype):
         return data, item
-    read = Read(data if rows is None else rows, device, dtype, has_holes(data if rows is None else rows))
-    return read, item.to(device) if dtype is None else item.to(device).as_type(dtype)
+    return Read(rows, device, dtype, has_holes(rows)), _brought(item, device, dtype)
+
+
+def _ends(data: Any, device: torch.device | str, dtype: torch.dtype | None) -> tuple[Any, Batch]:
+    """Data that are read by row numbers: these, or the rows of these; and their first and last row."""
+    rows = rows_of(data)
+    if rows is None:
+        try:
+            return data, look(data, device)[1]
+        except DataError:
+            if not _has_items(data):
+                raise
+        rows = by_items(data)
+    return rows, look(Read(rows, device, dtype), device)[1]
+
+
+def _brought(batch: Batch, device: torch.device | str, dtype: torch.dtype | None) -> Batch:
+    """A batch on a device, in a type where one is given."""
+    return batch.to(device) if dtype is None else batch.to(device).as_type(dtype)
 
 
 def _fits(item: Batch, device: torch.device | str, dtype: torch.dtype | None) -> bool:

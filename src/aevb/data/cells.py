@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from aevb.data.columns import EXACT
 from aevb.data.dates import Dates, dates_in
 from aevb.data.tables import Frame
 from aevb.errors import DataError
@@ -34,6 +36,7 @@ class Cells:
         levels: the different words; of a type with levels all of them, in its order.
         ordered: whether the type gives an order to its levels.
         declared: whether `levels` are the type's own.
+        origin: what `floats` are less of; see `beyond`.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Cells:
     levels: tuple[Any, ...] = ()
     ordered: bool = False
     declared: bool = False
+    origin: int = 0
 
     def of(self, rows: Array | None) -> Cells:
         """The cells of these rows alone."""
@@ -67,13 +71,30 @@ class Cells:
 
     @cached_property
     def floats(self) -> NDArray[np.float64]:
-        """The numbers as float64."""
-        return self.numbers.astype(np.float64)
+        """The numbers less the origin, as float64."""
+        return less(self.numbers, self.origin)
 
     @cached_property
     def dates(self) -> Dates | None:
         """Words as dates, if they are dates."""
         return dates_in(self.levels) if self.form == WORD and not self.declared else None
+
+
+def less(numbers: Array, origin: int) -> NDArray[np.float64]:
+    """Numbers less an origin, as float64: of whole numbers the exact difference, rounded once."""
+    if not origin or numbers.dtype.kind not in "iu":
+        return numbers.astype(np.float64) - origin
+    high = (numbers >> 32).astype(np.int64) - (origin >> 32)
+    low = (numbers & 0xFFFFFFFF).astype(np.int64) - (origin & 0xFFFFFFFF)
+    return np.asarray(high * 2.0**32 + low, np.float64)
+
+
+def beyond(numbers: Array) -> int:
+    """The least of whole numbers that float64 rounds, and whose differences it does not; 0 of all others."""
+    if numbers.dtype.kind not in "iu" or not len(numbers):
+        return 0
+    low, high = int(numbers.min()), int(numbers.max())
+    return low if max(-low, high) > EXACT and high - low < EXACT else 0
 
 
 def cells_of(frame: Frame, name: str) -> Cells:
@@ -108,8 +129,16 @@ def finite(where: str, cells: Cells) -> Cells:
 
 
 def _numbers(name: str, dtype: str, seen: Any, there: Any) -> Cells:
-    exact = there if not pa.types.is_decimal(there.type) else pc.cast(there, pa.float64())
+    exact = plain_decimals(there) if pa.types.is_decimal(there.type) else there
     return Cells(name, dtype, NUMBER, seen, exact.to_numpy(zero_copy_only=False))
+
+
+def plain_decimals(there: Any) -> Any:
+    """Decimal numbers as int64 where it holds them all, else as float64."""
+    if there.type.scale <= 0:
+        with suppress(pa.ArrowInvalid):
+            return pc.cast(there, pa.int64())
+    return pc.cast(there, pa.float64())
 
 
 def _truths(name: str, dtype: str, seen: Any, there: Any) -> Cells:

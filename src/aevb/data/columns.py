@@ -31,7 +31,9 @@ KINDS = {  # what a column can be, and what that means
 }
 CODED = ("binary", "categorical", "ordinal")  # kinds that are stored as codes of levels
 UNMODELLED = ("constant", "id", "text")
+EXACT = 2**53  # float64 holds every integer up to here
 EDGE = 1e-6  # of the range of a bounded column: how near a number may come to a bound in its logit
+NEAR = 1e-5  # of the scale of a column: how near a number is to a spike that it is taken for
 BELOW = 1e-3  # of the smallest number that was seen: what a number at or below zero counts as in a logarithm
 
 Map = Callable[[Tensor], Tensor]
@@ -52,8 +54,10 @@ class Column:
         map: x = (map(s) - center) / scale: "identity", "log", or "logit" between the bounds.
         center, scale: of the map, float64.
         low, high: the smallest and the largest stored number; of a bounded column its bounds.
+        origin: stored are the numbers less this one, where they are whole numbers that float64 would round.
         decimals: what leaves the model is rounded to so many; 0 of whole numbers; None: it is not.
         bins: of the likelihood "quantiles".
+        spikes: numbers that many rows share, in order: what leaves the model this near to one (`NEAR`) is that one.
         least: a lower bound of the scale of a normal or Student's t, in model numbers: no column buys density by
             shrinking its noise.
     """
@@ -72,7 +76,9 @@ class Column:
     high: float | None = None
     decimals: int | None = None
     bins: int = 64
+    spikes: tuple[float, ...] = ()
     least: float = 0.05
+    origin: int = 0
 
     @property
     def modelled(self) -> bool:
@@ -96,7 +102,16 @@ class Column:
         """Stored numbers as the column writes them: codes within the levels, and as many decimals as it has."""
         if self.kind in CODED:
             return s.round().clamp(0, len(self.levels) - 1)
-        return s if self.decimals is None else torch.round(s, decimals=self.decimals)
+        s = s if self.decimals is None else torch.round(s, decimals=self.decimals)
+        return self._snapped(s) if self.spikes else s
+
+    def _snapped(self, s: Tensor) -> Tensor:
+        """Numbers that are a spike but for rounding as the spike itself."""
+        spikes = torch.tensor(self.spikes, dtype=s.dtype, device=s.device)
+        right = torch.searchsorted(spikes, s.contiguous()).clamp(max=len(spikes) - 1)
+        pair = spikes[torch.stack([(right - 1).clamp(min=0), right])]
+        nearest = torch.where((s - pair[0]).abs() < (s - pair[1]).abs(), pair[0], pair[1])
+        return torch.where((s - nearest).abs() <= NEAR * self.scale, nearest, s)
 
     def log_abs_det(self, stored: Tensor) -> Tensor:
         """log |dx/ds| of each stored number, in nats; 0 where it is missing, and of kinds that are discrete."""
@@ -116,7 +131,11 @@ class Column:
     def values(self) -> Tensor | None:
         """The levels of an ordinal column as numbers, float64; None where they are none, and of other columns."""
         numeric = all(isinstance(level, int | float) for level in self.levels)
-        return torch.tensor(self.levels, dtype=torch.float64) if self.kind == "ordinal" and numeric else None
+        return (
+            torch.tensor(list(map(float, self.levels)), dtype=torch.float64)
+            if self.kind == "ordinal" and numeric
+            else None
+        )
 
     @property
     def levels_end(self) -> float:
@@ -154,7 +173,7 @@ class Column:
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Column:
-        return cls(**{**table, "levels": tuple(table.get("levels", ()))})
+        return cls(**{**table, **{name: tuple(table.get(name, ())) for name in ("levels", "spikes")}})
 
 
 def step_of(column: Column) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 
@@ -42,20 +42,28 @@ class Dates:
     seconds: NDArray[np.float64]
     other: str = ""
 
+    @property
+    def wrong(self) -> int:
+        """How many words are no dates of this form."""
+        return int(np.isnan(self.seconds).sum())
+
 
 def dates_in(words: Sequence[str]) -> Dates | None:
     """The words as dates; None where fewer than nineteen in twenty of them are dates of one form."""
     there = [word for word in words if word not in NEVER]
     tried = there[:: max(1, len(there) // TRIED)]
-    if not there or not all(6 <= len(word) <= 40 and LIKE.search(word) for word in tried):
+    if not like_dates(tried):
         return None
-    found = [(form, read(words, form)) for form in fitting(tried)]
-    found.sort(key=lambda pair: int(np.isnan(pair[1]).sum()))  # stable: the first of equals stays the first
-    wrong = [int(np.isnan(numbers).sum()) for _, numbers in found]
-    if not found or wrong[0] > SLIPS * len(words) + len(words) - len(there):
+    found = sorted((Dates(form, read(words, form)) for form in fitting(tried)), key=lambda dates: dates.wrong)
+    if not found or found[0].wrong > SLIPS * len(words) + len(words) - len(there):
         return None
-    twofold = len(found) == 2 and wrong[0] == wrong[1]
-    return Dates(*found[0], other=found[1][0] if twofold else "")
+    best, *others = found  # of equals the first form stays the first
+    return replace(best, other=next((dates.form for dates in others if dates.wrong == best.wrong), ""))
+
+
+def like_dates(words: Sequence[str]) -> bool:
+    """Whether there are words, and all look like dates."""
+    return bool(words) and all(6 <= len(word) <= 40 and LIKE.search(word) for word in words)
 
 
 def fitting(words: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from aevb.data.cells import DATE, NUMBER, WORD, Cells, cells_of
+from aevb.data.cells import DATE, NUMBER, WORD, Cells, cells_of, less
 from aevb.data.columns import CODED, Column, Schema
 from aevb.data.dates import NEVER, read
 from aevb.data.images import few
@@ -83,12 +83,12 @@ def numbers_in(column: Column, cells: Cells, where: str) -> tuple[Numbers, list[
 def plain_numbers(column: Column, cells: Cells, where: str) -> Numbers:
     """Numbers; words that are numbers count as such.  DataError for others."""
     if cells.form == NUMBER:
-        return cells.floats
+        return less(cells.numbers, column.origin)
     if cells.form == WORD and set(cells.levels) <= {False, True}:
         return cells.numbers.astype(np.float64)
     if cells.form == WORD:
         try:
-            each = np.array([float(level) for level in cells.levels])
+            each = np.array([number_in(level, column.origin) for level in cells.levels])
         except ValueError:
             wrong = next(level for level in cells.levels if not is_number(level))
             raise DataError(
@@ -96,6 +96,14 @@ def plain_numbers(column: Column, cells: Cells, where: str) -> Numbers:
             ) from None
         return each[cells.numbers]
     raise DataError(f"{where}: column {column.name!r} is of the type {cells.dtype}, but held numbers in training.")
+
+
+def number_in(word: Any, origin: int) -> float:
+    """The number that a word is, less an origin.  ValueError: it is none."""
+    try:
+        return float(int(word) - origin)
+    except (ValueError, OverflowError):
+        return float(word) - origin
 
 
 def is_number(word: Any) -> bool:
@@ -125,16 +133,24 @@ def seconds_in(column: Column, cells: Cells, where: str) -> Numbers:
 def codes_in(column: Column, cells: Cells) -> tuple[Numbers, list[str]]:
     """The codes of levels; for what is none of them the number of levels."""
     codes = {key: float(code) for code, level in reversed(list(enumerate(column.levels))) for key in keys(level)}
-    found = list(cells.levels) if cells.form == WORD else np.unique(cells.numbers).tolist()
+    if cells.form == WORD:
+        found, which = list(cells.levels), cells.numbers
+    else:
+        numbers_found, which = np.unique(cells.numbers, return_inverse=True)
+        found = numbers_found.tolist()
     each = np.array([code_of(value, codes) for value in found], np.float64)
-    numbers = each[cells.numbers if cells.form == WORD else np.searchsorted(found, cells.numbers)]
+    numbers = each[which]
     unseen = np.unique(cells.numbers[np.isnan(numbers)])
     if not len(unseen):
         return numbers, []
-    names = [str(found[int(v)]) for v in unseen] if cells.form == WORD else [f"{v:.15g}" for v in unseen.tolist()]
+    names = [str(found[int(v)]) for v in unseen] if cells.form == WORD else list(map(shown, unseen.tolist()))
     rows = int(np.isnan(numbers).sum())
     said = f"{few(names)} was not there in training ({rows:,} rows), and so is improbable; it is kept in the table."
     return np.where(np.isnan(numbers), len(column.levels), numbers), [said]
+
+
+def shown(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:.15g}"
 
 
 def code_of(value: Any, codes: Mapping[Any, float]) -> float:

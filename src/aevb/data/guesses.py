@@ -59,19 +59,22 @@ def most_even(widths: dict[str, list[int]]) -> str:
 
 
 def header(records: Sequence[Sequence[str]]) -> list[str] | None:
-    """The names in the first line, or None where it is a row as the others are.
+    """The names in the first line, or None where it is a row as the others are."""
+    first = [value.strip() for value in records[0]]
+    return first if names_columns(first, records[1:]) else None
+
+
+def names_columns(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool:
+    """Whether a line holds names.
 
     It names columns where none of its values is a number, and where in some column numbers follow, or in most columns
     its value does not come again. Numbers that count up, as a frame without names is saved, are names as well.
     """
-    first, rest = [value.strip() for value in records[0]], records[1:]
     if not any(first) or "?" in first:
-        return None
-    numbers = [value for value in first if NUMBER.fullmatch(value)]
-    if numbers and not (rest and counting(numbers)):
-        return None
-    sure = not rest or (not numbers and numbers_follow(rest, len(first)))
-    return first if sure or not recurring(first, rest) else None
+        return False
+    if numbers := [value for value in first if NUMBER.fullmatch(value)]:
+        return bool(rest) and counting(numbers) and not recurring(first, rest)
+    return not rest or numbers_follow(rest, len(first)) or not recurring(first, rest)
 
 
 def numbers_follow(rest: Sequence[Sequence[str]], columns: int) -> bool:

@@ -94,13 +94,18 @@ def cannot_be_opened(fault: OSError) -> NoReturn:
 def zip_names(place: Path, archive: zipfile.ZipFile) -> list[str]:
     """The images in a .zip, whose members are checked."""
     check_members(place, archive)
-    return pictures(place, [member.filename for member in archive.infolist() if not member.is_dir()], archive.open)
+    return pictures(place, [member.filename for member in files_of(archive)], archive.open)
+
+
+def files_of(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """The members that are no folders."""
+    return [member for member in archive.infolist() if not member.is_dir()]
 
 
 def check_members(place: Path, archive: zipfile.ZipFile) -> None:
     """Raise a `DataError` if any member, image or not, is a link or points out of the archive; has the name of another
     one; or is too large."""
-    members = [member for member in archive.infolist() if not member.is_dir()]
+    members = files_of(archive)
     for member in archive.infolist():
         if escapes(member):
             raise DataError(f"{place}: the member {member.filename!r} is a link or points out of the archive; not read")
@@ -125,8 +130,8 @@ def pictures(place: Path, names: list[str], open_: Open, irregular: Sequence[str
     Warns of all others, but for those that systems put beside images. DataError if there are no images.
     """
     seen = sorted(name for name in names if not system(name))
-    hidden = [name for name in seen if any(part.startswith(".") for part in name.split("/"))]
-    found = [name for name in seen if name not in set(hidden) and is_picture(name, open_)]
+    hidden = [name for name in seen if is_hidden(name)]
+    found = [name for name in seen if not is_hidden(name) and is_picture(name, open_)]
     others = sorted({*seen} - {*hidden} - {*found})
     if not found:
         there = f"; there are other files ({few(others)})" if others else ""
@@ -135,6 +140,11 @@ def pictures(place: Path, names: list[str], open_: Open, irregular: Sequence[str
         place, {"since no image that can be read": others, "since hidden": hidden, "since no files": [*irregular]}
     )
     return found
+
+
+def is_hidden(name: str) -> bool:
+    """Whether the name of a file, or of a folder that it is in, begins with a dot."""
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def tell_left_out(place: Path, left_out: Mapping[str, Sequence[str]]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from aevb.data.cells import DATE, NUMBER, OTHER, WORD, Array, Cells, cells_of
+from aevb.data.cells import DATE, NUMBER, OTHER, WORD, Array, Cells, beyond, cells_of
 from aevb.data.columns import KINDS, UNMODELLED, Column, Schema
 from aevb.data.dates import NEVER
 from aevb.data.guesses import NUMBER as WRITTEN_NUMBER
@@ -55,6 +55,7 @@ def _column(frame: Frame, name: str, columns: Mapping[str, str], rows: Array | N
     asked = columns.get(name, "")
     try:
         cells = numbers_as_text(cells_of(frame, name), asked)
+        cells = replace(cells, origin=beyond(cells.numbers)) if cells.form == NUMBER else cells
         found = chosen(cells, asked, frame)
     except DataError:
         if asked not in UNMODELLED:
@@ -130,13 +131,16 @@ def kind_of_numbers(cells: Cells) -> Found:
     low, high = float(x.min()), float(x.max())
     if not is_whole(x):
         return kind_of_fractions(cells, low, high)
-    span = f"whole numbers from {low:.15g} to {high:.15g}, {d:,} different"
+    least, most = (f"{x + cells.origin:.15g}" if not cells.origin else str(int(x) + cells.origin) for x in (low, high))
+    span = f"whole numbers from {least} to {most}, {d:,} different"
     if d == n >= RUNNING and high - low < 1.5 * n and not cells.holes:
         return "id", f"{span}: another in each row, almost without gaps"
     if d == 2 < n:
-        return "binary", f"two numbers, {low:g} and {high:g}"
+        return "binary", f"two numbers, {least} and {most}"
     if d <= FEW and n >= EACH * d:
         return "ordinal", span
+    if cells.origin:
+        return "real", span
     if low in (0, 1):
         return "count", span
     return ("positive" if low > 0 else "real"), span

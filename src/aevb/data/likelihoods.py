@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aevb.data.cells import DATE, NUMBER, WORD, Cells
-from aevb.data.columns import CODED, UNMODELLED, Column
+from aevb.data.columns import CODED, UNMODELLED, Column, step_of
 
 NORMAL_IQR = 1.349  # of a standard normal
 DECADE = 10.0  # the ratio of two quantiles from which on logarithms are taken
@@ -20,6 +20,7 @@ HEAVY = 6.0  # of the IQR between the quantiles 0.5 % and 99.5 %: 3.8 of a norma
 FINEST = 8  # decimals; more are noise of binary numbers
 SPIKE = 0.15  # of the rows share one number
 ENOUGH = 100  # rows, for a judgement on tails or spikes
+COARSE = 1e-3  # of the scale of a column: a step of its numbers that rounding finds again
 Numbers = NDArray[np.float64]
 
 
@@ -49,6 +50,8 @@ def unfit(cells: Cells, kind: str) -> str:
         return f"it has {levels:,} different values" if kind == "binary" and levels != 2 else ""
     if kind == "datetime":
         return "" if cells.form == DATE or cells.dates is not None else "its values are no dates"
+    if cells.form == NUMBER and cells.origin and kind != "real":
+        return f"its numbers, such as {cells.numbers[0]}, differ in their last digits alone. Let it be real"
     return unfit_numbers(cells.floats, kind) if cells.form == NUMBER else "its values are no numbers"
 
 
@@ -109,7 +112,7 @@ def suited_map(column: Column, x: Numbers, cells: Cells) -> Column:
 def noted(column: Column, x: Numbers, cells: Cells) -> Column:
     """With the smallest and the largest number, decimals, and the form of dates that stand as text."""
     decimals = decimals_of(x.astype(np.float32) if cells.dtype == "Float32" else x)
-    column = replace(column, low=float(x.min()), high=float(x.max()), decimals=decimals)
+    column = replace(column, low=float(x.min()), high=float(x.max()), decimals=decimals, origin=cells.origin)
     dates = cells.dates if cells.form == WORD else None
     return column if dates is None else replace(column, dtype=f"{cells.dtype}(format={dates.form!r})")
 
@@ -173,9 +176,22 @@ def suited(column: Column, x: Numbers) -> Column:
     else:
         return column
     center, scale = (0.0, 1.0) if column.kind == "count" else robust(x)
-    return replace(
-        column, likelihood=SPIKED, bins=bins_for(len(x)), map="identity", center=center, scale=scale, why=why
-    )
+    column = replace(column, likelihood=SPIKED, bins=bins_for(len(x)), why=why)
+    column = replace(column, map="identity", center=center, scale=scale)
+    return replace(column, spikes=spikes(column, x))
+
+
+def spikes(column: Column, x: Numbers) -> tuple[float, ...]:
+    """The numbers x that have a bin of their own; none where rounding restores them."""
+    import torch
+
+    from aevb.probability.quantiles import spikes_of
+
+    if step_of(column) > COARSE * column.scale:
+        return ()
+    values, counts = np.unique(x, return_counts=True)
+    found: list[float] = spikes_of(torch.tensor(values), torch.tensor(counts), column.bins - 1).tolist()
+    return tuple(found)
 
 
 def spike(x: Numbers) -> float:

@@ -91,36 +91,56 @@ def load_data(
         DataError: an unknown name, files that are missing or damaged, numbers that are not finite, values that do not
             fit the numbers, images of several sizes without `size`, or more than memory holds.
     """
-    array, how = not isinstance(source, str | os.PathLike), Reading(values, axes, seed)
-    fit = Fit(size, crop)
-    kind = "array" if array else "published" if source in SOURCES else kind_of(str(source))
-    if is_frame(source) or kind == "table" or (kind == "array" and values == "columns"):
-        return _table(source if array else str(Path(source).expanduser()), how, columns, validation)
-    _check_options("array" if array else source, kind, axes, size)
+    how, kind = Reading(values, axes, seed), _read_as(source, values)
+    if kind == "table":
+        return _without_share(_table(source, how, columns), validation)
+    _check_options(source, kind, axes, size)
     if kind == "published":
         return _published(SOURCES[source], Store(source, data_dir, download), values, seed, validation)
-    data = array_dataset(*gathered(source), **asdict(how)) if array else _own(Path(source).expanduser(), fit, how)
+    data = _own(Path(source).expanduser(), Fit(size, crop), how) if _is_path(source) else _array(source, how)
+    return _without_share(data, validation)
+
+
+def _is_path(source: Any) -> bool:
+    return isinstance(source, str | os.PathLike)
+
+
+def _read_as(source: Any, values: str | None) -> str:
+    """«published», «table», «array» or «pictures»: as what a source is read."""
+    if is_frame(source):
+        return "table"
+    if _is_path(source) and source in SOURCES:
+        return "published"
+    kind = kind_of(str(source)) if _is_path(source) else "array"
+    return "table" if kind == "array" and values == "columns" else kind
+
+
+def _without_share(data: Dataset, validation: float | None) -> Dataset:
+    """The data.  DataError where a share to validate was asked of data that have such a split."""
     if validation is not None:
         raise DataError(f"{data.name} has a validation split of its own ({len(data.validation):,} rows): leave it out")
     return data
 
 
-def _table(source: Any, how: Reading, columns: Mapping[str, str] | None, validation: float | None) -> Dataset:
+def _array(source: Any, how: Reading) -> Dataset:
+    """An array, a tensor, a data set of PyTorch or a loader."""
+    return array_dataset(*gathered(source), **asdict(how))
+
+
+def _table(source: Any, how: Reading, columns: Mapping[str, str] | None) -> Dataset:
     """A table as its columns say, or one of numbers alone as an array, where the values are to be those of one."""
+    source = str(Path(source).expanduser()) if _is_path(source) else source
     if how.values in (None, "columns"):
-        data = load_table(source, columns, how.seed)
-    else:
-        from aevb.data.tables import frame_of, read_frame
+        return load_table(source, columns, how.seed)
+    from aevb.data.tables import frame_of, read_frame
 
-        frame = read_frame(source) if isinstance(source, str) else frame_of(source)
-        data = array_dataset(numbers_of(frame), name=dataset_name(frame), **asdict(how))
-    if validation is not None:
-        raise DataError(f"{data.name} has a validation split of its own ({len(data.validation):,} rows): leave it out")
-    return data
+    frame = read_frame(source) if _is_path(source) else frame_of(source)
+    return array_dataset(numbers_of(frame), name=dataset_name(frame), **asdict(how))
 
 
 def _check_options(source: Any, kind: str, axes: str | None, size: int | None) -> None:
     """Raise a `DataError` for an option that is for another kind of source."""
+    source = source if _is_path(source) else "array"
     if axes is not None and kind != "array":
         raise DataError(f"{source}: axes={axes!r} is for arrays of images, .npy or .npz; here the channels are known")
     if size is not None and kind != "pictures":
@@ -133,27 +153,34 @@ def kind_of(source: str) -> str:
     Raises:
         DataError: there is no such thing, or it is a file of another kind.
     """
+    path = existing(source)
+    ending = path.suffix.lower()
+    if is_table(path):
+        return "table"
+    if path.is_dir() or ending == ".zip":
+        return "pictures"
+    if ending in (".npy", ".npz"):
+        return "array"
+    raise DataError(
+        f"{source} is a {ending or 'nameless'} file; a table (.csv, .tsv, .parquet, .h5ad), a .npy, .npz or .zip"
+        " (of images) file can be read"
+    )
+
+
+def existing(source: str) -> Path:
+    """The path of a file or a folder.  DataError where there is none, or none can be."""
     try:
         path = Path(source).expanduser()
-        folder, file, ending = path.is_dir(), path.is_file(), path.suffix.lower()
+        there = path.is_dir() or path.is_file()
     except (OSError, ValueError, RuntimeError) as fault:  # a name too long, with a NUL, or of nobody's home
         raise DataError(f"{few([source])[:200]!r} is no path: {reason(fault)[:200]}") from fault
-    if (folder or file) and is_table(path):
-        return "table"
-    if folder or (file and ending == ".zip"):
-        return "pictures"
-    if file and ending in (".npy", ".npz"):
-        return "array"
-    if file:
+    if not there:
+        hint = suggest(source.lower().replace("_", "-"), SOURCES)
         raise DataError(
-            f"{source} is a {ending or 'nameless'} file; a table (.csv, .tsv, .parquet, .h5ad), a .npy, .npz or .zip"
-            " (of images) file can be read"
+            f"there is no data set, file or folder {source!r}.{hint} A path to a table (.csv, .parquet), a .npy or"
+            " .npz file, a folder of images or a .zip of images is possible too."
         )
-    hint = suggest(source.lower().replace("_", "-"), SOURCES)
-    raise DataError(
-        f"there is no data set, file or folder {source!r}.{hint} A path to a table (.csv, .parquet), a .npy or"
-        " .npz file, a folder of images or a .zip of images is possible too."
-    )
+    return path
 
 
 def is_table_at(source: str) -> bool:

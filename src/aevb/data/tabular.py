@@ -3,7 +3,7 @@ before a table is read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aevb.data.columns import Schema
+from aevb.data.columns import Column, Schema
 from aevb.data.dataset import Dataset, Split
 from aevb.data.splits import permutation, tenths
 from aevb.data.values import Values
@@ -60,8 +60,17 @@ def described(source: str, columns: Mapping[str, str] | None = None) -> dict[str
     frame = read_frame(source)
     schema = look(frame, columns or {})
     shown = ("name", "kind", "likelihood", "why", "holes", "dtype", "map", "center", "scale", "low", "high", "decimals")
-    each = [{key: getattr(column, key) for key in shown} | {"levels": len(column.levels)} for column in schema.columns]
+    each = [
+        {key: getattr(column, key) for key in shown} | {"levels": len(column.levels)} | ends_of(column)
+        for column in schema.columns
+    ]
     return {"source": source, "rows": len(frame), "notes": list(frame.notes), "columns": each, "recipe": "table"}
+
+
+def ends_of(column: Column) -> dict[str, float | None]:
+    """The smallest and the largest number of a column, as the table has them."""
+    ends = {"low": column.low, "high": column.high}
+    return {key: end if end is None or not column.origin else int(end) + column.origin for key, end in ends.items()}
 
 
 def dataset_name(frame: Frame) -> str:
@@ -69,14 +78,31 @@ def dataset_name(frame: Frame) -> str:
     return Path(frame.name).name.partition(".")[0] if Path(frame.name).exists() else "table"
 
 
-def numbers_of(frame: Frame) -> NDArray[np.float64]:
-    """A table of numbers alone as an array (N, C), NaN where there is none.  DataError: a column holds no numbers."""
-    from aevb.data.cells import NUMBER, cells_of
+def numbers_of(frame: Frame) -> NDArray[Any]:
+    """A table of numbers alone as an array (N, C): float64, NaN where there is none; or int64 or uint64, where float64
+    would round whole numbers.  DataError: a column holds no numbers."""
+    from aevb.data.cells import NUMBER, beyond, cells_of
 
-    out = np.full((len(frame), len(frame.table.columns)), np.nan)
-    for place, name in enumerate(frame.table.columns):
-        cells = cells_of(frame, name)
+    columns = [cells_of(frame, name) for name in frame.table.columns]
+    for cells in columns:
         if cells.form != NUMBER and cells.seen.any():
-            raise DataError(f"{frame.name}: column {name!r} holds no numbers. Leave out --recipe, or data.values.")
+            raise DataError(
+                f"{frame.name}: column {cells.name!r} holds no numbers. Leave out --recipe, or data.values."
+            )
+    numbers = [cells.numbers for cells in columns]
+    exact = any(map(beyond, numbers)) and not any(cells.holes for cells in columns)
+    if exact and (kind := whole_kind(numbers)):
+        return np.stack(numbers, 1, dtype=kind, casting="unsafe")
+    out = np.full((len(frame), len(columns)), np.nan)
+    for place, cells in enumerate(columns):
         out[cells.seen, place] = cells.floats
     return out
+
+
+def whole_kind(columns: Sequence[NDArray[Any]]) -> str:
+    """The type that holds the whole numbers of all columns; "" where there is none."""
+    if any(x.dtype.kind not in "iu" for x in columns):
+        return ""
+    if all(x.max() < 2**63 for x in columns):
+        return "int64"
+    return "uint64" if all(x.min() >= 0 for x in columns) else ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from aevb.data.arrays import PARTS, Y_NAMES, numbers, only, part_names, pick
+from aevb.data.arrays import PARTS, Y_NAMES, as_int64, numbers, only, part_names, pick
 from aevb.data.classes import label_name
 from aevb.data.damage import reading
 from aevb.data.dataset import Dataset, Split
@@ -223,7 +223,7 @@ def _levels(x: Array, top: int) -> bool:
 
 def _real(x: Array, values: Values) -> Array:
     if values.kind == "standardized":
-        return x.astype(np.int64) if values.origin is not None else x
+        return x if values.origin is None and not values.offset else as_int64(x, values.offset)
     return x if x.dtype == np.uint8 else x.astype(np.float32)
 
 

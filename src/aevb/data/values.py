@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aevb.data.columns import Schema
+from aevb.data.columns import EXACT, Schema
 from aevb.errors import DataError
 
 Kind = Literal["dynamic", "threshold", "grey", "levels", "standardized", "raw", "columns"]
@@ -30,7 +30,6 @@ SUPPORTS: dict[Kind, Support] = {
 }
 BLOCK = 4096  # rows worked on at a time; in `Split.frozen` it is part of what a seed means
 NUMBERS = 2**17  # in float64 at a time, where a mean is computed
-EXACT = 2**53  # float64 holds every integer up to here
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Values:
     themselves (the threshold is 1/2). `mean` and `std`, of shape (*X), float64, come from the train split: see
     `fitted`. `dtype` is NumPy's name of the type that the data came in, in which `inverse` gives numbers back; "" if
     not known. `origin`, (*X), int64, is subtracted first from integers beyond 2⁵³, so that they lose nothing; `mean` is
-    then that of s - origin.
+    then that of s - origin. Whole numbers beyond int64 are stored less an `offset`.
 
     Grey levels have the unit of an intensity in [0, 1], in which a density of them is meant: no factor is due.
     """
@@ -64,6 +63,7 @@ class Values:
     mean: Tensor | None = None
     std: Tensor | None = None
     origin: Tensor | None = None
+    offset: int = 0
     dtype: str = ""
     schema: Schema | None = None
 
@@ -112,6 +112,13 @@ class Values:
             s = s * self._scale()
         return self._typed(s)
 
+    def as_given(self, stored: Tensor) -> NDArray[Any]:
+        """Stored rows (N, *X) as the numbers that the data had, rounded to float64 where they are stored otherwise."""
+        if self.schema is not None:
+            return np.asarray(stored.double().numpy() + np.array([float(c.origin) for c in self.schema.model]))
+        numbers: NDArray[Any] = stored.double().numpy() + self.offset if self.offset else stored.numpy()
+        return numbers
+
     def log_abs_dets(self, stored: Tensor) -> Tensor:
         """log |det ∂x/∂s| of each data point (N,), in nats: log p(s) = log p(x) + log |det ∂x/∂s|."""
         if self.kind == "columns":
@@ -156,10 +163,9 @@ class Values:
     def to_dict(self) -> dict[str, Any]:
         """As numbers, lists and text for JSON; `from_dict` gives equal values back."""
         lists = {name: None if t is None else t.tolist() for name, t in self._tensors().items()}
-        columns = {} if self.schema is None else {"schema": self.schema.to_dict()}
-        return (
-            {"kind": self.kind, "levels": self.levels, "divisor": self.divisor, "dtype": self.dtype} | lists | columns
-        )
+        plain = {"kind": self.kind, "levels": self.levels, "divisor": self.divisor, "dtype": self.dtype}
+        offset = {"offset": self.offset} if self.offset else {}
+        return plain | lists | offset | ({} if self.schema is None else {"schema": self.schema.to_dict()})
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Values:
@@ -200,10 +206,23 @@ class Values:
         low, high = (0, 1) if self._type.kind == "b" else (np.iinfo(self._type).min, np.iinfo(self._type).max)
         if self.support != "real":
             low, high = 0, min(high, self.levels - 1)
-        if self.origin is not None:
-            return (s.round().long() + self.origin.cpu()).numpy().astype(self._type)
+        if self.origin is not None or self.offset:
+            return self._exact(s)
         top = math.nextafter(float(high), 0.0) if high > EXACT else float(high)  # 2⁶³ is no int64
         return s.round().clamp(float(low), top).numpy().astype(self._type)
+
+    def _exact(self, s: Tensor) -> NDArray[Any]:
+        """Whole numbers s less the origin as those of the data, exactly, and no farther than their type goes."""
+        origin = torch.zeros((), dtype=torch.int64) if self.origin is None else self.origin.cpu()
+        ends = torch.iinfo(torch.int64)
+        least, most = ends.min - origin.clamp(max=0), ends.max - origin.clamp(min=0)  # what may be added to the origin
+        near = torch.maximum(torch.minimum(s.clamp(-(2.0**60), 2.0**60).round().long(), most), least) + origin
+        far = (s + origin).clamp(float(ends.min), math.nextafter(2.0**63, 0.0)).long()  # of what float64 rounds anyway
+        far = torch.where(s + origin >= 2.0**63, ends.max, far)
+        moved = torch.where(s.abs() < 2.0**60, near, far).numpy()
+        whole = moved if self._type.kind == "i" or self.offset else moved.clip(0)
+        out: NDArray[Any] = whole.astype(self._type) + self._type.type(self.offset)
+        return out
 
 
 def _total(terms: Iterable[Tensor]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from aevb.data.cells import PER_SECOND
-from aevb.data.columns import CODED, Column
+from aevb.data.columns import CODED, EXACT, Column
 from aevb.data.dates import CALENDAR, written
 
 Numbers = NDArray[np.float64]
@@ -70,7 +70,7 @@ def array_named(column: Column, numbers: Numbers) -> Any:
     kind = type_named(column)
     if pa.types.is_dictionary(kind) and column.kind in CODED:
         array = array_of(column, numbers, pa.null())
-        return leveled(array, pa.array(list(column.levels)), kind.ordered)
+        return leveled(array, values_of(column.levels), kind.ordered)
     array = array_of(column, numbers, kind)
     if pa.types.is_decimal(kind):
         return narrowed(array, kind.precision, kind.scale).cast(kind)
@@ -80,7 +80,7 @@ def array_named(column: Column, numbers: Numbers) -> Any:
 def unmodelled(column: Column, n: int, kind: Any) -> Any:
     """A running number of an id, the value of a constant; missing of all else."""
     if column.kind == "constant" and column.levels:
-        return cast(pa.array(list(column.levels) * n), kind)
+        return cast(values_of(list(column.levels) * n), kind)
     if column.kind == "id":
         return cast(pa.array(np.arange(1, n + 1)), kind)
     return pa.nulls(n, kind)
@@ -102,7 +102,16 @@ def of_levels(column: Column, numbers: Numbers, kind: Any) -> Any:
     levels = list(column.levels)
     if len({isinstance(level, str) for level in levels}) > 1:
         levels = list(map(str, levels))
-    return cast(pa.array(levels), kind).take(codes)
+    return cast(values_of(levels), kind).take(codes)
+
+
+def values_of(levels: Sequence[Any]) -> Any:
+    """Levels as an Arrow array; whole numbers beyond int64 as uint64, or as float64."""
+    try:
+        return pa.array(list(levels))
+    except OverflowError:
+        whole = all(0 <= level < 2**64 for level in levels)
+        return pa.array(list(levels), pa.uint64()) if whole else pa.array(list(map(float, levels)))
 
 
 def of_time(numbers: Numbers, kind: Any) -> Any:
@@ -123,6 +132,8 @@ def words_of(column: Column, numbers: Numbers) -> list[str | None]:
     if form := form_of(column):
         return written(numbers, form)
     decimals = column.decimals
+    if column.origin:
+        return [None if np.isnan(x) else str(int(x) + column.origin) for x in numbers]
     if decimals is None:
         return [None if np.isnan(x) else repr(float(x)) for x in numbers]
     return [None if np.isnan(x) else f"{x:.{decimals}f}" for x in numbers]
@@ -131,16 +142,24 @@ def words_of(column: Column, numbers: Numbers) -> list[str | None]:
 def of_numbers(column: Column, numbers: Numbers, kind: Any) -> Any:
     missing = np.isnan(numbers)
     if pa.types.is_integer(kind):
-        info = np.iinfo(kind.to_pandas_dtype())
-        low, high = float(info.min), np.nextafter(float(info.max), 0) if info.bits == 64 else float(info.max)
-        whole = np.clip(np.round(np.where(missing, 0, numbers)), low, high).astype(info.dtype)
-        return pa.array(whole, kind, mask=missing)
+        return pa.array(
+            whole_of(np.where(missing, 0, numbers), column.origin, kind.to_pandas_dtype()), kind, mask=missing
+        )
     if pa.types.is_decimal(kind):
-        texts = [None if np.isnan(x) else Decimal(f"{x:.{max(kind.scale, 0)}f}") for x in numbers]
+        texts = [None if np.isnan(x) else Decimal(f"{x:.{max(kind.scale, 0)}f}") + column.origin for x in numbers]
         return pa.array(texts, pa.decimal128(38, kind.scale))
     decimals = column.decimals
-    array = pa.array(numbers if decimals is None else np.round(numbers, decimals), mask=missing)
+    array = pa.array((numbers if decimals is None else np.round(numbers, decimals)) + column.origin, mask=missing)
     return array if pa.types.is_null(kind) else array.cast(kind, safe=False)
+
+
+def whole_of(numbers: Numbers, origin: int, kind: Any) -> NDArray[Any]:
+    """Numbers and their origin as the nearest whole ones of a type; where there is an origin, exactly."""
+    info = np.iinfo(kind)
+    low, high = float(info.min - origin), float(info.max - origin)
+    inside = np.clip(np.round(numbers), low, np.nextafter(high, 0) if high >= EXACT else high)
+    whole = inside.astype(np.int64 if origin else info.dtype).astype(info.dtype)
+    return np.asarray(whole + np.array(origin).astype(info.dtype))
 
 
 # Into the library of a frame

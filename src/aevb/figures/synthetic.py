@@ -106,14 +106,9 @@ def _steps(axes: Axes, x: Rows, s: Rows, _: Sequence[Any]) -> None:
 def _bars(axes: Axes, x: Rows, s: Rows, levels: Sequence[Any]) -> None:
     """The shares of the most frequent levels of what is there, real over synthetic; holes are told in words."""
     _tell_holes(axes, x, s)
-    x, s = (side[~np.isnan(side)] for side in (x, s))
-    known, counts = np.unique(np.concatenate([x, s]), return_counts=True)
-    top = known[np.argsort(-counts, kind="stable")[:MOST_BARS]]
-    shares = [[float((side == v).sum()) / max(len(side), 1) for v in top] for side in (x, s)]
+    top, shares = _most_frequent(*(side[~np.isnan(side)] for side in (x, s)))
     names = [_short(str(levels[int(v)]) if int(v) < len(levels) else f"{v:g}", 11) for v in top]
-    rest = [1 - sum(part) for part in shares]
-    if max(rest) > 1e-9:
-        names, shares = [*names, "others"], [[*part, r] for part, r in zip(shares, rest, strict=True)]
+    names += ["others"] * (shares.shape[1] - len(names))
     at = np.arange(len(names))
     for offset, part, colour in ((-0.2, shares[0], REAL), (0.2, shares[1], MADE)):
         axes.barh(at + offset, part, 0.38, color=colour)
@@ -122,6 +117,15 @@ def _bars(axes: Axes, x: Rows, s: Rows, levels: Sequence[Any]) -> None:
         axes.text(-0.01, y, name, ha="right", va="center", fontsize=8, color=GREY, transform=axes.get_yaxis_transform())
     axes.invert_yaxis()
     axes.set_xticks([])
+
+
+def _most_frequent(x: Rows, s: Rows) -> tuple[Rows, Rows]:
+    """The most frequent values of both sides, and their shares of each side (2, values); last that of the others."""
+    known, counts = np.unique(np.concatenate([x, s]), return_counts=True)
+    top = known[np.argsort(-counts, kind="stable")[:MOST_BARS]]
+    shares = np.array([(side[:, None] == top).sum(0) / max(len(side), 1) for side in (x, s)])
+    others = 1 - shares.sum(1, keepdims=True)
+    return top, np.hstack([shares, others]) if others.max() > 1e-9 else shares
 
 
 def _tell_holes(axes: Axes, x: Rows, s: Rows) -> None:

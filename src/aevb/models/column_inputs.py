@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 FEW = 32  # levels, each of which has an indicator; more have vectors
 EMBEDDING = 16  # numbers of such a vector
+
+
+def _whole(numbers: Iterable[int]) -> Tensor:
+    return torch.tensor(list(numbers), dtype=torch.int64)
 
 
 class CellFeatures(nn.Module):
@@ -50,13 +54,13 @@ class CellFeatures(nn.Module):
         self.columns = columns
         few = [(column, n - 1) for column, n in levels if n <= FEW]
         self.many = [(column, n - 1) for column, n in levels if n > FEW]
-        self.indicators = sum(n for _, n in few)
-        starts = [sum(n for _, n in few[:i]) for i in range(len(few))]
-        whole = {"numbers": list(numbers), "angles": list(angles), "coded": [c for c, _ in few], "starts": starts}
+        sizes = _whole(n for _, n in few)
+        self.indicators = int(sizes.sum())
+        whole = {"numbers": _whole(numbers), "angles": _whole(angles), "coded": _whole(column for column, _ in few)}
+        whole |= {"starts": sizes.cumsum(0) - sizes, "ends": sizes - 1}
+        whole["counted"] = torch.isin(whole["numbers"], _whole(counts))
         for name, places in whole.items():
-            self.register_buffer(name, torch.tensor(places, dtype=torch.int64), persistent=False)
-        self.register_buffer("ends", torch.tensor([n - 1 for _, n in few], dtype=torch.int64), persistent=False)
-        self.register_buffer("counted", torch.tensor([c in set(counts) for c in numbers], dtype=torch.bool), False)
+            self.register_buffer(name, places, persistent=False)
         self.register_buffer("mean", torch.zeros(len(numbers)))
         self.register_buffer("std", torch.ones(len(numbers)))
         self.embeddings = nn.ModuleList([nn.Embedding(n + 1, EMBEDDING, padding_idx=n) for _, n in self.many])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import singledispatch
 from typing import Any
 
 from torch import Tensor, nn
@@ -38,27 +39,42 @@ def check_model(model: nn.Module, *others: Member, seen: Trace | None = None) ->
     check([*members(model, seen), *others])
 
 
+@singledispatch
 def members(model: nn.Module, seen: Trace | None = None) -> list[Member]:
     """Posterior, prior and likelihood of a model; of a hierarchy those of the top layer, and the hierarchy itself."""
-    if isinstance(model, Ladder):
-        return _of_ladder(model)
-    if not isinstance(model, VAE):
-        return [] if seen is None else [member(POSTERIOR, None, seen.q), member(PRIOR, None, seen.p)]
+    return [] if seen is None else [member(POSTERIOR, None, seen.q), member(PRIOR, None, seen.p)]
+
+
+@members.register
+def _(model: VAE, seen: Trace | None = None) -> list[Member]:
     q, p = _layers(seen.q if seen else None), _layers(seen.p if seen else None)
-    encoder, prior, likelihood = model.encoder, model.prior, member(LIKELIHOOD, model.decoder)
-    if isinstance(encoder, Chain) and isinstance(prior, Chain):
-        pair = [member(POSTERIOR, encoder.links[-1], q[-1]), member(PRIOR, prior.links[-1], p[-1])]
-        return [*pair, likelihood, _of_chain(encoder, prior)]
-    return [member(POSTERIOR, encoder, q[0]), member(PRIOR, prior, p[0]), likelihood]
+    likelihood = member(LIKELIHOOD, model.decoder)
+    if chains := _chains(model):
+        pair = [member(POSTERIOR, chains[0].links[-1], q[-1]), member(PRIOR, chains[1].links[-1], p[-1])]
+        return [*pair, likelihood, _of_chain(*chains)]
+    return [member(POSTERIOR, model.encoder, q[0]), member(PRIOR, model.prior, p[0]), likelihood]
+
+
+@members.register
+def _(model: Ladder, seen: Trace | None = None) -> list[Member]:
+    pair = [Member(role, "normal", Offers(Support.REAL, diagonal=True)) for role in (POSTERIOR, PRIOR)]
+    return [*pair, member(LIKELIHOOD, model.decoder), ladder(len(model.rungs))]
 
 
 def below(model: nn.Module, seen: Trace | None = None) -> Iterator[list[Member]]:
     """Of a chain: posterior and prior of each layer below the top one."""
-    if isinstance(model, VAE) and isinstance(model.encoder, Chain) and isinstance(model.prior, Chain):
-        layers = len(model.encoder.links) - 1
+    if chains := _chains(model):
+        encoder, prior = chains
+        layers = len(encoder.links) - 1
         q, p = (_layers(d) if d else [None] * layers for d in ((seen.q, seen.p) if seen else (None, None)))
         for l in range(layers):
-            yield [member(POSTERIOR, model.encoder.links[l], q[l]), lower(model.prior.links[l], p[l], l + 1)]
+            yield [member(POSTERIOR, encoder.links[l], q[l]), lower(prior.links[l], p[l], l + 1)]
+
+
+def _chains(model: nn.Module) -> tuple[Chain, Chain] | None:
+    """Encoder and prior of a model with a hierarchy of links; None of other models."""
+    encoder, prior = getattr(model, "encoder", None), getattr(model, "prior", None)
+    return (encoder, prior) if isinstance(encoder, Chain) and isinstance(prior, Chain) else None
 
 
 def lower(link: nn.Module | Family, seen: Distribution | None, l: int) -> Member:
@@ -77,11 +93,6 @@ def _of_chain(encoder: Chain, prior: Chain) -> Member:
 def chain(layers: int, real: bool = True) -> Member:
     """What a chain of so many layers offers and requires."""
     return Member(HIERARCHY, "chain", Offers(layers=layers), Needs(kl=True, layered=True, real_latents=real))
-
-
-def _of_ladder(model: Ladder) -> list[Member]:
-    pair = [Member(role, "normal", Offers(Support.REAL, diagonal=True)) for role in (POSTERIOR, PRIOR)]
-    return [*pair, member(LIKELIHOOD, model.decoder), ladder(len(model.rungs))]
 
 
 def ladder(layers: int) -> Member:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from aevb.errors import ShapeError
+from aevb.notation import plain
 from aevb.parts import CHAIN, DECODER, ENCODER
 from aevb.probability.families import Shape, as_shape
+
+
+def fully_connected(v: Mapping[str, Any]) -> str:
+    """The equation of an `MLP` with these arguments."""
+    beside = " + V h₀, h₀ the input" if v["linear"] else ""
+    return f"h ← {plain(v['activation'])}(W h + b), {plain(v['hidden'])} wide, then W h + b{beside}"
 
 
 class MLP(nn.Sequential):
@@ -26,10 +34,11 @@ class MLP(nn.Sequential):
         hidden: widths of the hidden layers.
         activation: the module between layers.
         init: standard deviation of a normal from which every parameter starts (the paper: 0.01); PyTorch's own if None.
+        linear: whether to add a linear function of x to what comes out, so that the layers learn the rest alone.
     """
 
     word, roles = "mlp", (ENCODER, DECODER, CHAIN)
-    equation = "h ← {activation}(W h + b), {hidden} wide, then W h + b"
+    equation = staticmethod(fully_connected)
 
     def __init__(
         self,
@@ -38,15 +47,28 @@ class MLP(nn.Sequential):
         hidden: Sequence[int] = (500,),
         activation: type[nn.Module] = nn.Tanh,
         init: float | None = None,
+        linear: bool = False,
     ) -> None:
         widths = [math.prod(as_shape(inputs)), *hidden]
         layers: list[nn.Module] = [nn.Flatten()]
         for a, b in pairwise(widths):
             layers += [nn.Linear(a, b), activation()]
         super().__init__(*layers, nn.Linear(widths[-1], outputs))
+        self.linear = nn.Linear(widths[0], outputs, bias=False) if linear else None
         if init is not None:
             for p in self.parameters():
                 nn.init.normal_(p, std=init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.linear is None:
+            out: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+            return out
+        flat: Tensor = self[0](x)
+        h = flat
+        for layer in list(self)[1:-1]:
+            h = layer(h)
+        beside: Tensor = self.linear(flat)
+        return h + beside
 
 
 class GatedMLP(nn.Sequential):
@@ -97,8 +119,7 @@ class ConvEncoder(nn.Sequential):
         self.image = shape
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[1:] != self.image:  # rounded halves would hide a pixel
-            raise ShapeError(f"ConvEncoder was built for images {tuple(self.image)}; got {tuple(x.shape[1:])}.")
+        check_image("ConvEncoder", self.image, x)
         out: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return out
 
@@ -124,8 +145,7 @@ class ConvDecoder(nn.Module):
     ) -> None:
         super().__init__()
         shape = image_shape(image)
-        if outputs % (shape[1] * shape[2]):
-            raise ShapeError(f"ConvDecoder: {outputs} outputs are no multiple of the {shape[1]} x {shape[2]} pixels.")
+        check_outputs("ConvDecoder", outputs, shape)
         self.sizes = halvings(shape, len(channels))[::-1]
         self.start = nn.Linear(math.prod(as_shape(inputs)), channels[-1] * math.prod(self.sizes[0]))
         widths = [*reversed(channels), channels[0]]
@@ -164,6 +184,18 @@ def image_shape(shape: Shape) -> torch.Size:
             f"A convolutional network needs images (C, H, W); the data have the shape {tuple(size)}. Use mlp."
         )
     return size
+
+
+def check_image(network: str, image: torch.Size, x: Tensor) -> None:
+    """Raise a `ShapeError` unless x (N, C, H, W) are images of this shape; rounded halves would hide a pixel."""
+    if x.shape[1:] != image:
+        raise ShapeError(f"{network} was built for images {tuple(image)}; got {tuple(x.shape[1:])}.")
+
+
+def check_outputs(network: str, outputs: int, image: torch.Size) -> None:
+    """Raise a `ShapeError` unless each pixel of an image (C, H, W) has as many outputs."""
+    if outputs % (image[1] * image[2]):
+        raise ShapeError(f"{network}: {outputs} outputs are no multiple of the {image[1]} x {image[2]} pixels.")
 
 
 def halvings(shape: Sequence[int], times: int) -> list[tuple[int, int]]:

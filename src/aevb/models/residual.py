@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
 from aevb.errors import ShapeError
-from aevb.models.networks import halvings, image_shape
+from aevb.models.networks import check_image, check_outputs, halvings, image_shape
 from aevb.parts import DECODER, ENCODER
 from aevb.probability.families import Shape, as_shape
 
@@ -62,8 +62,7 @@ class ResidualEncoder(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(channels[-1] * math.prod(last), outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[1:] != self.image:  # rounded halves would hide a pixel
-            raise ShapeError(f"ResidualEncoder was built for images {tuple(self.image)}; got {tuple(x.shape[1:])}.")
+        check_image("ResidualEncoder", self.image, x)
         out: Tensor = self.layers(x)
         return out
 
@@ -85,10 +84,7 @@ class ResidualDecoder(nn.Module):
     ) -> None:
         super().__init__()
         shape = image_shape(image)
-        if outputs % (shape[1] * shape[2]):
-            raise ShapeError(
-                f"ResidualDecoder: {outputs} outputs are no multiple of the {shape[1]} x {shape[2]} pixels."
-            )
+        check_outputs("ResidualDecoder", outputs, shape)
         self.sizes = halvings(shape, checked("ResidualDecoder", channels, blocks) - 1)[::-1]
         self.start = nn.Linear(math.prod(as_shape(inputs)), channels[-1] * math.prod(self.sizes[0]))
         self.stages = nn.ModuleList(nn.Sequential(*stage(c, blocks)) for c in reversed(channels))

@@ -103,14 +103,19 @@ class FullBayes(Shown, nn.Module):
 
 def _chosen(model: nn.Module, over: Sequence[str]) -> Weights:
     """The parameters of the named parts; those that are frozen stay as they are."""
+    free = {k: p.detach() for k, p in model.named_parameters() if p.requires_grad}
+    _check_parts(over, free)
+    return {k: p for k, p in free.items() if any(_within(k, part) for part in over)}
+
+
+def _check_parts(over: Sequence[str], free: Weights) -> None:
+    """Raise a ValueError where no part is named, or one that has no parameters."""
     if not over:
         raise ValueError("FullBayes: `over` names no part of the model; for point estimates take ELBO.")
-    free = {k: p.detach() for k, p in model.named_parameters() if p.requires_grad}
     for part in over:
         if not any(_within(k, part) for k in free):
             possible = {k.partition(".")[0] for k in free}
             raise ValueError(f"FullBayes: the model has no {part!r} with parameters.{suggest(part, possible)}")
-    return {k: p for k, p in free.items() if any(_within(k, part) for part in over)}
 
 
 def _within(name: str, part: str) -> bool:

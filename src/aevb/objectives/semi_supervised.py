@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,13 @@ from aevb.notation import Shown, bound_to, count, plain
 from aevb.objectives.bounds import Info
 from aevb.objectives.schedules import Step
 from aevb.parts import OBJECTIVE, Needs, Offers, Part, Values
+
+
+class Labelled(NamedTuple):
+    """The labels of training rows: C, how many classes there are, and the share of the rows whose label is known."""
+
+    classes: int
+    share: float
 
 
 class M2(Shown, nn.Module):
@@ -83,17 +90,15 @@ class M2(Shown, nn.Module):
     def of(
         cls,
         model: VAE,
-        context: int,
-        labeled_fraction: float,
+        labelled: Labelled,
         alpha: float = 0.1,
         samples: int = 1,
         hidden: Sequence[int] = (500,),
         activation: type[nn.Module] = nn.Softplus,
     ) -> M2:
-        """With an `MLP` as classifier, into `context` classes, of the data of a model whose decoder is a
-        `Conditional`."""
+        """With an `MLP` as classifier of the data of a model whose decoder is a `Conditional`."""
         family = cast(Conditional, model.decoder).family
-        return cls(MLP(family.shape, context, hidden, activation), labeled_fraction, alpha, samples)
+        return cls(MLP(family.shape, labelled.classes, hidden, activation), labelled.share, alpha, samples)
 
     def forward(self, model: LatentModel, data: Data, step: Step) -> tuple[Tensor, Info]:
         batch = as_batch(data)

@@ -85,8 +85,7 @@ class Regularized(Shown, nn.Module):
 
 def members_of(objective: Any) -> list[Member]:
     """An objective, with its terms, as parts beside those of a model."""
-    bound = objective.bound if isinstance(objective, Regularized) else objective
-    terms = objective.terms if isinstance(objective, Regularized) else ()
+    bound, terms = (objective.bound, objective.terms) if isinstance(objective, Regularized) else (objective, ())
     parts = [(OBJECTIVE, bound), *((TERM, term) for term in terms)]
     return [Member(role, word_of(part), part_of(part).offers, part_of(part).needs) for role, part in parts]
 

@@ -173,11 +173,7 @@ class Columns(Family, nn.Module):
         nn.Module.__init__(self)
         Family.__init__(self, shape)
         parts, places = (parts, places) if parts else ([Normal(self.shape)], [range(self.shape[0])])
-        given = sorted(place for group in places for place in group)
-        if given != list(range(self.shape[0])) or [len(group) for group in places] != [f.shape[0] for f in parts]:
-            raise ShapeError(
-                f"Columns: each of the {self.shape[0]} columns must be in one part; got the columns {given}."
-            )
+        _check_places(self.shape[0], places, [f.shape[0] for f in parts])
         self.families = list(parts)  # a plain list: those that are modules are registered below
         self.learning = nn.ModuleList(f for f in parts if isinstance(f, nn.Module))
         for i, group in enumerate(places):
@@ -211,6 +207,13 @@ class Columns(Family, nn.Module):
         whole = zip(self.places, self.families, parts, within, strict=True)
         groups = [Group(at, family(part), w) for at, family, part, w in whole]
         return ProductOfColumns(groups, self.shape[0])
+
+
+def _check_places(columns: int, places: Sequence[Sequence[int]], sizes: Sequence[int]) -> None:
+    """Raise a `ShapeError` unless each column has one place, in a part that is of as many columns as its places."""
+    given = sorted(place for group in places for place in group)
+    if given != list(range(columns)) or [len(group) for group in places] != [*sizes]:
+        raise ShapeError(f"Columns: each of the {columns} columns must be in one part; got the columns {given}.")
 
 
 def refilled(x: Tensor) -> Tensor:

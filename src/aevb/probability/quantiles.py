@@ -12,7 +12,8 @@ from torch.distributions import Distribution, Independent, constraints
 from aevb.parts import LIKELIHOOD, Offers, Support
 from aevb.probability.families import Family, Shape, check_size
 
-FINEST = 1e-5  # of the spread of a column: the width of a spike where numbers have no common step
+FINEST = 1e-5  # of the spread of a column: no bin of a single value is narrower
+RESOLVED = 4 * torch.finfo(torch.float32).eps  # of the largest number, likewise: float32 tells both ends apart
 SPIKED = 8  # a value has a bin of its own from this part of the rows of a bin on
 LEAST = 1e-4  # of the probability of a bin, at the start
 
@@ -24,12 +25,13 @@ class Steps(Distribution):
         logits: of the M bins, (*, n, M), the first and the last for the two tails.
         edges: e_0 ≤ ... ≤ e_{M-2}, (n, M - 1).
         scale: s of the tails, (n,).
+        single: which bins stand for a single value, (n, M): draws from them are their middles; None for no bin.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}
 
-    def __init__(self, logits: Tensor, edges: Tensor, scale: Tensor) -> None:
-        self.edges, self.scale = edges, scale
+    def __init__(self, logits: Tensor, edges: Tensor, scale: Tensor, single: Tensor | None = None) -> None:
+        self.edges, self.scale, self.single = edges, scale, single
         self.width = edges.diff(dim=-1)
         empty = nn.functional.pad(self.width <= 0, (1, 1))
         self.log_share = logits.masked_fill(empty, -torch.inf).log_softmax(-1)
@@ -85,6 +87,8 @@ class Steps(Distribution):
             lower = self._at(self.edges, (bins - 1).clamp(min=0))
             upper = self._at(self.edges, bins.clamp(max=last - 1))
             tail = -self.scale * torch.log1p(-u)
+            if self.single is not None:
+                u = torch.where(self._at(self.single, bins), 0.5, u)
             inside = lower + (upper - lower) * u
             return torch.where(bins == 0, upper - tail, torch.where(bins == last, lower + tail, inside))
 
@@ -135,7 +139,8 @@ class Quantiles(Family, nn.Module):
         shape: (n,).
         bins: M, the two tails counted.
         steps: of each column the step of its numbers, such as 1 of whole ones, which is how wide the bin of a single
-            value is; 0 where there is none, then that is the smallest difference between two rows.
+            value is; 0 where there is none, then that is the smallest difference between two rows. No bin is narrower
+            than what float32 resolves.
     """
 
     word, roles = "quantiles", (LIKELIHOOD,)
@@ -144,6 +149,7 @@ class Quantiles(Family, nn.Module):
 
     edges: Tensor
     scale: Tensor
+    single: Tensor
     starts = True
 
     def __init__(self, shape: Shape, bins: int = 64, steps: Sequence[float] = ()) -> None:
@@ -155,6 +161,7 @@ class Quantiles(Family, nn.Module):
         n = self.shape[0]
         self.register_buffer("edges", torch.linspace(-3, 3, bins - 1).expand(n, -1).clone())
         self.register_buffer("scale", torch.ones(n))
+        self.register_buffer("single", torch.zeros(n, bins, dtype=torch.bool))
 
     @property
     def size(self) -> int:
@@ -162,22 +169,24 @@ class Quantiles(Family, nn.Module):
 
     def __call__(self, phi: Tensor) -> Distribution:
         logits = check_size(self, phi).unflatten(-1, (self.shape[0], self.bins))
-        return Independent(Steps(logits, self.edges, self.scale), 1, validate_args=False)
+        return Independent(Steps(logits, self.edges, self.scale, self.single), 1, validate_args=False)
 
     @torch.no_grad()
     def start(self, x: Tensor) -> Tensor:
         """Take the edges from rows x (N, n); φ₀ are the logarithms of the shares of the bins."""
         logits = []
         for d, (column, step) in enumerate(zip(x.double().T.contiguous(), self.steps, strict=True)):
-            edges, scale = edges_of(column, self.bins - 1, step)
+            edges, scale, spikes = edges_of(column, self.bins - 1, step)
             self.edges[d], self.scale[d] = edges.to(self.edges), scale
+            self.single[d] = False
+            self.single[d, torch.searchsorted(edges, spikes)] = True
             counts = torch.bincount(torch.searchsorted(edges, column, right=True), minlength=self.bins)
             logits.append(((counts + LEAST * len(x)) / len(x)).log())
         return torch.stack(logits).to(x).flatten()
 
 
-def edges_of(x: Tensor, count: int, step: float = 0.0) -> tuple[Tensor, Tensor]:
-    """`count` edges of bins for numbers x (N) in steps of `step`; and the scale of the tails.
+def edges_of(x: Tensor, count: int, step: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    """`count` edges of bins for numbers x (N) in steps of `step`; the scale of the tails; the values with own bins.
 
     The last edges are repeated where fewer do. Values that more rows share than a bin should hold have bins of their
     own, as wide as the numbers' step. The others are cut at quantiles, midway between neighbours.
@@ -185,9 +194,9 @@ def edges_of(x: Tensor, count: int, step: float = 0.0) -> tuple[Tensor, Tensor]:
     values, counts = x.unique(return_counts=True)
     spread = x.std(correction=0) if len(values) > 1 else torch.ones((), dtype=x.dtype)
     smallest = float(values.diff().min()) if len(values) > 1 else 1.0
-    step = step or max(smallest, FINEST * float(spread))
-    few = 2 * len(values) <= count - 1
-    spikes = values if few else _spikes(values, counts, count // 3, len(x) / (SPIKED * count))
+    narrowest = max(FINEST * float(spread), RESOLVED * float(values.abs().max()))
+    step = max(step or smallest, narrowest)
+    spikes = spikes_of(values, counts, count)
     edges = torch.cat([spikes - step / 2, spikes + step / 2])
     rest = x[~torch.isin(x, spikes)]
     if len(rest):
@@ -199,13 +208,16 @@ def edges_of(x: Tensor, count: int, step: float = 0.0) -> tuple[Tensor, Tensor]:
     edges = edges.sort().values
     keep = torch.cat([torch.ones(1, dtype=torch.bool), edges.diff() > 0.25 * step])
     edges = edges[keep][:count]
-    return torch.cat([edges, edges[-1:].expand(count - len(edges))]), spread
+    return torch.cat([edges, edges[-1:].expand(count - len(edges))]), spread, spikes
 
 
-def _spikes(values: Tensor, counts: Tensor, most: int, least: float) -> Tensor:
-    """The values that at least `least` rows share, and more than one; the `most` frequent of them."""
-    chosen = (counts >= max(least, 2)).nonzero().flatten()
-    best = counts[chosen].argsort(descending=True)[:most]
+def spikes_of(values: Tensor, counts: Tensor, edges: int) -> Tensor:
+    """The values that have a bin of their own, where there are so many edges: all, if they are few; else the most
+    frequent third that more rows share than an eighth of a bin holds, and more than one."""
+    if 2 * len(values) <= edges - 1:
+        return values
+    chosen = (counts >= max(float(counts.sum()) / (SPIKED * edges), 2)).nonzero().flatten()
+    best = counts[chosen].argsort(descending=True)[: edges // 3]
     return values[chosen[best]].sort().values
 
 

@@ -22,12 +22,14 @@ from aevb.models.trace import Trace
 from aevb.models.vae import VAE
 from aevb.objectives.bounds import Objective
 from aevb.objectives.schedules import Schedule, arrival
+from aevb.objectives.semi_supervised import Labelled
 from aevb.objectives.terms import Regularized, members_of
 from aevb.parts import CONTEXT, OBJECTIVE, POSTERIOR, PRIOR, SCHEDULE, Member, Needs, Offers, check, find
 from aevb.probability.columns import Columns
 from aevb.probability.families import Family, Normal, as_shape
 from aevb.runs.columns import columns_of, features_of
 from aevb.runs.parts import AXES, build, wrap_errors
+from aevb.runs.plain import is_whole, type_of
 from aevb.runs.ranges import check_size, shown
 from aevb.runs.recipe import Recipe
 
@@ -82,7 +84,7 @@ def _vae(recipe: Recipe, event: torch.Size, pixel: Mapping[str, Any]) -> VAE:
 
 def _likelihood(table: Any, event: torch.Size, pixel: Mapping[str, Any]) -> Family:
     """p(x|z) of a table of a recipe; that of a data table is a product over its columns."""
-    if isinstance(table, Mapping) and table.get("type") == Columns.word:
+    if type_of(table) == Columns.word:
         return columns_of(table, event)
     family: Family = build("likelihood", table, pixel, shape=event)
     return family
@@ -100,10 +102,9 @@ def build_objective(recipe: Recipe, model: nn.Module | None = None, n: int | Non
         RecipeError: an unknown key or value, or terms that the objective cannot take.
     """
     context, classes = recipe.context(), classes_of(recipe)
-    labeled_fraction = classes * context.labels / n if n and context.labels else 1.0
-    given: dict[str, Any] = {"context": classes, "labeled_fraction": labeled_fraction} | (
-        {} if model is None else {"model": model}
-    )
+    known = classes * context.labels / n if n and context.labels else 1.0
+    given: dict[str, Any] = {"context": classes, "labelled": Labelled(classes, known)}
+    given |= {} if model is None else {"model": model}
     rungs = [ladder(layers=2)] if "ladder" in recipe.settings else []
     _check_labels(OBJECTIVE, recipe.settings["objective"], [*rungs, context_member(recipe)])
     with seeded(derive(recipe.training().seed, "objective")):
@@ -147,8 +148,8 @@ def classes_of(recipe: Recipe) -> int:
 
 def _check_labels(role: str, table: Any, others: Sequence[Member]) -> None:
     """What a part asks of labels, before it is built for as many classes."""
-    if isinstance(table, Mapping) and "type" in table:
-        part = find(role, table["type"])
+    if (word := type_of(table)) is not None:
+        part = find(role, word)
         needs = Needs(conditions=part.needs.conditions, labels=part.needs.labels, otherwise=part.needs.otherwise)
         check([Member(role, part.word, part.offers, needs), *others])
 
@@ -159,8 +160,8 @@ def _check_needs(recipe: Recipe, posterior: Family, layers: int) -> None:
     if layers > 1:
         check([q, lower(Normal(posterior.shape), None, 1)])
     prior, beside = recipe.settings["prior"], [context_member(recipe), *([chain(layers)] if layers > 1 else [])]
-    if isinstance(prior, Mapping) and "type" in prior:
-        part = find(PRIOR, prior["type"])
+    if (word := type_of(prior)) is not None:
+        part = find(PRIOR, word)
         check([q, Member(PRIOR, part.word, part.offers, part.needs), *beside])
 
 
@@ -178,7 +179,7 @@ def vae_shapes(recipe: Recipe) -> list[torch.Size]:
 
 def _shape(latent: Any, where: str = "latent") -> torch.Size:
     sizes = latent if isinstance(latent, list | tuple) and latent else [latent]
-    if any(not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in sizes):
+    if any(not is_whole(size) or size < 1 for size in sizes):
         raise RecipeError(f"{where}: expected a whole number of at least 1; got {shown(latent)}.")
     check_size(where.rpartition(".")[0] or "recipe", "latent", sizes)
     return as_shape(latent)
@@ -213,7 +214,7 @@ def _beside(shape: torch.Size, classes: int) -> torch.Size:
 
 def _encoding(table: Any, event: torch.Size, classes: int, outputs: int) -> nn.Module:
     """The encoder's network; one that reads images reads a label as planes beside those of the image."""
-    kind = table.get("type") if isinstance(table, Mapping) else None
+    kind = type_of(table)
     if classes and len(event) == 3 and kind and getattr(find("encoder", kind).make, "reads_images", False):
         stacked = torch.Size((event[0] + classes, *event[1:]))
         return nn.Sequential(Planes(event), build("encoder", table, inputs=stacked, outputs=outputs))
@@ -257,5 +258,5 @@ def schedules(recipe: Recipe) -> Iterator[tuple[str, Schedule]]:
     tables = [(where, recipe.settings.get(where)) for where in ("posterior", "objective")]
     for where, table in [*tables, *(("terms", t) for t in recipe.tables("terms"))]:
         for key, value in table.items() if isinstance(table, Mapping) else ():
-            if isinstance(value, Mapping) and value.get("type") in AXES[SCHEDULE]:
+            if type_of(value) in AXES[SCHEDULE]:
                 yield f"{where}.{key}", build(SCHEDULE, value, where=f"{where}.{key}")

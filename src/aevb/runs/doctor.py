@@ -9,6 +9,7 @@ from typing import Any
 from aevb.data.dataset import Dataset
 from aevb.evaluation.exam import Commands, Exam, Finding, Story, checks, examine
 from aevb.runs.index import status
+from aevb.runs.plain import type_of
 from aevb.runs.recipe import UNWATCHED
 from aevb.runs.sources import KEPT
 from aevb.runs.store import Run
@@ -78,7 +79,7 @@ def _lacking(run: Run) -> str:
     """Why the model of a run cannot be looked at; empty where it can."""
     if not (run.path / "weights.safetensors").is_file():
         return "there are no weights"
-    return "no encoder was trained" if run.recipe.settings["objective"].get("type") in UNWATCHED else ""
+    return "no encoder was trained" if type_of(run.recipe.settings["objective"]) in UNWATCHED else ""
 
 
 def story(run: Run) -> Story:

@@ -172,13 +172,26 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str,
     """A safetensors file, data only, so that nothing in it can run; its notes keep the checksum of all of it."""
     from safetensors.torch import save
 
-    written = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    written = apart(tensors)
     content = save(written, metadata={**(notes or {}), CHECKSUM: checksum(written, notes or {})})
 
     def write(p: Path) -> None:
         p.write_bytes(content)  # safetensors' own writer makes files that only their owner may read
 
     write_whole(path, write)
+
+
+def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU, each contiguous and in memory of its own, as safetensors wants them."""
+    out: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, v in tensors.items():
+        v = v.detach().cpu().contiguous()
+        memory = v.untyped_storage()
+        shared = memory.data_ptr() in seen or memory.nbytes() != v.nbytes
+        out[name] = v.clone() if shared else v
+        seen.add(memory.data_ptr())
+    return out
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

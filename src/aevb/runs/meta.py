@@ -13,6 +13,7 @@ import aevb
 from aevb.data.values import SUPPORTS, Values
 from aevb.errors import AevbError, RunError
 from aevb.runs.files import damaged, read_json
+from aevb.runs.plain import is_number, is_whole
 
 FORMAT = 1  # of the folder; raised whenever an older aevb could not read it
 SPLITS = ("train", "validation", "test")
@@ -22,11 +23,11 @@ Fits = Callable[[Any], bool]
 
 
 def _whole(least: int) -> Fits:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return lambda value: is_whole(value) and value >= least
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+    return is_number(value) and 0 <= value < float("inf")
 
 
 def _list_of(fits: Fits, least: int = 0) -> Fits:

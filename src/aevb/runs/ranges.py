@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aevb.errors import RecipeError
+from aevb.runs.plain import is_number, is_whole
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ RANGES: Mapping[str, Range] = {  # of TABLE.KEY, else of KEY, else `Range()`
     **dict.fromkeys(("scale", "deviation", "temperature"), RATE),
     "lr": Range(1e20, above=True),  # a training that diverges is told, with a remedy
     **dict.fromkeys(("ema", "decay", "betas"), MEMORY),
-    **dict.fromkeys(("momentum", "eps", "labeled_fraction", "target", "ramp", "restart"), SHARE),
+    **dict.fromkeys(("momentum", "eps", "target", "ramp", "restart"), SHARE),
     "clip": Range(above=True),
     "init": Range(1e3),
     "levels": Range(2**24),
@@ -84,7 +85,7 @@ def _numbers(value: Any) -> Iterator[float]:
     if isinstance(value, list | tuple):
         for each in value:
             yield from _numbers(each)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
+    elif is_number(value):
         yield value
 
 
@@ -94,7 +95,7 @@ def _finite(number: float) -> bool:
 
 def shown(value: Any, most: int = 60) -> str:
     """A value in a message; a long one is cut."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**most:
+    if is_whole(value) and abs(value) >= 10**most:
         return f"a whole number of {value.bit_length() * 0.30103:,.0f} digits"
     try:
         text = repr(value)

@@ -21,6 +21,7 @@ from aevb.parts import LADDER, OBJECTIVE, find
 from aevb.runs.columns import parts_of
 from aevb.runs.length import suited
 from aevb.runs.parts import AXES, construct
+from aevb.runs.plain import type_of
 from aevb.runs.ranges import shown
 from aevb.training.events import Monitor
 from aevb.training.learner import Training
@@ -185,9 +186,7 @@ class Recipe:
             DataError: it conditions on labels, and the data have none.
         """
         self.training(), self.validation()  # a mistake in them is reported as one
-        objective = self.settings["objective"]
-        watched = isinstance(objective, Mapping) and objective.get("type") not in UNWATCHED
-        held = len(data.validation) * watched
+        held = len(data.validation) * (type_of(self.settings["objective"]) not in UNWATCHED)
         changes: dict[str, Any] = {}
         changes |= suited(self.settings["training"], self.settings["validation"], len(data.train), held)
         if self.conditional and not self.context().classes:
@@ -332,10 +331,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with the tables of `over` laid into it; a table with another type replaces the whole of the base's."""
     out = copy.deepcopy(dict(base))
     for key, value in over.items():
-        same = (
-            isinstance(value, Mapping)
-            and isinstance(out.get(key), dict)
-            and value.get("type") in (None, out[key].get("type"))
-        )
+        tables = isinstance(value, Mapping) and isinstance(out.get(key), dict)
+        same = tables and type_of(value) in (None, type_of(out[key]))
         out[key] = merge(out[key], value) if same else copy.deepcopy(value)
     return out

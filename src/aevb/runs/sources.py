@@ -90,7 +90,7 @@ def _within(place: Path, name: str) -> Path | None:
 def named(recipe: Recipe, data: Dataset) -> tuple[Recipe, bool]:
     """The recipe with the source of these data, and whether they must be kept beside it, as no source gives them."""
     source = Path(recipe.source().source)
-    if data.name in (source.stem, source.name, recipe.source().source):
+    if data.name in (source.stem, source.name, recipe.source().source) and there(recipe):
         return recipe, False
     if data.name not in SOURCES:
         return recipe.replace(data__source=data.name), True
@@ -100,17 +100,37 @@ def named(recipe: Recipe, data: Dataset) -> tuple[Recipe, bool]:
     return recipe.replace(data__source=data.name, **values), False
 
 
+def there(recipe: Recipe) -> bool:
+    """Whether the source that a recipe names can be read again: a known name, or a file or folder that exists."""
+    where = recipe.source()
+    try:
+        return where.source in SOURCES or Path(found(where.source, where.dir or None)).exists()
+    except DataError:
+        return False
+
+
 def keep(place: Path, data: Dataset) -> None:
     """Write data into the folder of a run."""
     splits: dict[str, Split] = {name: getattr(data, name) for name in SPLITS}
-    tensors = {f"{name}.rows": split.stored for name, split in splits.items()}
-    tensors |= {f"{name}.labels": split.labels for name, split in splits.items() if split.labels is not None}
-    known = {name: split.names for name, split in splits.items() if split.names is not None}
-    tensors |= {f"{name}.names": torch.from_numpy(n.copy()) for name, n in known.items() if n.dtype.kind == "i"}
+    tensors = {f"{name}.{part}": kept for name, split in splits.items() for part, kept in _tensors(split).items()}
     about: dict[str, Any] = {"name": data.name, "recipe": data.recipe, "class_names": data.class_names}
-    about |= {"files": {name: n.tolist() for name, n in known.items() if n.dtype.kind == "U"}}
+    files = {name: _names_of(split, "U") for name, split in splits.items()}
+    about["files"] = {name: names.tolist() for name, names in files.items() if names is not None}
     about |= {name: split.values.to_dict() for name, split in splits.items()}
     write_tensors(place, tensors, {"data": json.dumps(about)})
+
+
+def _tensors(split: Split) -> dict[str, Tensor]:
+    """The rows of a split, its labels, and the numbers of its rows where these name them."""
+    numbers = _names_of(split, "i")
+    names = None if numbers is None else torch.from_numpy(numbers.copy())
+    parts = {"rows": split.stored, "labels": split.labels, "names": names}
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def _names_of(split: Split, kind: str) -> NDArray[Any] | None:
+    """The names of rows, where they are of this kind of NumPy's: «i», numbers, or «U», files."""
+    return split.names if split.names is not None and split.names.dtype.kind == kind else None
 
 
 def kept(place: Path) -> Dataset:

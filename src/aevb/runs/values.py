@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aevb.errors import RecipeError, suggest
+from aevb.runs.plain import is_number
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "softplus": nn.Softplus}
 LINKS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "softplus": nn.functional.softplus}
@@ -30,8 +31,8 @@ class Kind:
 
 Nested = Callable[[str, str, Any], Any]  # (axis, where, table) → the part
 PLAIN = {
-    int: Kind("a whole number", lambda v: _number(v) and float(v).is_integer(), lambda where, v: int(v)),
-    float: Kind("a number", lambda v: _number(v)),
+    int: Kind("a whole number", lambda v: is_number(v) and float(v).is_integer(), lambda where, v: int(v)),
+    float: Kind("a number", is_number),
     bool: Kind("true or false", lambda v: isinstance(v, bool)),
     str: Kind("text", lambda v: isinstance(v, str)),
     types.NoneType: Kind("", lambda v: v is None),
@@ -62,10 +63,6 @@ def kind_of(annotation: Any, axes: Mapping[Any, str], nested: Nested) -> Kind | 
     }
     make = makers.get(get_origin(annotation))
     return make(get_args(annotation), axes, nested) if make else None
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_schedule(annotation: Any) -> bool:

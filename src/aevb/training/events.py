@@ -330,10 +330,9 @@ def _events(
             yield step
             if rhythm.looks(learner.number):
                 state.seconds = before + begun.age
-                if held is not None and rhythm.validates(learner.number):
-                    yield _validate(learner, held, monitor, state, step)
-                yield state.record(step)
-            if state.stopped or _spent(monitor, state):
+                validated = held if rhythm.validates(learner.number) else None
+                yield from _looks(learner, validated, monitor, state, step)
+            if _over(monitor, state):
                 break
             if saved.age >= every and state.counted == 0:
                 yield state.checkpoint(learner)
@@ -346,9 +345,23 @@ def _events(
     yield _end(learner, state, _reason(monitor, state))
 
 
+def _looks(
+    learner: Learner, held: Indexable | None, monitor: Monitor, state: TrainingState, step: Step
+) -> Iterator[Event]:
+    """What is known after a step: the bound on the validation data, if they are given, and the record."""
+    if held is not None:
+        yield _validate(learner, held, monitor, state, step)
+    yield state.record(step)
+
+
 def _spent(monitor: Monitor, state: TrainingState) -> bool:
     """Whether the patience is at its end."""
     return 0 < monitor.patience <= state.since
+
+
+def _over(monitor: Monitor, state: TrainingState) -> bool:
+    """Whether training ends before all its samples are seen."""
+    return state.stopped or _spent(monitor, state)
 
 
 def _reason(monitor: Monitor, state: TrainingState) -> str:

@@ -138,12 +138,10 @@ def held_out(z: Codes, candidates: Sequence[int], seed: int) -> dict[int, Tensor
     Raises:
         DataError: there are too few codes for any.
     """
-    order = np.random.default_rng(seed).permutation(len(z))[:CHOOSING]
-    folds = [(z[np.setdiff1d(order, part)], z[part]) for part in np.array_split(order, FOLDS)]
-    folds = folds[: FOLDS if len(order) < SMALL else 1]
-    possible = [c for c in candidates if all(enough(c, rest) for rest, _ in folds)]
     if len(candidates) == 1 and enough(candidates[0], z):
         return {candidates[0]: torch.zeros(1)}  # nothing to choose
+    folds = folds_of(z, seed)
+    possible = [c for c in candidates if all(enough(c, rest) for rest, _ in folds)]
     if not possible:
         words = " or ".join(map(str, candidates[:3]))
         raise DataError(f"{len(z)} rows with codes of {z.shape[1]} numbers are too few for {words} clusters. Add rows.")
@@ -153,6 +151,13 @@ def held_out(z: Codes, candidates: Sequence[int], seed: int) -> dict[int, Tensor
         if list(found).index(likeliest(found)) < len(found) - PATIENCE:
             break
     return found
+
+
+def folds_of(z: Codes, seed: int) -> list[tuple[Codes, Codes]]:
+    """Codes to fit to, and those held out: each of a few is held out once, of many one fold alone."""
+    order = np.random.default_rng(seed).permutation(len(z))[:CHOOSING]
+    parts = np.array_split(order, FOLDS)[: FOLDS if len(order) < SMALL else 1]
+    return [(z[np.setdiff1d(order, part)], z[part]) for part in parts]
 
 
 def score(densities: Mapping[int, Tensor]) -> tuple[dict[int, float], dict[int, float]]:

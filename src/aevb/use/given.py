@@ -15,6 +15,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -120,25 +121,32 @@ def sample_given(model: Model, n: int, given: Asked, *, schema: Schema | None = 
 
 def _within_ends(rows: Tensor, given: Asked, schema: Schema) -> Tensor:
     """Rounding cannot carry a number out of its range, nor a value away from what was given."""
-    for d, asked in by_number(given, schema, rows.shape[1]).items():
-        low, high = asked if isinstance(asked, tuple) else (asked, asked)
-        if schema.model[d].decimals == 0 and isinstance(asked, tuple):
+    for d, (low, high, ranged) in by_number(given, schema, rows.shape[1]).items():
+        if schema.model[d].decimals == 0 and ranged:
             low, high = (None if low is None else math.ceil(low)), (None if high is None else math.floor(high))
         if low is not None or high is not None:
             rows[:, d] = rows[:, d].clamp(low, high)
     return rows
 
 
-def by_number(given: Asked, schema: Schema | None, columns: int) -> dict[int, float | Range]:
+class Limits(NamedTuple):
+    """The ends between which a column must be; of a value, which is no range, both are the value."""
+
+    low: float | None
+    high: float | None
+    ranged: bool
+
+
+def by_number(given: Asked, schema: Schema | None, columns: int) -> dict[int, Limits]:
     """What is given, by the numbers of columns.  DataError where there is no such column."""
     places = {} if schema is None else {column.name: d for d, column in enumerate(schema.model)}
-    found: dict[int, float | Range] = {}
+    found: dict[int, Limits] = {}
     for name, asked in given.items():
         d = places.get(name) if isinstance(name, str) else name
         if d is None or not 0 <= d < columns:
             known = ", ".join(list(places)[:10]) or f"0 to {columns - 1}"
             raise DataError(f"The model has no column {name!r} that could be given. It models {known}.")
-        found[d] = asked
+        found[d] = Limits(*asked, True) if isinstance(asked, tuple) else Limits(asked, asked, False)
     return found
 
 
@@ -148,30 +156,47 @@ def wanted_of(given: Asked, columns: int, schema: Schema | None, device: torch.d
     low, high = torch.full_like(x, -math.inf), torch.full_like(x, math.inf)
     for d, asked in by_number(given, schema, columns).items():
         column = None if schema is None else schema.model[d]
-        if column is not None and not isinstance(asked, tuple) and not -math.inf < asked < column.levels_end:
-            raise DataError(f"Column {column.name!r} has the levels 0 to {column.levels_end - 1:g}; got {asked:g}.")
-        if isinstance(asked, tuple):
-            low[d], high[d] = _ends(asked, column)
+        if asked.ranged:
+            low[d], high[d] = _ends((asked.low, asked.high), column)
         else:
-            x[d] = asked if column is None else float(column.numbers(torch.tensor(float(asked))))
+            x[d] = _value(cast(float, asked.low), column)
     return Wanted(x.to(device, dtype), low.to(device), high.to(device))
+
+
+def _value(asked: float, column: Column | None) -> float:
+    """A value in model numbers.  DataError for a level that there is not."""
+    if column is None:
+        return asked
+    if not -math.inf < asked < column.levels_end:
+        raise DataError(f"Column {column.name!r} has the levels 0 to {column.levels_end - 1:g}; got {asked:g}.")
+    return float(column.numbers(torch.tensor(float(asked))))
 
 
 def _ends(asked: Range, column: Column | None) -> tuple[float, float]:
     """The ends of a range in model numbers; of whole numbers that are modelled as real ones half a step wider."""
-    low, high = (-math.inf if asked[0] is None else asked[0]), (math.inf if asked[1] is None else asked[1])
-    whole = column is not None and column.decimals == 0 and math.isfinite(low) and math.isfinite(high)
-    if not low <= high or (whole and math.ceil(low) > math.floor(high)):
-        kind = "whole number" if whole else "number"
-        raise DataError(f"The range from {low:g} to {high:g} holds no {kind}. Give the smaller end first, or widen it.")
+    low, high = unbounded(asked)
+    _refuse_empty(low, high, whole=column is not None and column.decimals == 0)
     if column is None:
         return low, high
-    step = step_of(column)
-    wider = 0.0 if column.likelihood in DISCRETE else 0.5 * step
+    wider = 0.0 if column.likelihood in DISCRETE else 0.5 * step_of(column)
     bounds = column.open_ends
     low = -math.inf if low <= bounds[0] else float(column.numbers(torch.tensor(low - wider)))
     high = math.inf if high >= bounds[1] else float(column.numbers(torch.tensor(high + wider)))
     return low, high
+
+
+def unbounded(asked: Range) -> tuple[float, float]:
+    """The ends of a range, infinite where there is no bound."""
+    low, high = asked
+    return -math.inf if low is None else low, math.inf if high is None else high
+
+
+def _refuse_empty(low: float, high: float, whole: bool) -> None:
+    """Raise a `DataError` for a range without a number, or without a whole one where all are."""
+    whole = whole and math.isfinite(low) and math.isfinite(high)
+    if not low <= high or (whole and math.ceil(low) > math.floor(high)):
+        kind = "whole number" if whole else "number"
+        raise DataError(f"The range from {low:g} to {high:g} holds no {kind}. Give the smaller end first, or widen it.")
 
 
 def _block(model: Model, wanted: Wanted, n: int) -> tuple[Tensor, float]:

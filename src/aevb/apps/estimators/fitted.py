@@ -23,6 +23,7 @@ from aevb.models.inference import code_batches, inference
 from aevb.models.ladder import Ladder
 from aevb.models.vae import VAE
 from aevb.runs.build import build_model
+from aevb.runs.files import apart
 from aevb.runs.recipe import Recipe
 from aevb.use.encode import encode
 from aevb.use.score import score
@@ -49,7 +50,7 @@ class Fitted:
 
     def __getstate__(self) -> dict[str, Any]:
         """Plain data: tables of text and numbers, and the weights as bytes of safetensors."""
-        weights = {name: t.detach().cpu().contiguous() for name, t in self.model.state_dict().items()}
+        weights = apart(self.model.state_dict())
         recipe = {"name": self.recipe.name, **self.recipe.settings}
         plain = {"recipe": copy.deepcopy(recipe), "schema": self.schema.to_dict(), "weights": save(weights)}
         return plain | {"like": self.like, "seed": self.seed}
