@@ -4,22 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from aevb.apps.explorer.points import FEW, PARTS, Kept
-from aevb.data.columns import CODED, Column
+from aevb.apps.explorer.points import FEW, PARTS, Kept, Points
+from aevb.data.columns import CODED, Column, Schema
 from aevb.errors import DataError
 from aevb.use.score import score
-
-if TYPE_CHECKING:
-    from aevb.apps.explorer.session import Session
 
 SCORE_SAMPLES = 64  # importance samples of a colour
 MOST_LATENTS, MOST_COLUMNS = 32, 200  # that are offered
 CLUSTERED = 2000  # rows to which the clusters are fitted
+
+
+class Looked(Protocol):
+    """What colours ask of a session."""
+
+    model: Any
+    points: Points
+    class_names: tuple[str, ...] | None
+    lock: Any
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def schema(self) -> Schema | None: ...
 
 
 @dataclass(frozen=True)
@@ -41,7 +52,7 @@ class Colour:
 class Colours:
     """The colours of a session's points, computed when they are asked for."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Looked) -> None:
         self.session = session
         self.all = dict(self._offered())
         self.kept: dict[str, Kept] = {}

@@ -122,8 +122,9 @@ def event(table: dict[str, Any]) -> str:
 
 
 def interrupt() -> None:
-    """As Ctrl-C: the training saves what it has, and can be resumed."""
-    os.kill(os.getpid(), signal.SIGINT)
+    """As Ctrl-C: the training saves what it has, and can be resumed. A job in the background ignores Ctrl-C."""
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    os.kill(os.getpid(), signal.SIGTERM if ignored else signal.SIGINT)
 
 
 def followed(path: Path, recipe: Recipe, data: Dataset, stop: Callable[[], None] = interrupt) -> Live:

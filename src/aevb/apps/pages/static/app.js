@@ -7,6 +7,8 @@ import { Side } from "./side.js";
 import { cellTable } from "./table.js";
 import { language, speaker } from "./words.js";
 
+const NAMED = ["label", "part", "cluster"]; // colours whose titles are words, not names of the data
+
 /** Build the page in an element. `other` is the backend of a second run, which is asked only if there is one. */
 export async function start(root, backend, other = null) {
   const lang = language();
@@ -98,7 +100,7 @@ class Page {
   tools() {
     const { about, words } = this;
     const tools = el("div", { className: "tools" }, this.modes());
-    tools.append(choice(words("colourBy"), about.colours.map((c) => ({ value: c.name, text: c.title })), about.colours[0].name, (name) => this.recolour(name)));
+    tools.append(choice(words("colourBy"), about.colours.map((c) => ({ value: c.name, text: NAMED.includes(c.name) ? words(c.name) : c.title })), about.colours[0].name, (name) => this.recolour(name)));
     if (about.size > 1) tools.append(...this.axes());
     if (about.classes.length) tools.append(this.classChoice());
     if (about.kind === "image") tools.append(this.backdropSwitch());

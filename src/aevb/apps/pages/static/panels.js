@@ -115,7 +115,7 @@ export class Panels {
     const actions = el("div", { className: "row" },
       button(words("reset"), () => main.set(new Array(about.size).fill(0))),
       button(words("sample"), () => this.sample(Number(heat.value)), { className: "first" }));
-    const warmth = el("div", { className: "slider" }, el("label", { for: "temperature", title: words("temperature") }, "T"), el("span", { className: "track" }, heat), shown);
+    const warmth = el("div", { className: "slider warm" }, el("label", { for: "temperature" }, words("temperature")), el("span", { className: "track" }, heat), shown);
     return el("div", { className: "card-in" }, el("p", { className: "quiet" }, words("slidersHelp")), this.layerChoice(), box, actions, warmth);
   }
 
