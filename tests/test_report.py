@@ -178,3 +178,10 @@ def test_the_verb_writes_a_report(tmp_path: Path) -> None:
     assert "<title>conv, a report by aevb</title>" in (tmp_path / "x.html").read_text(encoding="utf-8")
     wrong = CliRunner().invoke(app, ["report", str(run.path), "--out", str(tmp_path / "x.pdf")])
     assert isinstance(wrong.exception, aevb.DataError)
+
+
+def test_a_report_names_no_folder_of_the_machine() -> None:
+    for name in ("conv", "table"):
+        run, _ = tiny(name)
+        text, _ = reported(name)
+        assert str(run.path.parent) not in text

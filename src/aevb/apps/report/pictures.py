@@ -35,7 +35,7 @@ def grid(x: Tensor, columns: int, limits: tuple[float, float], said: str) -> Htm
     if x.shape[3] > most:
         x = interpolate(x, scale_factor=most / x.shape[3], mode="area")
     picture = image_grid(x, columns, gap=1, background=0.5)
-    width = min(picture.shape[1] * max(1, 36 // x.shape[3]), WIDE)
+    width = min(picture.shape[1] * max(1, 72 // x.shape[3]), WIDE)
     return tag("img", src=png(picture), alt=said, width=width, _class="pixels")
 
 

@@ -51,7 +51,11 @@ def verdict(s: Subject) -> Html:
     if not found.findings:
         text = f"Nothing is wrong, as far as was looked for: {', '.join(found.kinds)}."
         return joined([tag("p", text, _class="good"), tag("p", f"Looked at: {found.looked}.", _class="note")])
-    items = [tag("li", tag("b", f.name), f" {f.text} ", tag("span", f"→ {f.remedy}")) for f in found.findings]
+    at, name = str(s.run.path), s.run.path.name  # a file that is sent names no folder of this machine
+    items = [
+        tag("li", tag("b", f.name), f" {f.text} ", tag("span", f"→ {f.remedy.replace(at, name)}"))
+        for f in found.findings
+    ]
     return joined([tag("ul", *items, _class="findings"), tag("p", f"Looked at: {found.looked}.", _class="note")])
 
 

@@ -64,7 +64,7 @@ function draw() {
 
 // Pictures and fields
 
-const scale = decoder?.form === "image" ? Math.max(1, Math.floor(200 / decoder.shape.at(-1))) : 1;
+const scale = decoder?.form === "image" ? Math.max(1, Math.floor(176 / decoder.shape.at(-1))) : 1;
 const face = element("canvas", { role: "img", "aria-label": "What the decoder makes of this point" });
 const twin = element("canvas", { role: "img", "aria-label": "The nearest row of the data" });
 const list = element("dl", { class: "fields" });
