@@ -77,7 +77,7 @@ def cluster(
     with show.counting("clustering"):
         clusters = grouped(found, model, number, seed, place, data_dir)
     if out is not None:
-        write(out, found, clusters)
+        write(out, found, clusters, said=not json_)
     cards = cards_of(found, clusters)
     figure = drawn(found, model, clusters, cards, f"Clusters of {asked.title}")
     if json_:
@@ -107,11 +107,14 @@ def cards_of(found: Found, clusters: Clusters) -> list[Card]:
     """The cards; of a table in the units of its numbers."""
     from aevb.use.cards import cards
 
-    split = found.split
-    return cards(clusters, split.values.as_given(split.stored) if split.stored.ndim == 2 else None)
+    values, stored = found.split.values, found.split.stored
+    columns = values.schema.model if values.schema else ()
+    levels = [column.levels if column.kind in ("binary", "categorical", "ordinal") else () for column in columns]
+    rows = values.as_given(stored) if stored.ndim == 2 else None
+    return cards(clusters, rows, [column.name for column in columns], levels)
 
 
-def write(out: Path, found: Found, clusters: Clusters) -> None:
+def write(out: Path, found: Found, clusters: Clusters, said: bool = True) -> None:
     """A .csv with the columns `row` or `file`, `cluster` and `p`, or all p(c|x) as a .npy."""
     if out.suffix == ".npy":
         outputs.write_array(out, clusters.p)
@@ -119,7 +122,8 @@ def write(out: Path, found: Found, clusters: Clusters) -> None:
     columns = (found.column, "cluster", "p")
     own = clusters.p.amax(1).tolist()
     outputs.write_table(out, columns, zip(found.names, clusters.assigned.tolist(), own, strict=True))
-    show.out.print(f"{out}: {len(own):,} rows, columns {', '.join(columns)}")
+    if said:
+        show.out.print(f"{out}: {len(own):,} rows, columns {', '.join(columns)}")
 
 
 def numbers_of(found: Found, clusters: Clusters, cards: list[Card]) -> dict[str, Any]:
@@ -193,7 +197,7 @@ def drawn(found: Found, model: Model, clusters: Clusters, cards: list[Card], tit
 
 def picture(found: Found, out: Path | None) -> Path:
     """Where the picture goes, without its ending: beside --out, or among the figures of the run."""
-    return found.run.figure("clusters") if out is None else out.with_suffix("")
+    return outputs.figure_of(found.run, "clusters") if out is None else out.with_suffix("")
 
 
 def decoded(found: Found, model: Model, clusters: Clusters, cards: list[Card]) -> Tensor:
