@@ -346,10 +346,3 @@ def test_a_run_that_may_only_be_read_says_how_to_write_elsewhere(
         patch.setattr("os.access", access)
         words = mistake(verb[0], "table", *verb[1:])
     assert "is read-only. Say where to write: --out FILE." in words
-
-
-def test_cards_of_clusters_name_the_columns_and_levels_of_the_table(place: Path) -> None:
-    told = json.loads(good("cluster", "new.csv", "--run", "table", "--number", 2, "--out", "k.csv", "--json"))
-    traits = {trait["name"] for card in told["cards"] for trait in card["traits"]}
-    assert traits <= {*COLUMNS}
-    assert traits

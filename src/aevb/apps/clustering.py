@@ -108,10 +108,7 @@ def cards_of(found: Found, clusters: Clusters) -> list[Card]:
     from aevb.use.cards import cards
 
     values, stored = found.split.values, found.split.stored
-    columns = values.schema.model if values.schema else ()
-    levels = [column.levels if column.kind in ("binary", "categorical", "ordinal") else () for column in columns]
-    rows = values.as_given(stored) if stored.ndim == 2 else None
-    return cards(clusters, rows, [column.name for column in columns], levels)
+    return cards(clusters, values.as_given(stored) if stored.ndim == 2 else None)
 
 
 def write(out: Path, found: Found, clusters: Clusters, said: bool = True) -> None:
