@@ -331,3 +331,18 @@ def test_rows_are_reconstructed_as_a_table_and_encoded_with_their_numbers(place:
 def test_a_table_with_holes_is_drawn_without_a_warning(place: Path) -> None:
     good("reconstruct", "new.csv", "--run", "table", "--out", "rows.png")
     assert (place / "rows.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("verb", [["encode"], ["encode", "--clusters"], ["reconstruct"], ["sample"]])
+def test_a_run_that_may_only_be_read_says_how_to_write_elsewhere(
+    verb: list[str], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def access(path: object, mode: int) -> bool:
+        return not str(path).startswith("runs")
+
+    if "--clusters" in verb:
+        monkeypatch.setattr("aevb.apps.actions.clusters", lambda run, model, data: np.zeros((1, 1)))
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", access)
+        words = mistake(verb[0], "table", *verb[1:])
+    assert "is read-only. Say where to write: --out FILE." in words

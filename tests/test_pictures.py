@@ -500,3 +500,19 @@ def test_a_png_is_turned_by_exif_that_stands_behind_its_pixels(tmp_path: Path, z
             archive.writestr("a.png", turned)
     found = load_images(tmp_path / "pictures.zip" if zipped else folder).x
     assert found[0, 0].tolist() == np.rot90(pixels, -1).tolist()
+
+
+def test_pictures_of_phones_that_pillow_cannot_read_are_named_all_at_once(tmp_path: Path) -> None:
+    for i in range(3):
+        Image.new("RGB", (8, 8), (40 * i, 0, 0)).save(tmp_path / f"a{i}.png")
+    heic = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(range(256))
+    (tmp_path / "b.jpg").write_bytes(heic)
+    with pytest.raises(DataError, match=r"b\.jpg .* it is a HEIC picture, .* Convert it to JPEG or PNG\."):
+        load_images(tmp_path)
+    (tmp_path / "c.jpg").write_bytes(heic)
+    (tmp_path / "d.jpg").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"b\.jpg .* Nor can 2 more be read: c\.jpg, d\.jpg\."):
+        load_images(tmp_path)
+    for name in ("b.jpg", "c.jpg", "d.jpg"):
+        (tmp_path / name).unlink()
+    assert load_images(tmp_path).x[:, 0, 0, 0].tolist() == [0, 40, 80]

@@ -79,7 +79,7 @@ def cluster(
     with show.counting("clustering"):
         clusters = grouped(found, model, number, seed, place, data_dir)
     if out is not None:
-        write(out, found, clusters)
+        write(out, found, clusters, said=not json_)
     cards = cards_of(found, clusters)
     figure = drawn(found, model, clusters, cards, f"Clusters of {asked.title}")
     if json_:
@@ -118,7 +118,7 @@ def cards_of(found: Found, clusters: Clusters) -> list[Card]:
     return cards(clusters, rows, [column.name for column in schema.model], levels)
 
 
-def write(out: Path, found: Found, clusters: Clusters) -> None:
+def write(out: Path, found: Found, clusters: Clusters, said: bool = True) -> None:
     """A table with the columns `row` or `file`, `cluster` and `p`, or all p(c|x) as a .npy."""
     if out.suffix == ".npy":
         outputs.write_array(out, clusters.p)
@@ -126,7 +126,8 @@ def write(out: Path, found: Found, clusters: Clusters) -> None:
     own = clusters.p.amax(1).tolist()
     columns = {found.column: list(found.names), "cluster": clusters.assigned.tolist(), "p": own}
     outputs.write_columns(out, columns)
-    show.out.print(f"{out}: {len(own):,} rows, columns {', '.join(columns)}")
+    if said:
+        show.out.print(f"{out}: {len(own):,} rows, columns {', '.join(columns)}")
 
 
 def numbers_of(found: Found, clusters: Clusters, cards: list[Card]) -> dict[str, Any]:
@@ -200,7 +201,7 @@ def drawn(found: Found, model: Model, clusters: Clusters, cards: list[Card], tit
 
 def picture(found: Found, out: Path | None) -> Path:
     """Where the picture goes, without its ending: beside --out, or among the figures of the run."""
-    return found.run.figure("clusters") if out is None else out.with_suffix("")
+    return outputs.figure_of(found.run, "clusters") if out is None else out.with_suffix("")
 
 
 def decoded(found: Found, model: Model, clusters: Clusters, cards: list[Card]) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aevb.apps import show
-from aevb.errors import DataError
+from aevb.errors import DataError, RunError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -180,11 +180,28 @@ def columns(run: Run, x: Tensor, data_dir: Path | None = None) -> Table | None:
     return Table.of_units(x, run.values(data_dir))
 
 
+def beside_run(run: Run, name: str) -> Path:
+    """A file in the folder of a run, where --out names no other.  RunError, with the cure, if none can be written."""
+    import os
+
+    place = run.path / name
+    folder = place.parent if place.parent.exists() else run.path
+    if not os.access(folder, os.W_OK):
+        raise RunError(f"{folder} is read-only. Say where to write: --out FILE.")
+    return place
+
+
+def figure_of(run: Run, name: str) -> Path:
+    """Where a picture goes among the figures of a run; RunError as `beside_run`."""
+    beside_run(run, f"figures/{name}")
+    return run.figure(name)
+
+
 def save_figure(run: Run, out: Path | None, name: str, figure: Any) -> None:
     """A picture as .png and .svg, where --out says, or among the figures of the run."""
     from aevb.figures.plots import save
 
-    base = run.figure(name) if out is None else out.with_suffix("") if out.suffix in PICTURES else out
+    base = figure_of(run, name) if out is None else out.with_suffix("") if out.suffix in PICTURES else out
     for kind in PICTURES:
         announced(Path(f"{base}{kind}"))
     for path in save(figure, base):

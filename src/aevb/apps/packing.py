@@ -59,7 +59,7 @@ def compress(
     with show.counting("compressing"):
         packed = compressed(asked.run.model(), found.data())
     path = outputs.written(
-        out or asked.run.path / f"compressed-{asked.stem}{ENDING}", lambda beside: _write(beside, packed)
+        out or outputs.beside_run(asked.run, f"compressed-{asked.stem}{ENDING}"), lambda beside: _write(beside, packed)
     )
     bits = 8 * len(packed) / (len(found.split) * found.split.shape.numel())
     show.out.print(f"{path}: {len(found.split):,} rows, {len(packed):,} bytes, {bits:.4g} bits per number")
@@ -99,4 +99,4 @@ def decompress(
 
     with show.counting("decompressing"):
         x = decompressed(opened.model(), packed)
-    outputs.write_array(out or opened.path / f"{Path(file).stem}.npy", opened.values(data_dir).inverse(x))
+    outputs.write_array(out or outputs.beside_run(opened, f"{Path(file).stem}.npy"), opened.values(data_dir).inverse(x))

@@ -195,10 +195,14 @@ def encode(
     data = found.data(place)
     if clusters:
         shares = actions.clusters(opened, model, data)
-        outputs.write_codes(out or opened.path / f"clusters-{asked.stem}.npy", shares, found.column, found.names, "p")
+        outputs.write_codes(
+            out or outputs.beside_run(opened, f"clusters-{asked.stem}.npy"), shares, found.column, found.names, "p"
+        )
         return
     codes = posterior_draws(model, data, draws, seed=seed) if draws else encode_all(model, data)
-    outputs.write_codes(out or opened.path / f"codes-{asked.stem}.npy", codes, found.column, found.names, "z")
+    outputs.write_codes(
+        out or outputs.beside_run(opened, f"codes-{asked.stem}.npy"), codes, found.column, found.names, "z"
+    )
     if len(latent_shapes(opened.recipe, opened.meta["shape"])) > 1:
         show.out.print(f"layers side by side: {latents_text(opened.recipe, opened.meta['shape'])} numbers")
 

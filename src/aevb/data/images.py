@@ -199,7 +199,7 @@ def large_pictures() -> Iterator[None]:
 def decode(place: Path, names: list[str], open_: Open, fit: Fit, seed: int | None = None) -> Images:
     """Read the headers, which decide size and channels; then decode straight into one array, in threads."""
     with large_pictures():
-        headers = [header(place, name, open_) for name in names]
+        headers = headers_of(place, names, open_)
     check_depth(place, names, headers)
     width, height = common_size(place, names, headers, fit)
     grey = all(found.grey for found in headers)
@@ -217,6 +217,21 @@ def decode(place: Path, names: list[str], open_: Open, fit: Fit, seed: int | Non
             pool.shutdown(cancel_futures=True)
             raise
     return Images(x, tuple(map(shown, names)), *classes(names))
+
+
+def headers_of(place: Path, names: list[str], open_: Open) -> list[Header]:
+    """What all files say of their pictures.  DataError for the first that cannot be read, which names the others."""
+    found, faults = [], {}
+    for name in names:
+        try:
+            found.append(header(place, name, open_))
+        except DataError as fault:
+            faults[name] = fault
+    if faults:
+        others = [shown(name) for name in faults][1:]
+        more = f" Nor can {len(others):,} more be read: {few(others)}." if others else ""
+        raise DataError(f"{faults[next(iter(faults))]}{more}")
+    return found
 
 
 def check_depth(place: Path, names: list[str], headers: list[Header]) -> None:

@@ -88,12 +88,25 @@ def header(place: Path, name: str, open_: Open) -> Header:
         return Header(size, is_grey(image), is_deep(image), animated)
 
 
+PHONES = {b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC", b"avif": "AVIF"}
+
+
+def unread(file: IO[bytes]) -> str:
+    """Why Pillow cannot read a file."""
+    file.seek(0)
+    start = file.read(12)
+    kind = PHONES.get(start[8:12]) if start[4:8] == b"ftyp" else None
+    if kind is None:
+        return "it begins as no image does that Pillow reads"
+    return f"it is a {kind} picture, which Pillow cannot read. Convert it to JPEG or PNG"
+
+
 def opened(file: IO[bytes]) -> ImageFile:
     """The image in a file, not decoded yet."""
     try:
         image: Any = Image.open(file)
     except UnidentifiedImageError as fault:
-        raise ValueError("it begins as no image does that Pillow reads") from fault
+        raise ValueError(unread(file)) from fault
     return image  # type: ignore[no-any-return]
 
 
