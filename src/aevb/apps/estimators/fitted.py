@@ -29,6 +29,7 @@ from aevb.use.encode import encode
 from aevb.use.score import score
 
 Numbers = NDArray[np.float64]
+EXACT = 1_000_000  # numbers, cells times samples, that are scored in float64
 ROWS = 2000  # encoded at a time: a row of a table is small
 
 
@@ -88,8 +89,9 @@ class Fitted:
         return found.reshape(len(found), -1)
 
     def log_px(self, numbers: Numbers, samples: int) -> Numbers:
-        """log p of the rows as given, of the cells that are there, (N,), in nats."""
-        found: Numbers = score(self.model, self.split(numbers), samples, seed=self.seed).log_px.numpy()
+        """log p of the rows as given, of the cells that are there, (N,), in nats; in float64 where they are few."""
+        model = self.exact() if numbers.size * samples <= EXACT else self.model
+        found: Numbers = score(model, self.split(numbers), samples, seed=self.seed).log_px.numpy()
         return found
 
     def decoded(self, z: Numbers) -> Numbers:
