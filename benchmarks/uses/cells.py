@@ -14,6 +14,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, ClassVar
 
+from benchmarks.report import processor
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.jsonl"
 DATA = Path(os.environ.get("AEVB_DATA") or HERE.parents[2] / "shared" / "data")
@@ -39,7 +41,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Result:
-    """A measured cell: its numbers, its processor seconds, and the load and commit at which it was measured."""
+    """A measured cell: its numbers, its processor seconds, and the load, commit and machine of the measurement."""
 
     protocol: str
     data: str
@@ -49,6 +51,7 @@ class Result:
     seconds: float
     load: float
     commit: str
+    machine: str = ""
 
     @property
     def key(self) -> Key:
@@ -92,7 +95,7 @@ def measure(cell: Cell) -> Result:
     load = os.getloadavg()[0]
     numbers = dict(cell.run())
     seconds = numbers.pop("seconds")
-    return Result(*cell.key, numbers, round(seconds, 3), round(load, 2), commit())
+    return Result(*cell.key, numbers, round(seconds, 3), round(load, 2), commit(), processor())
 
 
 def measured(cells: Iterable[Cell], path: Path, jobs: int = 1) -> Iterator[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from textwrap import fill
 
-from benchmarks.report import processor
 from benchmarks.uses import aims, anomalies, counts, embedding, imputation, speed, synthesis
 from benchmarks.uses.cells import Result, read
 from benchmarks.uses.tally import NONE, Results, pooled, spread, table
@@ -140,13 +140,19 @@ that a cell was not measured. *aevb* is this library.
 
 
 def where(results: Sequence[Result]) -> str:
-    """The machine and the commits of the cells."""
+    """The commits and the machines of the cells."""
     commits = sorted({result.commit for result in results})
-    loads = [result.load for result in results]
-    return (
-        f"{len(results):,} cells, measured on {processor()} at a load of {min(loads):.1f} to {max(loads):.1f}, "
-        f"at commits {', '.join(commits)} (+: with changes not yet committed).\n"
-    )
+    lines = [f"{len(results):,} cells, at the commits {', '.join(commits)} (+: with changes):\n", *machines(results)]
+    return "\n".join(fill(line, 120, subsequent_indent="  " * line.startswith("-")) for line in lines) + "\n"
+
+
+def machines(results: Sequence[Result]) -> Iterator[str]:
+    """Of each machine, how many cells it measured, at which loads, and those of which methods."""
+    for name in sorted({result.machine for result in results}):
+        own = [result for result in results if result.machine == name]
+        loads, methods = [result.load for result in own], sorted({result.method for result in own})
+        what = f"{len(own):,} on {name or 'a machine without a name'} at a load of {min(loads):.1f} to {max(loads):.1f}"
+        yield f"- {what}: {'; '.join(methods)}"
 
 
 def text(results: Sequence[Result]) -> str:
