@@ -197,7 +197,7 @@ def test_draws_of_a_mixed_row_follow_its_conditional_column_by_column() -> None:
     )[:, 0]
     other, w = by_hand(rows[0])
     for d in (2, 4, 5):
-        cut = float(other[:, d].median())
+        cut = float(other[:, d].median()) + 1e-4  # just above, where many draws are the same number
         share = float(w[other[:, d] <= cut].sum())
         assert float((draws[:, d] <= cut).double().mean()) == pytest.approx(share, abs=0.05)
     for code in range(3):

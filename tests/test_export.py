@@ -19,6 +19,7 @@ from aevb.apps.export.functions import functions, noise_from
 from aevb.apps.export.hub import cell, write_hub
 from aevb.apps.export.programs import write_onnx, write_torch
 from aevb.errors import RecipeError, RunError
+from aevb.runs.evaluate import evaluate_run
 
 ROWS = 5
 
@@ -125,7 +126,8 @@ def test_a_prior_without_noise_leaves_the_sampler_out_with_a_sentence() -> None:
 
 @pytest.mark.parametrize("name", ["mlp", "conditional", "table"])
 def test_a_folder_for_a_hub_is_the_same_model_bit_for_bit(name: str, tmp_path: Path) -> None:
-    run, _ = tiny(name)
+    run, data = tiny(name)
+    evaluate_run(run, data)
     files = write_hub(run, tmp_path / "hub")
     assert {f.name for f in files} >= {"README.md", "model.safetensors", "recipe.toml", "meta.json"}
     ours, theirs = aevb.load(tmp_path / "hub").state_dict(), run.model().state_dict()

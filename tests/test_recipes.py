@@ -153,7 +153,7 @@ def test_every_key_that_set_reaches_changes_what_is_built() -> None:
 
 @pytest.mark.parametrize("family", sorted(AXES["likelihood"]))
 def test_every_likelihood_can_be_named(family: str) -> None:
-    shape = (16,) if family in ("categories", "columns", "quantiles") else (1, 4, 4)
+    shape = (16,) if family in ("categories", "columns", "many-categories", "quantiles") else (1, 4, 4)
     model = build_model(Recipe.load("bernoulli").override([f"likelihood={family}", "latent=2"]), shape, levels=17)
     assert type(model.decoder.family) is FAMILIES[family]
     assert model.decode(torch.zeros(3, 2)).mean.shape == (3, *shape)

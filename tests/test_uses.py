@@ -106,7 +106,7 @@ def test_what_is_in_the_file_is_not_measured_again_and_a_failure_is_not_in_it(tm
         return {"auroc": 0.5, "seconds": watch.seconds}
 
     def bad() -> dict[str, float]:
-        raise SystemExit("not there yet")
+        raise RuntimeError("not there yet")
 
     cells = [Cell("p", "d", "good", 0, good), Cell("p", "d", "bad", 0, bad)]
     file = tmp_path / "results.jsonl"

@@ -131,7 +131,7 @@ def tried(cell: Cell) -> Result | str:
     """The result of a cell, or what failed: one failing peer must not end hours of the others."""
     try:
         return measure(cell)
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         return f"{type(error).__name__}: {error}"
 
 

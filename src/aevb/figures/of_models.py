@@ -31,7 +31,8 @@ def loss(run: Run | Sequence[Mapping[str, Any]], title: str = "Training", data: 
         run: a run, or the lines of its `metrics.jsonl`.
         data: a split or a data set that is standardised: the nats are then those of its own units.
     """
-    return plots.loss_curves(run.metrics() if isinstance(run, Run) else run, title, log_abs_det(_split(data)))
+    lines = run.metrics() if isinstance(run, Run) else run
+    return plots.loss_curves(lines, title, 0.0 if data is None else log_abs_det(_split(data)))
 
 
 def latent(
