@@ -52,7 +52,7 @@ def reproduce(
         Path, typer.Option(metavar="FOLDER", help="Folder of all experiments.", rich_help_panel=OUTPUT)
     ] = Path("reproduction"),
 ) -> None:
-    """Rerun the paper: train its curves, compare them with the published ones. It goes on where it stopped."""
+    """Rerun the paper: train its curves, compare them with the published ones. It resumes where it stopped."""
     from aevb.reproduce.report import write_report
     from aevb.reproduce.reproduce import chosen, reproduce
 
