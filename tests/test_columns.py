@@ -322,6 +322,16 @@ def test_a_number_that_many_rows_share_is_drawn_exactly_as_often(unit: float, de
     assert sum(value in known for value in drawn.tolist()) < 0.5 * len(drawn)  # the others are new numbers
 
 
+def test_a_code_far_from_all_other_numbers_is_drawn_exactly() -> None:
+    x = np.random.default_rng(4).normal(size=3000)
+    x[:600] = -99999.0
+    column = look(frame_of({"c": x})).columns[0]
+    family = Quantiles((1,), column.bins, (step_of(column) / column.scale,))
+    phi = family.start(Schema((column,)).numbers(torch.from_numpy(x)[:, None]))
+    drawn = Schema((column,)).inverse(family(phi).sample((20_000,)))[:, 0]
+    assert abs(float((drawn == -99999.0).double().mean()) - 0.2) < 4 * (0.16 / 20_000) ** 0.5
+
+
 def test_a_table_is_trained_and_scored_as_a_density_of_the_data_as_given(run: Run, data: Dataset) -> None:
     assert run.recipe.settings["likelihood"]["parts"] == parts_of(MIXED)
     model = run.model()

@@ -35,6 +35,7 @@ UNMODELLED = ("constant", "id", "text", "weight")
 EXACT = 2**53  # float64 holds every integer up to here
 EDGE = 1e-6  # of the range of a bounded column: how near a number may come to a bound in its logit
 NEAR = 1e-5  # of the scale of a column: how near a number is to a spike that it is taken for
+RESOLVED = 4 * torch.finfo(torch.float32).eps  # of how far a spike is from the center, likewise
 BELOW = 1e-3  # of the smallest number that was seen: what a number at or below zero counts as in a logarithm
 
 Map = Callable[[Tensor], Tensor]
@@ -112,7 +113,8 @@ class Column:
         right = torch.searchsorted(spikes, s.contiguous()).clamp(max=len(spikes) - 1)
         pair = spikes[torch.stack([(right - 1).clamp(min=0), right])]
         nearest = torch.where((s - pair[0]).abs() < (s - pair[1]).abs(), pair[0], pair[1])
-        return torch.where((s - nearest).abs() <= NEAR * self.scale, nearest, s)
+        near = NEAR * self.scale + RESOLVED * (nearest - self.center).abs()
+        return torch.where((s - nearest).abs() <= near, nearest, s)
 
     def log_abs_det(self, stored: Tensor) -> Tensor:
         """log |dx/ds| of each stored number, in nats; 0 where it is missing, and of kinds that are discrete."""
