@@ -174,10 +174,9 @@ def test_the_map_hovers_picks_zooms_pans_and_obeys_the_keyboard(browser: Any, se
         left, top = it.at(0, 0)
         it.page.mouse.move(left + x, top + y)
         it.until("document.querySelectorAll('#panel .facts dd').length > 3")
-        assert it.state("window.aevb.main.map.hovered") >= 0
+        it.until("window.aevb.main.map.hovered >= 0")
         it.page.mouse.click(left + x, top + y)
-        assert it.page.locator("#panel .near button").count() > 0
-        it.page.locator("#panel .near button").first.click()
+        it.page.locator("#panel .near button").first.click()  # waits until it is there
         before = it.state("window.aevb.main.map.view.zoom")
         for name in ("Zoom in", "Zoom in", "Zoom out", "Show all"):
             it.page.get_by_role("button", name=name).click()
@@ -190,7 +189,7 @@ def test_the_map_hovers_picks_zooms_pans_and_obeys_the_keyboard(browser: Any, se
         it.page.mouse.down()
         it.page.mouse.move(left + x + 60, top + y, steps=4)
         it.page.mouse.up()
-        assert it.state("window.aevb.main.map.view.x") < centre
+        it.until(f"window.aevb.main.map.view.x < {centre}")
         it.page.locator(".map").first.focus()
         for key in ("0", "+", "-", "ArrowLeft", "ArrowUp", "Shift+ArrowRight", "Enter"):
             it.page.keyboard.press(key)
@@ -209,7 +208,7 @@ def test_all_colours_axes_and_the_backdrop_can_be_chosen(browser: Any, sessions:
                 for _ in range(2):
                     it.page.get_by_label("Decoded backdrop").click()
             it.until("document.querySelector('.busy').hidden")
-            assert it.page.locator(".legend > *").count() > 0
+            it.until("document.querySelectorAll('.legend > *').length > 0")
             it.sound()
 
 
@@ -270,7 +269,7 @@ def test_a_walk_plays_and_is_saved(browser: Any, sessions: dict[str, Session]) -
             assert (picture.format, getattr(picture, "n_frames", 1)) == (kind, frames)
         it.keep("walk")
         it.page.get_by_role("button", name="Start again").click()
-        assert it.state("window.aevb.main.map.marks.length") == 0
+        it.until("window.aevb.main.map.marks.length === 0")
         it.sound()
 
 
@@ -286,7 +285,7 @@ def test_a_drawing_and_a_picture_are_placed_and_scored(
         it.page.mouse.up()
         it.until("!!window.aevb.main.map.ellipse && /Odder than/.test(document.querySelector('#panel').textContent)")
         it.page.get_by_role("button", name="Clear").click()
-        assert it.state("window.aevb.main.map.ellipse") is None
+        it.until("!window.aevb.main.map.ellipse")
         Image.new("L", (12, 10), 200).save(tmp_path / "one.png")
         it.page.locator("#panel input[type=file]").set_input_files(tmp_path / "one.png")
         it.until("!!window.aevb.main.map.ellipse")
