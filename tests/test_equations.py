@@ -110,7 +110,7 @@ CONTENT: dict[str, list[str]] = {
     "planar-flow": ["ε after 10 times z ← z + u tanh(w·z + b)"],
     "sigma-vae": ["σ² = mean (x - μ)² over the minibatch", "m = g(z), μ = sigmoid(m)"],
     "gaussian": ["D = 4 latents"],
-    "residual": ["h ← h + K' ∗ silu(norm(K ∗ silu(norm(h))))", "16, 32, 64 channels"],
+    "residual": ["h ← h + K' ∗ silu(norm(K ∗ silu(norm(h))))", "as many channels as suit the image's size"],
 }
 
 

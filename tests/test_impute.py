@@ -333,9 +333,17 @@ def test_a_table_with_holes_is_drawn_without_a_warning(place: Path) -> None:
     assert (place / "rows.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("verb", [["encode"], ["encode", "--clusters"], ["reconstruct"], ["sample"]])
+@pytest.mark.parametrize(
+    ("verb", "cure"),
+    [
+        *((verb, "Say where to write: --out FILE.") for verb in ("encode", "encode --clusters", "reconstruct", "sample")),
+        ("report", "Say where to write: --out FILE."),
+        ("plot", "Say where to write: --out FOLDER."),
+        ("train --resume", "Copy it to a folder that you may write, and resume the copy."),
+    ],
+)
 def test_a_run_that_may_only_be_read_says_how_to_write_elsewhere(
-    verb: list[str], place: Path, monkeypatch: pytest.MonkeyPatch
+    verb: str, cure: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def access(path: object, mode: int) -> bool:
         return not str(path).startswith("runs")
@@ -344,5 +352,5 @@ def test_a_run_that_may_only_be_read_says_how_to_write_elsewhere(
         monkeypatch.setattr("aevb.apps.actions.clusters", lambda run, model, data: np.zeros((1, 1)))
     with monkeypatch.context() as patch:
         patch.setattr("os.access", access)
-        words = mistake(verb[0], "table", *verb[1:])
-    assert "is read-only. Say where to write: --out FILE." in words
+        words = mistake(*verb.split(), "table")
+    assert f"is read-only. {cure}" in words

@@ -12,6 +12,7 @@ import typer
 
 from aevb.apps import show
 from aevb.apps.app import Part
+from aevb.apps.outputs import beside_run
 from aevb.apps.plans import Plan, choose, oddities, total_samples
 from aevb.apps.rows import class_named, open_run, unconditional
 from aevb.errors import DataError, RecipeError
@@ -97,6 +98,7 @@ def resume_run(again: Again, device: str, data_dir: Path | None, quiet: bool) ->
     from aevb.runs.fit import amend, resume
 
     opened, epochs, samples = again.run, again.epochs, again.samples
+    beside_run(opened, "metrics.jsonl", "Copy it to a folder that you may write, and resume the copy.")
     opened.recipe = amend(opened.recipe, again.assignments)
     data = opened.dataset(data_dir)
     total = None if epochs is None and samples is None else total_samples(epochs, samples, len(data.train))

@@ -180,14 +180,14 @@ def columns(run: Run, x: Tensor, data_dir: Path | None = None) -> Table | None:
     return Table.of_units(x, run.values(data_dir))
 
 
-def beside_run(run: Run, name: str) -> Path:
+def beside_run(run: Run, name: str, cure: str = "Say where to write: --out FILE.") -> Path:
     """A file in the folder of a run, where --out names no other.  RunError, with the cure, if none can be written."""
     import os
 
     place = run.path / name
     folder = place.parent if place.parent.exists() else run.path
     if not os.access(folder, os.W_OK):
-        raise RunError(f"{folder} is read-only. Say where to write: --out FILE.")
+        raise RunError(f"{folder} is read-only. {cure}")
     return place
 
 

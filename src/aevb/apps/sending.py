@@ -37,7 +37,7 @@ def report(
     opened = open_run(run, run_, data_)
     from aevb.apps.report.write import report as written
 
-    target = outputs.announced(path or opened.place("report.html"))
+    target = outputs.announced(path or outputs.beside_run(opened, "report.html"))
     with show.counting("reporting"):
         done = written(opened, target, opened.dataset(data_dir), device=place)
     show.out.print(f"{done}: {done.stat().st_size / 1e6:.1f} MB, open it in a browser")

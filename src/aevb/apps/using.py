@@ -311,6 +311,8 @@ def plot(
 ) -> None:
     """Draw the figures of a run, as PNG and SVG."""
     opened = open_run(run, run_, data_)
+    if out is None:
+        outputs.beside_run(opened, "figures/loss.png", "Say where to write: --out FOLDER.")
     from aevb.figures.gallery import draw_all
 
     for path in draw_all(opened, opened.model(), opened.dataset(data_dir), only=only, folder=out):

@@ -94,23 +94,56 @@ class GatedMLP(nn.Sequential):
         super().__init__(*layers, nn.Linear(widths[-1], outputs))
 
 
-CONVOLVED = "h ← {activation}(K ∗ h + b), {channels} channels, the size halved each time (g: doubled), then W h + b"
+WIDEST, NARROWEST = 64, 8  # channels that a network has by itself, at the coarsest and at the finest size
+
+
+def pyramid(image: Shape, coarsest: int = 8, stages: int = 2) -> list[int]:
+    """The channels of an image's network that are given no others, from the finest size to the coarsest.
+
+    The sides are halved until the longer is at most `coarsest`, and at least `stages` times. Channels double with each
+    halving up to 64, and begin at 8 or more, so that the work of a pixel does not grow with the number of pixels:
+    (32, 64) for 28 × 28 and 32 × 32, (16, 32, 64) for 64 × 64, (8, 16, 32, 64, 64) for 256 × 256.
+    """
+    side = max(image_shape(image)[1:])
+    while -(-side // 2**stages) > coarsest:
+        stages += 1
+    return [min(WIDEST, max(NARROWEST, WIDEST >> stages - 1) << i) for i in range(stages)]
+
+
+def said(channels: Sequence[int] | None) -> str:
+    """How an equation writes them."""
+    return "as many channels as suit the image's size" if channels is None else f"{plain(channels)} channels"
+
+
+def convolved(v: Mapping[str, Any]) -> str:
+    """The equation of a convolutional network with these arguments."""
+    layer = f"h ← {plain(v['activation'])}(K ∗ h + b)"
+    return f"{layer}, {said(v['channels'])}, the size halved each time (g: doubled), then W h + b"
 
 
 class ConvEncoder(nn.Sequential):
-    """Convolutions that halve an image of any size at each stage, then a linear layer: (N, C, H, W) → (N, outputs)."""
+    """Convolutions that halve an image of any size at each stage, then a linear layer: (N, C, H, W) → (N, outputs).
 
-    word, roles, equation = "conv", (ENCODER,), CONVOLVED
+    Args:
+        inputs: (C, H, W), the shape of the images.
+        outputs: the family's `size`.
+        channels: of the stages, each at half the size of the last; None: as `pyramid` says.
+        activation: the module after each convolution.
+    """
+
+    word, roles, equation = "conv", (ENCODER,), staticmethod(convolved)
     reads_images = True
+    pyramid = staticmethod(pyramid)
 
     def __init__(
         self,
         inputs: Shape,
         outputs: int,
-        channels: Sequence[int] = (32, 64),
+        channels: Sequence[int] | None = None,
         activation: type[nn.Module] = nn.SiLU,
     ) -> None:
         shape = image_shape(inputs)
+        channels = pyramid(shape) if channels is None else channels
         sizes = halvings(shape, len(channels))
         layers: list[nn.Module] = []
         for a, b in pairwise([shape[0], *channels]):
@@ -131,20 +164,23 @@ class ConvDecoder(nn.Module):
         inputs: event shape of the latent.
         outputs: the family's `size`; a multiple of H W.
         image: (C, H, W), the shape of the data.
+        channels, activation: those of the encoder, in its order.
     """
 
-    word, roles, equation = "conv", (DECODER,), CONVOLVED
+    word, roles, equation = "conv", (DECODER,), staticmethod(convolved)
+    pyramid = staticmethod(pyramid)
 
     def __init__(
         self,
         inputs: Shape,
         outputs: int,
         image: Shape,
-        channels: Sequence[int] = (32, 64),
+        channels: Sequence[int] | None = None,
         activation: type[nn.Module] = nn.SiLU,
     ) -> None:
         super().__init__()
         shape = image_shape(image)
+        channels = pyramid(shape) if channels is None else channels
         check_outputs("ConvDecoder", outputs, shape)
         self.sizes = halvings(shape, len(channels))[::-1]
         self.start = nn.Linear(math.prod(as_shape(inputs)), channels[-1] * math.prod(self.sizes[0]))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
 from aevb.errors import ShapeError
-from aevb.models.networks import check_image, check_outputs, halvings, image_shape
+from aevb.models.networks import check_image, check_outputs, halvings, image_shape, pyramid, said
+from aevb.notation import plain
 from aevb.parts import DECODER, ENCODER
 from aevb.probability.families import Shape, as_shape
 
@@ -35,7 +37,16 @@ class Block(nn.Module):
         return x + h
 
 
-RESIDUAL = "h ← h + K' ∗ silu(norm(K ∗ silu(norm(h)))), {blocks} at each size, {channels} channels, then W h + b"
+
+def residual(v: Mapping[str, Any]) -> str:
+    """The equation of a residual network with these arguments."""
+    block = "h ← h + K' ∗ silu(norm(K ∗ silu(norm(h))))"
+    return f"{block}, {plain(v['blocks'])} at each size, {said(v['channels'])}, then W h + b"
+
+
+def stages_of(image: Shape) -> list[int]:
+    """The channels of a residual network that is given no others; its first stage sees the image as it is."""
+    return pyramid(image, coarsest=4, stages=3)
 
 
 class ResidualEncoder(nn.Module):
@@ -44,16 +55,21 @@ class ResidualEncoder(nn.Module):
     Args:
         inputs: (C, H, W), of any size.
         outputs: the family's `size`.
-        channels: of the stages; the first sees the image as it is, each further one half of the last.
+        channels: of the stages; the first sees the image as it is, each further one half of the last; None: as
+            `pyramid` says.
         blocks: residual blocks in each stage.
     """
 
-    word, roles, equation = "residual", (ENCODER,), RESIDUAL
+    word, roles, equation = "residual", (ENCODER,), staticmethod(residual)
     reads_images = True
+    pyramid = staticmethod(stages_of)
 
-    def __init__(self, inputs: Shape, outputs: int, channels: Sequence[int] = (32, 64, 128), blocks: int = 1) -> None:
+    def __init__(
+        self, inputs: Shape, outputs: int, channels: Sequence[int] | None = None, blocks: int = 1
+    ) -> None:
         super().__init__()
         self.image = image_shape(inputs)
+        channels = stages_of(self.image) if channels is None else channels
         last = halvings(self.image, checked("ResidualEncoder", channels, blocks) - 1)[-1]
         layers: list[nn.Module] = [nn.Conv2d(self.image[0], channels[0], 3, padding=1), *stage(channels[0], blocks)]
         for a, b in pairwise(channels):
@@ -77,13 +93,15 @@ class ResidualDecoder(nn.Module):
         channels, blocks: those of the encoder, in its order.
     """
 
-    word, roles, equation = "residual", (DECODER,), RESIDUAL
+    word, roles, equation = "residual", (DECODER,), staticmethod(residual)
+    pyramid = staticmethod(stages_of)
 
     def __init__(
-        self, inputs: Shape, outputs: int, image: Shape, channels: Sequence[int] = (32, 64, 128), blocks: int = 1
+        self, inputs: Shape, outputs: int, image: Shape, channels: Sequence[int] | None = None, blocks: int = 1
     ) -> None:
         super().__init__()
         shape = image_shape(image)
+        channels = stages_of(shape) if channels is None else channels
         check_outputs("ResidualDecoder", outputs, shape)
         self.sizes = halvings(shape, checked("ResidualDecoder", channels, blocks) - 1)[::-1]
         self.start = nn.Linear(math.prod(as_shape(inputs)), channels[-1] * math.prod(self.sizes[0]))

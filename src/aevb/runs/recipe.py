@@ -17,7 +17,7 @@ from torch import Tensor
 from aevb.data.dataset import Dataset, Split, Streamed, placed
 from aevb.data.labels import Pairs, hide_labels, one_hot
 from aevb.errors import DataError, RecipeError, nearest, suggest
-from aevb.parts import LADDER, OBJECTIVE, find
+from aevb.parts import DECODER, ENCODER, LADDER, OBJECTIVE, find
 from aevb.runs.columns import masked_of, parts_of
 from aevb.runs.length import suited
 from aevb.runs.parts import AXES, construct
@@ -190,8 +190,8 @@ class Recipe:
         return Recipe(self.name, settings)
 
     def of(self, data: Dataset) -> Recipe:
-        """The recipe for these data, with what it leaves to them: how long to train, see `runs.length.suited`, and how
-        many classes there are where it conditions on labels.
+        """The recipe for these data, with what it leaves to them: how long to train, see `runs.length.suited`, how
+        many channels suit an image's size, and how many classes there are where it conditions on labels.
 
         Raises:
             DataError: it conditions on labels, and the data have none.
@@ -200,6 +200,7 @@ class Recipe:
         held = len(data.validation) * (type_of(self.settings["objective"]) not in UNWATCHED)
         changes: dict[str, Any] = {}
         changes |= suited(self.settings["training"], self.settings["validation"], len(data.train), held)
+        changes |= self._channels(data.train.shape)
         if self.conditional and not self.context().classes:
             if not data.classes:
                 refuse_unlabeled()
@@ -210,6 +211,16 @@ class Recipe:
             masked = masked_of(schema) if self.source().missing == "model" else []
             changes |= {"likelihood__masked": masked} if masked else {}
         return self.replace(**changes) if changes else self
+
+    def _channels(self, shape: Sequence[int]) -> dict[str, list[int]]:
+        """Those of the networks that leave them to the size of the images, as `models.networks.pyramid` says."""
+        found: dict[str, list[int]] = {}
+        for role in (ENCODER, DECODER):
+            table = self.settings.get(role, {})
+            make = AXES[role].get(type_of(table) or "")
+            if len(shape) == 3 and "channels" not in table and (pyramid := getattr(make, "pyramid", None)):
+                found[f"{role}__channels"] = pyramid(shape)
+        return found
 
     @property
     def init(self) -> str:
