@@ -336,8 +336,8 @@ def test_a_table_with_holes_is_drawn_without_a_warning(place: Path) -> None:
 @pytest.mark.parametrize(
     ("verb", "cure"),
     [
-        *((verb, "Say where to write: --out FILE.") for verb in ("encode", "encode --clusters", "reconstruct", "sample")),
-        ("report", "Say where to write: --out FILE."),
+        *((verb, "Say where to write: --out FILE.") for verb in ("encode", "encode --clusters", "reconstruct")),
+        *((verb, "Say where to write: --out FILE.") for verb in ("sample", "report")),
         ("plot", "Say where to write: --out FOLDER."),
         ("train --resume", "Copy it to a folder that you may write, and resume the copy."),
     ],

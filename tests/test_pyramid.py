@@ -14,8 +14,13 @@ from aevb.runs.recipe import Recipe
 
 @pytest.mark.parametrize(
     ("side", "channels"),
-    [(8, [32, 64]), (28, [32, 64]), (32, [32, 64]), (33, [16, 32, 64]), (64, [16, 32, 64]), (96, [8, 16, 32, 64])]
-    + [(256, [8, 16, 32, 64, 64]), (1024, [8, 16, 32, 64, 64, 64, 64])],
+    [
+        *((side, [32, 64]) for side in (8, 28, 32)),
+        *((side, [16, 32, 64]) for side in (33, 64)),
+        (96, [8, 16, 32, 64]),
+        (256, [8, 16, 32, 64, 64]),
+        (1024, [8, 16, 32, 64, 64, 64, 64]),
+    ],
 )
 def test_the_longer_side_is_halved_to_eight_pixels(side: int, channels: list[int]) -> None:
     assert pyramid((3, side, side)) == channels

@@ -37,7 +37,6 @@ class Block(nn.Module):
         return x + h
 
 
-
 def residual(v: Mapping[str, Any]) -> str:
     """The equation of a residual network with these arguments."""
     block = "h ← h + K' ∗ silu(norm(K ∗ silu(norm(h))))"
@@ -64,9 +63,7 @@ class ResidualEncoder(nn.Module):
     reads_images = True
     pyramid = staticmethod(stages_of)
 
-    def __init__(
-        self, inputs: Shape, outputs: int, channels: Sequence[int] | None = None, blocks: int = 1
-    ) -> None:
+    def __init__(self, inputs: Shape, outputs: int, channels: Sequence[int] | None = None, blocks: int = 1) -> None:
         super().__init__()
         self.image = image_shape(inputs)
         channels = stages_of(self.image) if channels is None else channels

@@ -217,8 +217,8 @@ class Recipe:
         found: dict[str, list[int]] = {}
         for role in (ENCODER, DECODER):
             table = self.settings.get(role, {})
-            make = AXES[role].get(type_of(table) or "")
-            if len(shape) == 3 and "channels" not in table and (pyramid := getattr(make, "pyramid", None)):
+            pyramid = getattr(AXES[role].get(type_of(table) or ""), "pyramid", None)
+            if pyramid and len(shape) == 3 and "channels" not in table:
                 found[f"{role}__channels"] = pyramid(shape)
         return found
 
