@@ -20,11 +20,11 @@ from aevb.runs.recipe import Recipe
 SCORED = 50_000  # rows of `fit` that set the threshold, in random order
 LEAST = 0.2  # σ_0: of the noise of a column, in its standard deviations
 TRIM = 0.2  # of the rows of each minibatch do not count, those of the lowest bound
-STEPS, BATCH, PASSES = 300, 100, 3  # few steps: outliers are learned last
-SHORT = {
+STEPS, BATCH, PASSES = 400, 100, 3  # of a training: the fewest steps, their rows, the fewest passes through all rows
+LINEAR = {
     "encoder__hidden": [32, 32],
-    "decoder__hidden": [32, 32],
-    "training__optimizer__lr": 5e-3,
+    "decoder__hidden": [],
+    "training__optimizer__lr": 0.02,
     "training__holes": 0.0,
     "objective__samples": 1,
 }
@@ -37,15 +37,16 @@ FENCE = 1.5  # interquartile ranges below the lower quartile: Tukey's fence
 class VAEOutlierDetector(OutlierMixin, TableEstimator):  # type: ignore[misc]
     """Finds rows of low density log p(x), under a density that is fitted robustly.
 
-        p(x) = ∫ N(z; 0, I) Π_j N(x_j; μ_j(z), s_j² + σ_0²) dz,   σ_0 = 0.2
+        p(x) = ∫ N(z; 0, I) Π_j N(x_j; (W z + b)_j, s_j² + σ_0²) dz,   σ_0 = 0.2
 
-    x_j is a column in units of its standard deviation; each column has one noise s_j for all rows. So no row and no
-    column buys density by a small σ. Words and dates have the likelihoods of `TableEstimator`.
+    x_j is a column in units of its standard deviation. The decoder is linear, and each column has one noise s_j for all
+    rows: so no row and no column buys density by a small σ. Words and dates have the likelihoods of `TableEstimator`.
+    `hidden` makes the decoder a network.
 
     The rows of `fit` may hold outliers themselves. So each step leaves out the fifth of its rows of the lowest bound:
-    a trimmed likelihood (Hadi & Luceño 1997, Computational Statistics & Data Analysis 25). That is a concentration
-    step of least trimmed squares (Rousseeuw & Van Driessen 1999, Technometrics 41). The training is short, and no
-    held-out rows choose its length, since they may hold outliers too.
+    a trimmed likelihood (Hadi & Luceño 1997, Computational Statistics & Data Analysis 25). Steps that choose the rows
+    anew are the concentration steps of Rousseeuw & Van Driessen (1999, Technometrics 41). No held-out rows choose the
+    length of the training, since they may hold outliers too.
 
         labels = aevb.VAEOutlierDetector(random_state=0).fit_predict(table)     # -1: an outlier, 1: none
 
@@ -78,7 +79,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):  # type: ignore[misc]
 
     def _suited(self, n: int, held: int) -> dict[str, Any]:
         batch = min(BATCH, n)
-        return SHORT | {"training__batch": batch, "training__samples": max(STEPS * batch, PASSES * n)}
+        return LINEAR | {"training__batch": batch, "training__samples": max(STEPS * batch, PASSES * n)}
 
     def _recipe(self, columns: int, n: int, held: int, seed: int) -> Recipe:
         recipe = super()._recipe(columns, n, held, seed)
