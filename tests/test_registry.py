@@ -19,7 +19,7 @@ from torch import Tensor
 
 import aevb
 from aevb.parts import Support, builtin, find, part_of
-from aevb.probability import counts, families, mixtures
+from aevb.probability import counts, families, mixtures, scales
 from aevb.probability.families import Family
 from aevb.probability.offers import support_of
 from aevb.runs.parts import AXES, FAMILIES
@@ -210,6 +210,9 @@ VARIANTS: dict[str, Entry] = {  # the same families with other arguments
         LINE,
         lambda x, p: stats.norm.logpdf(x, special.expit(p[0]), np.exp(p[1] / 2)),
         lambda: families.Normal(1, link=torch.sigmoid),
+    ),
+    "homoscedastic-normal, least": Entry(
+        LINE, lambda x, p: stats.norm.logpdf(x, p, np.hypot(1, 0.3)), lambda: scales.HomoscedasticNormal(1, least=0.3)
     ),
     "student-t, least": Entry(
         LINE,

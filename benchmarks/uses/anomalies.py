@@ -24,7 +24,10 @@ ABOUT = """\
 The seven sets of ADBench (arXiv 2206.09426) that lie beside the project. Its protocol: 70 % of the rows train and 30 %
 test, stratified, five seeds, nobody sees a label, defaults alone; the number is the AUROC on the test part. Rows are
 not duplicated where a set has fewer than 1,000, since copies of test rows would stand in the training part. Peers see
-columns standardised on the training part; the library sees the columns as they are, and its score is -log p(x).
+columns standardised on the training part; the library sees the columns as they are, and its score is -log p(x). Its
+default (a linear decoder, the least noise of a column, the share of rows that is left out, the length of the training)
+was chosen on 46 other tasks with three splits each: rare, ill or faulty classes of UCI, KEEL and NASA sets as
+outliers, and images of one class among others. None of them is made of these seven sets.
 *k-NN*: distance to the fifth neighbour. *PCA*, *ECOD* and *VAE*: PyOD with its defaults (PCA: the
 components that the rows span). *Squared norm*: of the
 standardised row. *Factorised*: a kernel estimate of each column's density, the columns taken as independent.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
+from aevb.notation import plain
 from aevb.parts import LIKELIHOOD, Offers, Support, Values
 from aevb.probability.families import Family, Pass, Shape, check_size, linked, scale_from_log, single
 
@@ -54,7 +55,8 @@ class HomoscedasticNormal(AroundMean):
     Args:
         shape: event shape.
         link: a function applied to μ, such as `torch.sigmoid`.
-        each: a σ for each element; one for all if False. They start at 1.
+        each: a σ for each element; one for all if False. They start at 1, beside the least.
+        least: a lower bound of σ, so that no density grows without bound: σ² = s² + least², s learned.
     """
 
     word, roles = "homoscedastic-normal", (LIKELIHOOD,)
@@ -62,14 +64,20 @@ class HomoscedasticNormal(AroundMean):
 
     @staticmethod
     def equation(v: Values) -> str:
-        return around_mean(v, "σ_d²" if v["each"] else "σ²", "σ learned")
+        name = ("s" if v["least"] else "σ") + ("_d" if v["each"] else "")
+        least = f" + {plain(v['least'])}²" if v["least"] else ""
+        return around_mean(v, f"{name}²{least}", f"{name[0]} learned")
 
-    def __init__(self, shape: Shape, link: Link | None = None, each: bool = True) -> None:
+    def __init__(self, shape: Shape, link: Link | None = None, each: bool = True, least: float = 0.0) -> None:
         super().__init__(shape, link)
+        if least < 0:
+            raise ValueError(f"HomoscedasticNormal: the least scale must not be negative; got {least}.")
+        self.least = least
         self.log_scale = nn.Parameter(torch.zeros(self.shape if each else ()))
 
     def around(self, mean: Tensor) -> Distribution:
-        scale = scale_from_log(single(self.log_scale)).expand_as(mean)
+        scale = scale_from_log(single(self.log_scale))
+        scale = ((scale.square() + self.least**2).sqrt() if self.least else scale).expand_as(mean)
         return torch.distributions.Normal(mean, scale, validate_args=False)
 
 

@@ -63,6 +63,7 @@ def _part(columns: Sequence[Column], places: Sequence[int]) -> dict[str, Any]:
         "categorical": {"type": "many-categories" if max(levels) > MANY else "categories", "classes": levels},
         "quantiles": {"type": "quantiles", "bins": first.bins, "steps": steps},
         "normal": scaled,
+        "homoscedastic-normal": scaled,
         "student-t": scaled,
     }
     return {**own.get(first.likelihood, {"type": first.likelihood}), "columns": list(places)}

@@ -125,7 +125,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
         """Train on the rows of a frame; the stored numbers of those that were used, in another order."""
         first: Fitted | None = getattr(self, "fitted_", None) if self.warm_start else None
         schema, seed, n = self._look(frame) if first is None else first.schema, self._seed(), len(frame)
-        cut = min(n // 10, MOST_HELD) if n >= WATCHED else 0
+        cut = self._held(n)
         held, rest, _ = np.split(permutation(n, seed), [cut, cut + MOST_ROWS])
         train, validation = (stored(schema, part_of(frame, rows))[0] for rows in (rest, held))
         pairs = ((train, rest), (validation, held), (train[:0], held[:0]))
@@ -143,6 +143,10 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
         self.n_iter_ = trained.end.number
         return np.concatenate([train, validation])
 
+    def _held(self, n: int) -> int:
+        """How many of n rows say when to stop."""
+        return min(n // 10, MOST_HELD) if n >= WATCHED else 0
+
     def _look(self, frame: Frame) -> Schema:
         """The kinds of the columns; numbers of an array are none of ids."""
         asked = dict(self.columns or {})
@@ -158,7 +162,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
         """The recipe, with what the parameters say, and what follows of the number of columns and rows."""
         own: dict[str, Any] = {"training__seed": seed, "data__missing": self.missing}
         if self.recipe is None:
-            own |= {"latent": self._latents(columns)} | (SMALL if n < FEW else {}) | lengths(n, held)
+            own |= {"latent": self._latents(columns)} | self._suited(n, held)
         for keys, value in (
             (("latent",), self.latent),
             (("encoder__hidden", "decoder__hidden"), None if self.hidden is None else list(self.hidden)),
@@ -169,6 +173,10 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
             own |= {} if value is None else dict.fromkeys(keys, value)
         recipe = self.recipe if isinstance(self.recipe, Recipe) else Recipe.load(self.recipe or "table")
         return recipe.replace(**own)
+
+    def _suited(self, n: int, held: int) -> dict[str, Any]:
+        """What of the recipe "table" is otherwise for n training rows."""
+        return (SMALL if n < FEW else {}) | lengths(n, held)
 
     def _like(self, recipe: Recipe, last: Recipe) -> Recipe:
         """The recipe with what it leaves to the number of rows or to holes as it was in the last fit."""
