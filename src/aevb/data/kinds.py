@@ -65,7 +65,7 @@ def _column(frame: Frame, name: str, columns: Mapping[str, str], rows: Array | N
     if fault := unfit(cells, kind):
         raise DataError(f"{frame.name}: column {name!r} cannot be {kind}: {fault}.")
     column = measured(cells, kind, why, cells.of(rows))
-    known = why in (ASKED, TOLD) and kind == "count" and column.modelled
+    known = kind == "count" and (asked == kind or why == TOLD) and column.modelled
     return replace(column, likelihood=suited_count(cells.of(rows).floats)) if known else column
 
 
