@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
 from tabular import MIXED
-from torch import Tensor
+from torch import Tensor, nn
 
-from aevb import Categories, NegativeBinomial
+from aevb import MLP, Categories, NegativeBinomial
+from aevb.apps.estimators import fitted
 from aevb.data.columns import Column, Schema
-from aevb.probability.families import mean_from_log, scale_from_log
+from aevb.estimators import VAEEmbedding
+from aevb.probability.families import bounded, mean_from_log, scale_from_log
 from aevb.runs.columns import parts_of
 
 LEVELS = [3, 3, 5, 2, 5, 5, 40]
@@ -69,3 +72,29 @@ def test_many_columns_of_levels_stand_by_how_many_they_have() -> None:
     assert part["classes"] == sorted(n + 1 for n in sizes)
     assert [sizes[i] + 1 for i in part["columns"]] == part["classes"]
     assert all(part["columns"] == sorted(part["columns"]) for part in parts_of(MIXED))
+
+
+def test_many_rows_are_encoded_in_single_precision_with_the_same_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).normal(size=(300, 3))
+    model = VAEEmbedding(2, samples=500, random_state=0).fit(rows)
+    exact = model.transform(rows)
+    monkeypatch.setattr(fitted, "EXACT", 10)
+    assert model.fitted_.fitting(11) is model.model_
+    np.testing.assert_allclose(model.transform(rows), exact, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh])
+def test_a_network_gives_the_same_without_a_gradient(activation: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    net, x = MLP(3, 4, (8, 8), activation, linear=True), torch.randn(5, 3)
+    with torch.inference_mode():
+        found, again = net(x), net(x)
+    assert torch.equal(found, again)
+    assert torch.equal(found, net(x).detach())
+
+
+def test_a_bound_holds_with_and_without_a_gradient() -> None:
+    x = torch.tensor([-40.0, -1.0, 35.0], requires_grad=True)
+    assert bounded(x, -30.0, 30.0).tolist() == bounded(x.detach(), -30.0, 30.0).tolist() == [-30.0, -1.0, 30.0]
+    (slope,) = torch.autograd.grad(bounded(x, -30.0, 30.0).sum(), x)
+    assert slope.tolist() == [1.0, 1.0, 1.0]
