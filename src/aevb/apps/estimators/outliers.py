@@ -57,8 +57,8 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):  # type: ignore[misc]
         columns = (robust(c, *of[i]) if c.name in numbers else c for i, c in enumerate(schema.columns))
         return Schema(tuple(columns))
 
-    def _recipe(self, columns: int, n: int, held: int, seed: int) -> Recipe:
-        recipe = super()._recipe(columns, n, held, seed)
+    def _recipe(self, columns: int, n: int, seed: int) -> Recipe:
+        recipe = super()._recipe(columns, n, seed)
         return recipe if self.recipe else recipe.replace(objective__trim=TRIM, training__holes=0.0)
 
     def _fit(self, frame: Frame, weights: Numbers | None) -> Numbers:
