@@ -10,6 +10,7 @@ from torch import Tensor
 import aevb
 from aevb.data.arrays import array_dataset
 from aevb.data.dataset import Dataset
+from aevb.estimators import VAEEmbedding
 from aevb.models.conditional import Conditional
 from aevb.models.networks import MLP
 from aevb.models.priors import StandardNormal
@@ -30,10 +31,40 @@ def table(n: int) -> Dataset:
     [(48, 7_200, 16), (320, 48_000, 32), (1_197, 179_550, 100), (3_333, 499_950, 100), (50_000, 500_000, 100)],
 )
 def test_few_data_are_seen_150_times_and_many_in_part(n: int, samples: int, batch: int) -> None:
-    expected = {"training__batch": batch, "training__samples": samples, "validation__patience": 10}
-    assert suited({}, {}, n, held=1) == expected
-    del expected["validation__patience"]
+    expected = {"training__batch": batch, "training__samples": samples}
     assert suited({}, {}, n, held=0) == expected  # nothing to watch
+    watched = {"validation__patience": 10} | ({"validation__every": samples // 40} if n < 1000 else {})
+    assert suited({}, {}, n, held=1) == expected | watched
+
+
+def test_steps_of_a_larger_rate_are_fewer() -> None:
+    """A pass through 100 rows has ten steps of 0.001, and two of 0.005."""
+    for optimizer, batch in [(("adam", 1e-3), 16), (("adam", 5e-3), 50), (("adam", 1e-4), 16), (("adagrad", 0.1), 16)]:
+        table = {"optimizer": dict(zip(("type", "lr"), optimizer, strict=True))}
+        assert suited(table, {}, 100, 0) == {"training__batch": batch, "training__samples": 15_000}
+    assert suited({"optimizer": {"type": "adam", "lr": 5e-3}}, {}, 990, 0)["training__batch"] == 100
+
+
+@pytest.mark.parametrize(("n", "held"), [(60, 0), (180, 20)])
+def test_the_command_line_and_the_estimators_train_as_long(n: int, held: int) -> None:
+    """An estimator has smaller networks and larger steps for few rows, and a length by the same rule."""
+    fitted = VAEEmbedding(random_state=0).fit(np.random.RandomState(0).normal(size=(n + held, 2))).recipe_
+    ours = {
+        f"{table}__{key}": value
+        for table in ("training", "validation")
+        for key, value in fitted.settings[table].items()
+    }
+    rule = suited({"optimizer": {"type": "adam", "lr": 5e-3}}, {}, n, held)
+    assert {key: ours.get(key) for key in rule} == rule
+    assert rule["training__samples"] == 150 * n
+
+
+def test_few_rows_are_watched_for_a_quarter_of_the_training() -> None:
+    for n in (120, 500, 999):
+        found = suited({}, {}, n, held=n // 10)
+        waited = found["validation__every"] * found["validation__patience"]
+        assert waited == pytest.approx(found["training__samples"] / 4, rel=0.01)
+    assert "validation__every" not in suited({}, {"every": 7}, 500, 50)
 
 
 def test_what_is_given_stays() -> None:

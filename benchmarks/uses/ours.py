@@ -65,21 +65,25 @@ def fit_detector(rows: Rows, seed: int, *, untrained: bool = False) -> Density:
     return Fitted(estimators.VAEOutlierDetector(random_state=seed, **still).fit(rows))
 
 
-def fit_density(rows: Rows, seed: int, *, untrained: bool = False, likelihood: str = "") -> Density:
+def fit_density(rows: Rows, seed: int, *, kind: str = "", likelihood: str = "") -> Density:
     """A density of rows without labels.
 
     Args:
         rows: Numbers in the data's own units.
         seed: Of the training.
-        untrained: The same network before its first step: after one that moves nothing.
+        kind: What all columns are known to be; by default the library looks.
         likelihood: A family's word for all columns of counts; by default the library chooses.
 
     Returns:
         The fitted density.
     """
     make = estimators.VAEEmbedding if not likelihood else with_likelihood(likelihood)
-    still = {"samples": 1, "learning_rate": 1e-12} if untrained else {}
-    return Fitted(make(random_state=seed, **still).fit(rows))
+    return Fitted(make(random_state=seed, columns=kinds_of(rows, kind)).fit(rows))
+
+
+def kinds_of(rows: Rows, kind: str) -> dict[str, str] | None:
+    """This kind for each column of an array; None where it is left to the library."""
+    return {f"x{i}": kind for i in range(rows.shape[1])} if kind else None
 
 
 def with_likelihood(word: str) -> Any:
@@ -117,12 +121,13 @@ def synthesise(train: Columns, n: int, seed: int) -> Columns:
     return columns_of(model.sample(n), train)
 
 
-def fit_embedding(rows: Rows, size: int, seed: int, *, untrained: bool = False) -> Embedding:
-    """`size` numbers for each row, by the encoder of a model that was fitted to these rows."""
+def fit_embedding(rows: Rows, size: int, seed: int, *, untrained: bool = False, kind: str = "") -> Embedding:
+    """`size` numbers for each row, by the encoder of a model that was fitted to these rows; `kind` is of all columns,
+    by default as the library finds it."""
     if rows.ndim > 2:
         return Images.fit("mnist", rows, seed, untrained=untrained, latent=size)
     still = {"samples": 1, "learning_rate": 1e-12} if untrained else {}
-    return Fitted(estimators.VAEEmbedding(size, random_state=seed, **still).fit(rows))
+    return Fitted(estimators.VAEEmbedding(size, random_state=seed, columns=kinds_of(rows, kind), **still).fit(rows))
 
 
 def fit_clusters(rows: Rows, number: int, seed: int, *, recipe: str = "mnist") -> Clusters:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -26,6 +27,16 @@ WRITTEN = -30_610_224_000.0  # of the year 1000, from which on all years have fo
 SLIPS = 0.05  # of the words may be no dates
 LIKE = re.compile(r"\d{1,4}[-/. ]\d{1,2}|\d[- ][A-Za-z]{3}|[A-Za-z]{3} \d")  # what dates look like
 TRIED = 200  # values on which forms are tried
+MOST = 0.5  # of the words are dates, at least, where the others are written as dates that the calendar lacks
+DIGITS = {  # what a part of a form is written with; others are of one digit or two
+    "Y": r"\d{4}",
+    "y": r"\d{2}",
+    "f": r"\d+",
+    "b": "[A-Za-z]{3}",
+    "B": "[A-Za-z]+",
+    "p": "[AaPp][Mm]",
+    "z": r"\S+",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,21 +60,40 @@ class Dates:
 
 
 def dates_in(words: Sequence[str]) -> Dates | None:
-    """The words as dates; None where fewer than nineteen in twenty of them are dates of one form."""
+    """The words as dates; None where fewer than nineteen in twenty of them are dates of one form.
+
+    Half are enough where the others are written alike, such as 2021-02-30: they are slips, and no levels.
+    """
     there = [word for word in words if word not in NEVER]
     tried = there[:: max(1, len(there) // TRIED)]
     if not like_dates(tried):
         return None
     found = sorted((Dates(form, read(words, form)) for form in fitting(tried)), key=lambda dates: dates.wrong)
     if not found or found[0].wrong > SLIPS * len(words) + len(words) - len(there):
-        return None
+        return written_alike(words, tried)
     best, *others = found  # of equals the first form stays the first
     return replace(best, other=next((dates.form for dates in others if dates.wrong == best.wrong), ""))
 
 
 def like_dates(words: Sequence[str]) -> bool:
-    """Whether there are words, and all look like dates."""
-    return bool(words) and all(6 <= len(word) <= 40 and LIKE.search(word) for word in words)
+    """Whether there are words, and nearly all look like dates."""
+    alike = sum(6 <= len(word) <= 40 and LIKE.search(word) is not None for word in words)
+    return bool(words) and alike >= (1 - SLIPS) * len(words)
+
+
+def written_alike(words: Sequence[str], tried: Sequence[str]) -> Dates | None:
+    """The words as dates of the form in which all are written that were tried, and in which the most are dates."""
+    forms = [form for form in FORMS if "%d" in form and all(shape(form).fullmatch(word) for word in tried)]
+    each = {form: sum(seconds(word, form) is not None for word in tried) for form in forms}
+    best = max(each, key=lambda form: each[form], default="")
+    return Dates(best, read(words, best)) if best and each[best] >= MOST * len(tried) else None
+
+
+@cache
+def shape(form: str) -> re.Pattern[str]:
+    """What is written as a date of this form, whether the calendar has it or not."""
+    parts = re.split("%(.)", form)
+    return re.compile("".join(DIGITS.get(p, r"\d{1,2}") if i % 2 else re.escape(p) for i, p in enumerate(parts)))
 
 
 def fitting(words: Sequence[str]) -> list[str]:

@@ -65,7 +65,7 @@ def _column(frame: Frame, name: str, columns: Mapping[str, str], rows: Array | N
     if fault := unfit(cells, kind):
         raise DataError(f"{frame.name}: column {name!r} cannot be {kind}: {fault}.")
     column = measured(cells, kind, why, cells.of(rows))
-    known = why in (ASKED, TOLD) and kind == "count" and column.modelled
+    known = kind == "count" and (asked == kind or why == TOLD) and column.modelled
     return replace(column, likelihood=suited_count(cells.of(rows).floats)) if known else column
 
 
@@ -194,7 +194,11 @@ def of_dates(cells: Cells, where: str) -> str:
     assert dates is not None
     bad = [cells.levels[i] for i in np.flatnonzero(np.isnan(dates.seconds))]
     if wrong := [word for word in bad if word not in NEVER]:
-        raise DataError(f"{where}: column {cells.name!r} holds dates, but {wrong[0]!r} is none. Empty the cell.")
+        name = cells.name
+        raise DataError(
+            f"{where}: column {name!r} holds dates, but {wrong[0]!r} is none. Empty the cell, or ask for"
+            f" {name}=categorical."
+        )
     example = next(word for word in cells.levels if word not in NEVER)
     twofold = f"; {dates.other} would fit as well" if dates.other else ""
     return f"dates such as {example} ({dates.form}){twofold}" + "".join(f"; {w} counts as missing" for w in bad)

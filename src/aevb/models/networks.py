@@ -66,9 +66,9 @@ class MLP(nn.Sequential):
         flat: Tensor = self[0](x)
         h = flat
         for layer in list(self)[1:-1]:
-            h = layer(h)
+            h = layer(h) if type(layer) is not nn.ReLU or not torch.is_inference_mode_enabled() else h.relu_()
         beside: Tensor = self.linear(flat)
-        return h + beside
+        return h.add_(beside) if torch.is_inference_mode_enabled() else h + beside
 
 
 class GatedMLP(nn.Sequential):

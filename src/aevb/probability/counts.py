@@ -10,6 +10,7 @@ log Γ(x) = (x - ½) log x - x + ½ log 2π + δ(x), nothing large in r is left 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -51,15 +52,33 @@ class NegativeBinomialCounts(torch.distributions.NegativeBinomial):
         return self.mu + self.mu**2 / self.r
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """log P(x) = -r log(1 + μ/r), of a zero all there is, and `_of_counted` of what was counted.
+
+        Most counts of a sparse table are zeros, and the others are the dear ones: they alone are computed.
+        """
         mu, r, x = self.mu.double(), self.r.double(), value.double()
-        rising = (r - 0.5) * torch.log1p(x / r) - x + stirling_error(r + x) - stirling_error(r)  # less x log(r + x)
-        log_p: Tensor = rising - torch.lgamma(1 + x) - r * torch.log1p(mu / r) + x * (mu.log() + log_ratio(x, mu, r))
+        rate = torch.log1p(mu / r)
+        log_p: Tensor = _where_counted(_of_counted, x, (mu, r, rate)) - r * rate
         return log_p.to(self.mu.dtype)
 
 
-def log_ratio(x: Tensor, mean: Tensor, r: Tensor) -> Tensor:
-    """log((r + x) / (r + μ)), exact where r is far above both."""
-    return torch.log1p(x / r) - torch.log1p(mean / r)
+def _of_counted(x: Tensor, mu: Tensor, r: Tensor, rate: Tensor) -> Tensor:
+    """log Γ(r + x) - log Γ(r) - log x! + x log(μ / (r + μ)), with rate = log(1 + μ/r); 0 at x = 0."""
+    rising = (r + x - 0.5) * torch.log1p(x / r) - x + stirling_error(r + x) - stirling_error(r)  # less x log r
+    return rising - torch.lgamma(1 + x) + x * (mu.log() - rate)
+
+
+def _where_counted(density: Callable[..., Tensor], x: Tensor, parts: Sequence[Tensor]) -> Tensor:
+    """`density` of x and of parts (*, *X), which is 0 where x (*X) is; computed for the other x alone, if they are
+    few."""
+    part = parts[0]
+    same = part.shape == parts[-1].shape and part.shape[part.ndim - x.ndim :] == x.shape
+    if not same or x.is_cuda or torch.compiler.is_compiling() or 2 * x.count_nonzero() > x.numel():
+        return density(x, *parts)
+    at, lead = x.flatten().nonzero().squeeze(1), part.shape[: part.ndim - x.ndim]
+    index = at.expand(*lead, -1)
+    found = density(x.flatten()[at], *(p.reshape(*lead, -1).gather(-1, index) for p in parts))
+    return found.new_zeros(*lead, x.numel()).scatter(-1, index, found).view(part.shape)
 
 
 class ZeroInflated(Distribution):

@@ -138,7 +138,8 @@ def mean_from_log(log_mean: Tensor) -> Tensor:
 
 def bounded(x: Tensor, low: float, high: float) -> Tensor:
     """x, in the value within [low, high], in the gradient not: what is thrown beyond a bound can come back."""
-    return x.clamp(low, high).detach() + (x - x.detach())
+    inside = x.clamp(low, high)
+    return inside.detach() + (x - x.detach()) if x.requires_grad else inside
 
 
 def linked(v: Values) -> str:

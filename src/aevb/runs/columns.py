@@ -16,6 +16,7 @@ from aevb.runs.parts import build, wrap_errors
 from aevb.runs.ranges import shown
 
 FEW = 64  # levels: columns of so many share a part of the likelihood
+CROWD = 32  # columns: a part of more has them in an order of its own
 MANY = 512  # levels: a column of more has logits of low rank
 FORM = 'a table with a type and its columns, such as {type = "normal", columns = [0, 1]}'
 
@@ -33,7 +34,13 @@ def parts_of(schema: Schema) -> list[dict[str, Any]]:
         groups.setdefault(_together(column), []).append(place)
     if not groups:
         raise RecipeError("The table has no column that can be modelled: all are constant, ids or text.")
-    return [_part([schema.model[i] for i in places], places) for places in groups.values()]
+    ordered = (_by_levels(schema.model, places) for places in groups.values())
+    return [_part([schema.model[i] for i in places], places) for places in ordered]
+
+
+def _by_levels(columns: Sequence[Column], places: list[int]) -> list[int]:
+    """Many columns of a part in the order of their numbers of levels: those of as many are computed together."""
+    return sorted(places, key=lambda i: len(columns[i].levels)) if len(places) > CROWD else places
 
 
 def masked_of(schema: Schema) -> list[int]:

@@ -21,23 +21,20 @@ from aevb.data.frames import stored
 from aevb.data.kinds import look
 from aevb.data.splits import permutation
 from aevb.data.tables import Frame, frame_of
+from aevb.data.text import refuse_twice
 from aevb.data.weights import weights_in, with_weight
-from aevb.errors import AevbWarning
+from aevb.errors import AevbWarning, DataError
 from aevb.models.ladder import Ladder
 from aevb.models.vae import VAE
 from aevb.runs.begin import First
 from aevb.runs.fit import Progress, Show
+from aevb.runs.length import FEW
 from aevb.runs.memory import fit_in_memory
 from aevb.runs.recipe import Recipe
 
-FEW = 1000  # rows; below, the networks are smaller and the steps larger
-STEPS = (50, 300)  # of a training on few rows: the fewest, and those on a hundred
-PASSES = 150  # through few rows
-BATCH = 100
 MOST_ROWS = 1_000_000  # that are trained on, drawn at random of more: twice what a training sees
 MOST_HELD = 5_000  # rows that say when to stop
 WATCHED = 200  # rows from which on a tenth of them says when to stop
-LOOKS, PATIENCE = 40, 10  # validations in all of a training on few rows, and those without a better bound
 SMALL = {"encoder__hidden": [64, 64], "decoder__hidden": [64, 64], "training__optimizer__lr": 5e-3}
 MOST_LATENTS = 8
 
@@ -55,7 +52,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
             x1, ... Kinds are those of `aevb.data.columns.KINDS`.
         hidden: sizes of the hidden layers of both networks; None: by the number of rows.
         recipe: another model, a `Recipe` or the name of one with a likelihood of columns; None: the recipe "table".
-        samples: training samples to see in all; None: by the number of rows.
+        samples: training samples to see in all; None: by the number of rows, see `aevb.runs.length.suited`.
         batch: rows of a minibatch; None: by the number of rows.
         learning_rate: of Adam; None: the recipe's.
         missing: "random": what is missing is so at random, given the cells that are there. "model": whether a cell is
@@ -130,7 +127,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
         train, validation = (stored(schema, part_of(frame, rows))[0] for rows in (rest, held))
         pairs = ((train, rest), (validation, held), (train[:0], held[:0]))
         splits = [rows_of(schema, numbers, None if weights is None else weights[rows]) for numbers, rows in pairs]
-        recipe = self._recipe(len(schema.modelled), len(rest), len(held), seed)
+        recipe = self._recipe(len(schema.modelled), len(rest), seed)
         trained = fit_in_memory(
             recipe if first is None else self._like(recipe, first.recipe),
             Dataset(frame.name, splits[0], splits[1], splits[2], "table"),
@@ -158,11 +155,11 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
     def _of_array(frame: Frame) -> bool:
         return isinstance(frame.native, np.ndarray)
 
-    def _recipe(self, columns: int, n: int, held: int, seed: int) -> Recipe:
+    def _recipe(self, columns: int, n: int, seed: int) -> Recipe:
         """The recipe, with what the parameters say, and what follows of the number of columns and rows."""
         own: dict[str, Any] = {"training__seed": seed, "data__missing": self.missing}
         if self.recipe is None:
-            own |= {"latent": self._latents(columns)} | self._suited(n, held)
+            own |= {"latent": self._latents(columns)} | self._suited(n)
         for keys, value in (
             (("latent",), self.latent),
             (("encoder__hidden", "decoder__hidden"), None if self.hidden is None else list(self.hidden)),
@@ -174,9 +171,9 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
         recipe = self.recipe if isinstance(self.recipe, Recipe) else Recipe.load(self.recipe or "table")
         return recipe.replace(**own)
 
-    def _suited(self, n: int, held: int) -> dict[str, Any]:
+    def _suited(self, n: int) -> dict[str, Any]:
         """What of the recipe "table" is otherwise for n training rows."""
-        return (SMALL if n < FEW else {}) | lengths(n, held)
+        return SMALL if n < FEW else {}
 
     def _like(self, recipe: Recipe, last: Recipe) -> Recipe:
         """The recipe with what it leaves to the number of rows or to holes as it was in the last fit."""
@@ -195,10 +192,15 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
 
         Raises:
             ValueError: it has other columns than in `fit`, or too few rows.
+            DataError: a frame names two columns alike, or has a single row to fit.
         """
         if hasattr(X, "columns") or hasattr(X, "column_names"):
+            refuse_twice("the table", list(map(str, X.column_names if hasattr(X, "column_names") else X.columns)))
             validate_data(self, X, reset=reset, skip_check_array=True)
-            return frame_of(X)
+            frame = frame_of(X)
+            if reset and len(frame) == 1:
+                raise DataError(f"{frame.name} has one row, from which nothing can be learned. Give more rows.")
+            return frame
         array = validate_data(self, X, reset=reset, ensure_all_finite="allow-nan", ensure_min_samples=1 + reset)
         return frame_of(array)
 
@@ -237,18 +239,6 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
     @property
     def recipe_(self) -> Recipe:
         return self.fitted_.recipe
-
-
-def lengths(n: int, held: int) -> dict[str, Any]:
-    """How long to train on n rows: 3 n steps, 50 at least, up to 300; then 150 passes; from 1000 rows on by the
-    rule of `runs.length`."""
-    if n >= FEW:
-        return {}
-    batch = min(BATCH, n)
-    steps = max(STEPS[0], min(STEPS[1], 3 * n), PASSES * n // BATCH)
-    found = {"training__batch": batch, "training__samples": steps * batch}
-    watched = {"validation__patience": PATIENCE, "validation__every": steps * batch // LOOKS}
-    return found | (watched if held else {})
 
 
 def part_of(frame: Frame, rows: NDArray[np.int64]) -> Frame:

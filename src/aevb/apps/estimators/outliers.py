@@ -77,12 +77,12 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):  # type: ignore[misc]
     def _held(self, n: int) -> int:
         return 0
 
-    def _suited(self, n: int, held: int) -> dict[str, Any]:
+    def _suited(self, n: int) -> dict[str, Any]:
         batch = min(BATCH, n)
         return LINEAR | {"training__batch": batch, "training__samples": max(STEPS * batch, PASSES * n)}
 
-    def _recipe(self, columns: int, n: int, held: int, seed: int) -> Recipe:
-        recipe = super()._recipe(columns, n, held, seed)
+    def _recipe(self, columns: int, n: int, seed: int) -> Recipe:
+        recipe = super()._recipe(columns, n, seed)
         return recipe if self.recipe else recipe.replace(objective__trim=TRIM, training__learning_rate=falling(recipe))
 
     def _fit(self, frame: Frame, weights: Numbers | None) -> Numbers:
