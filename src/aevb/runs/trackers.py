@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from aevb.runs.recipe import flat
 from aevb.runs.store import Run
 from aevb.training.events import Event, Record, Validation
 
-PROJECT = "aevb"  # under which W&B and MLflow keep runs, where their own environment variables name no other
+PROJECT = "aevb"  # under which W&B and MLflow keep runs, where their environment variables name no other
 ENVIRONMENT = ("aevb", "created", "python", "torch", "threads", "platform", "device")
 NUMBERS = "test"  # under which the numbers of the end are kept
 
@@ -94,9 +95,9 @@ class WandB:
 
         self.wandb, known = wandb, run.meta.get("trackers", {}).get("wandb")
         config = {"recipe": run.recipe.settings, "environment": environment_of(run)}
+        project = os.environ.get("WANDB_PROJECT", PROJECT)
         self.run: Any = wandb.init(
-            **{"name": run.path.name, "dir": str(run.path), "config": config, "id": known, "resume": "allow"},
-            **_project("WANDB_PROJECT", "project"),
+            name=run.path.name, dir=str(run.path), config=config, id=known, resume="allow", project=project
         )
         remember(run, "wandb", self.run.id)
 
@@ -125,8 +126,6 @@ class MLflow:
         self.client.update_run(self.id, status="RUNNING")
 
     def _new(self, run: Run) -> str:
-        import os
-
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         found = self.client.get_experiment_by_name(name)
         place = found.experiment_id if found else self.client.create_experiment(name)
@@ -160,13 +159,6 @@ KINDS: dict[str, tuple[str, Callable[[Run], Tracker]]] = {  # name → the packa
 def remember(run: Run, name: str, number: str) -> None:
     """Keep the tracker's own number of a run, so that a training that goes on is one run there too."""
     run.write_meta(trackers={**run.meta.get("trackers", {}), name: number})
-
-
-def _project(variable: str, key: str) -> dict[str, str]:
-    """The project, where no environment variable names one."""
-    import os
-
-    return {} if os.environ.get(variable) else {key: PROJECT}
 
 
 class Trackers:
@@ -217,12 +209,12 @@ class Trackers:
             warnings.warn(words, AevbWarning, stacklevel=4)
 
 
-_TRACKERS = ContextVar("_TRACKERS", default=Trackers(()))
+_TRACKERS: ContextVar[Trackers | None] = ContextVar("_TRACKERS", default=None)
 
 
 def trackers() -> Trackers:
     """Those of this block; they do nothing where none were asked for."""
-    return _TRACKERS.get()
+    return _TRACKERS.get() or Trackers(())
 
 
 @contextmanager
