@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aevb.data.randomness import derive
-from aevb.data.room import room
+from aevb.data.room import fits, room
 from aevb.data.values import BLOCK, Support, Values
 from aevb.errors import DataError, ShapeError
 
@@ -64,7 +64,7 @@ class Split:
         return self.stored.shape[1:]
 
     def __getitem__(self, index: Tensor | slice | list[int]) -> Tensor:
-        if self.holes:
+        if self.holes and fits(self.stored.nbytes):
             return self._cells[index]
         if isinstance(index, Tensor) and index.dtype == torch.int64 and index.ndim == 1:
             return self.values(self.stored.index_select(0, index))  # 15 times faster than stored[index] on a CPU

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from aevb.data.memory import refuse_above_free
-from aevb.data.pieces import Array
+from aevb.data.pieces import Array, step
 from aevb.errors import DataError
 
 LIMIT = 1024  # MB of rows that are kept in memory
@@ -35,10 +35,21 @@ def room(shape: Sequence[int], dtype: DTypeLike, where: object, what: str, besid
         DataError: neither memory nor disk has room.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    inside = size <= limit() * 1e6
+    inside = fits(size)
     refuse_above_free(size * inside + beside, where, what)
     if inside:
         return np.empty(shape, dtype)
+    refuse_above_disk(size, where, what)
+    return mapped(scratch(), shape, dtype)
+
+
+def fits(size: float) -> bool:
+    """Whether so many bytes of rows are kept in memory."""
+    return size <= limit() * 1e6
+
+
+def refuse_above_disk(size: float, where: object, what: str) -> None:
+    """Raise a `DataError` if `size` bytes, for `what`, are more than the disk has free."""
     folder = scratch()
     free = shutil.disk_usage(folder).free
     if size > free:
@@ -46,7 +57,17 @@ def room(shape: Sequence[int], dtype: DTypeLike, where: object, what: str, besid
             f"{where} needs {size / 1e9:,.2f} GB of disk in {folder} for {what}, and {free / 1e9:,.2f} GB are free. "
             "Name a folder on another disk by TMPDIR, or take fewer rows."
         )
-    return mapped(folder, shape, dtype)
+
+
+def taken(x: Array, rows: NDArray[np.int64], where: object) -> Array:
+    """x[rows] of an array (N, F), in memory or in a file as `room` says."""
+    if fits(len(rows) * x[:1].nbytes):
+        return x[rows]
+    out = room((len(rows), *x.shape[1:]), x.dtype, where, f"{len(rows):,} rows")
+    size = step(x.shape, x.dtype.itemsize)
+    for start in range(0, len(rows), size):
+        out[start : start + size] = x[rows[start : start + size]]
+    return out
 
 
 def mapped(folder: Path, shape: Sequence[int], dtype: DTypeLike) -> Array:
