@@ -15,7 +15,7 @@ import aevb
 ROOT = Path(aevb.__file__).parent
 FLOORS = [
     *("errors", "parts", "notation", "probability", "data", "models", "objectives", "evidence", "use", "evaluation"),
-    *("training", "runs", "figures", "reproduce", "apps", "estimators"),
+    *("training", "runs", "figures", "reproduce", "apps", "estimators", "__main__"),
 ]
 HOMES = {  # public name: its file
     node.names[0].name: str(node.module)

@@ -142,6 +142,7 @@ from .runs.memory import fit_in_memory as fit_in_memory
 from .runs.recipe import Recipe as Recipe
 from .runs.store import Run as Run
 from .runs.store import load as load
+from .runs.trackers import tracking as tracking
 from .training.events import Checkpoint as Checkpoint
 from .training.events import End as End
 from .training.events import Monitor as Monitor
@@ -155,6 +156,7 @@ from .training.learner import Training as Training
 from .training.optimizers import SGD as SGD
 from .training.optimizers import Adagrad as Adagrad
 from .training.optimizers import Adam as Adam
+from .training.processes import together as together
 from .training.train import Step as Step
 from .training.train import continue_training as continue_training
 from .training.train import train as train

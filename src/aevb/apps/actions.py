@@ -38,19 +38,27 @@ def device_named(name: str) -> str:
     return name
 
 
+def own_device(name: str) -> str:
+    """As `device_named`; of several processes on one machine each has a GPU of its own."""
+    from aevb.training.processes import placed
+
+    return str(placed(device_named(name)))
+
+
 def train_new(plan: Plan, out: Path | None, device: str, quiet: bool, watch: bool = False) -> tuple[Run, Dataset]:
     from aevb.runs.store import new_folder
 
-    place = device_named(device)
+    place = own_device(device)
     if not quiet and not plan.told:
         show.note(plan.line)
     from aevb.runs.fit import fit
+    from aevb.training.processes import first
 
     recipe, data = plan.recipe, plan.data
     path = out or new_folder(data.name, recipe.name)
     for told in [] if quiet else oddities(recipe.of(data), data):
         show.note(told)
-    with watched(path, plan, watch) as every:
+    with watched(path, plan, watch and first()) as every:
 
         def go(report: Any) -> Run:
             return fit(recipe, data, path, device=place, show=report, checkpoint_every=every)
@@ -106,7 +114,7 @@ def resume_run(again: Again, device: str, data_dir: Path | None, quiet: bool) ->
         show.note(f"resuming [bold]{show.escaped(str(opened.path))}[/bold]{ended(opened) * (total is None)}")
 
     def go(report: Any) -> Run:
-        return resume(opened, data, samples=total, device=device_named(device), show=report)
+        return resume(opened, data, samples=total, device=own_device(device), show=report)
 
     return interruptible(go, opened.path, quiet, data.train.log_abs_det), data
 
@@ -182,15 +190,21 @@ def afterwards(run: Run, figures: bool) -> Iterator[None]:
 
 
 def finish(run: Run, data: Dataset, device: str, figures: bool, as_json: bool) -> None:
-    """After training: evaluate, plot, print where everything is and what to try."""
+    """After training: evaluate, plot, print where everything is and what to try; the first of several processes."""
+    from aevb.training.processes import first
+
+    if not first():
+        return
     with afterwards(run, figures):
         _finish(run, data, device, figures, as_json)
 
 
 def _finish(run: Run, data: Dataset, device: str, figures: bool, as_json: bool) -> None:
     from aevb.evaluation.estimate import flat
+    from aevb.runs.trackers import trackers
 
     result = evaluate(run, data, "test", {}, None, device)
+    trackers().tell("test", flat(result))
     if not as_json:
         best = run.meta["best_step"] * run.meta["samples"] // run.meta["steps"]
         title = f"{data.name}, test split, n = {result['n']:,}, after {run.meta['samples']:,} training samples"
@@ -202,6 +216,7 @@ def _finish(run: Run, data: Dataset, device: str, figures: bool, as_json: bool) 
         from aevb.figures.gallery import draw_all
 
         drawn = draw_all(run, run.model(), data)
+        trackers().figures(drawn)
     if as_json:
         return show.print_json({"run": str(run.path), **flat(result)})
     show.out.print(f"\nrun      {run.path}")

@@ -99,6 +99,35 @@ def with_quiet(function: Callable[..., Any]) -> Callable[..., Any]:
     return hushed
 
 
+Trackers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="TRACKER",
+        help=f"Tell a tracker of the training: tensorboard, wandb or mlflow; may be repeated.{default('none')}",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
+
+def with_trackers(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A verb that trains with the option --log beside its own."""
+    own = inspect.signature(function, eval_str=True)
+
+    @wraps(function)
+    def tracked(*args: Any, log: list[str] | None = None, **kwargs: Any) -> Any:
+        if not log:
+            return function(*args, **kwargs)
+        from aevb.runs.trackers import tracking
+
+        with tracking(*log):
+            return function(*args, **kwargs)
+
+    option = inspect.Parameter("log", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Trackers)
+    tracked.__signature__ = own.replace(parameters=[*own.parameters.values(), option])  # type: ignore[attr-defined]
+    return tracked
+
+
 RunArg = Annotated[
     str | None, typer.Argument(metavar="RUN", help=f"A run's folder or name.{default('the latest run')}")
 ]

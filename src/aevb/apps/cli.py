@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from aevb.apps import actions, console, plans, show
+from aevb.apps import actions, console, crew, plans, show
 from aevb.apps.app import (
     ENV_RUNS,
     OUTPUT,
@@ -28,6 +28,7 @@ from aevb.apps.app import (
     app,
     default,
     verb,
+    with_trackers,
 )
 from aevb.apps.rows import is_run, open_run
 from aevb.data.memory import out_of_memory
@@ -60,8 +61,10 @@ def root(
     "aevb train table.csv --init RUN",
     "aevb train pictures/ --size 64 --crop centre --epochs 50",
     "aevb train mine.npy --dry-run",
+    "aevb train digits --log tensorboard",
     "aevb train --resume",
 )
+@with_trackers
 def train(
     source: Annotated[
         str | None,
@@ -208,7 +211,7 @@ def train(
             plans.show_plan(plan, json_)
             return
         done, data = actions.train_new(plan, out, device, json_, watch)
-    actions.finish(done, data, actions.device_named(device), figures, json_)
+    actions.finish(done, data, actions.own_device(device), figures, json_)
 
 
 def given(flag: bool) -> bool | None:
@@ -233,7 +236,7 @@ def main() -> None:
 def _code() -> int:
     """Run the verb that the command line names; its exit code."""
     try:
-        with signals_as_errors(), show.warnings_told(), show.logged():
+        with signals_as_errors(), show.warnings_told(), show.logged(), crew.joined(sys.argv[1:2]):
             app(prog_name="aevb")
     except SystemExit as end:
         return _of_exit(end)

@@ -16,9 +16,9 @@ from aevb.data import damage
 from aevb.data.classes import classes
 from aevb.data.dataset import Dataset
 from aevb.data.facts import Facts, look
-from aevb.data.memory import refuse_above_free
 from aevb.data.npfiles import arrays_in
 from aevb.data.pieces import Array, Pieces, in_memory, joined, scatter
+from aevb.data.room import room
 from aevb.data.sparse import densified, is_sparse
 from aevb.data.splits import Parts, Rows, entries, permutation, tenths
 from aevb.data.values import Kind, Values
@@ -236,10 +236,9 @@ class Reading:
 
 
 def store(x: Pieces, place: NDArray[np.int64], plan: Plan, where: str) -> Array:
-    """The rows in memory, as planned: row i at `place[i]`.  DataError if they need more memory than is free."""
+    """The rows as planned: row i at `place[i]`.  DataError if there is no room for them."""
     shape = plan.shape(x)
-    refuse_above_free(x.size * plan.dtype.itemsize, where, f"{shape[0]:,} rows of {plan.dtype}")
-    out = np.empty(shape, plan.dtype)
+    out = room(shape, plan.dtype, where, f"{shape[0]:,} rows of {plan.dtype}")
     scatter(x, place, out, plan.stored)
     return out
 

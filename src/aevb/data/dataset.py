@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aevb.data.randomness import derive
+from aevb.data.room import fits, room
 from aevb.data.values import BLOCK, Support, Values
 from aevb.errors import DataError, ShapeError
 
@@ -63,7 +64,7 @@ class Split:
         return self.stored.shape[1:]
 
     def __getitem__(self, index: Tensor | slice | list[int]) -> Tensor:
-        if self.holes:
+        if self.holes and fits(self.stored.nbytes):
             return self._cells[index]
         if isinstance(index, Tensor) and index.dtype == torch.int64 and index.ndim == 1:
             return self.values(self.stored.index_select(0, index))  # 15 times faster than stored[index] on a CPU
@@ -103,7 +104,7 @@ class Split:
         if self.values.kind != "dynamic":
             return self
         generator = torch.Generator().manual_seed(derive(seed, "frozen"))
-        bits = torch.empty(self.stored.shape, dtype=torch.uint8)
+        bits = torch.from_numpy(room(self.stored.shape, "uint8", "The data set", f"{len(self):,} rows of bits"))
         for out, rows in zip(torch.split(bits, BLOCK), torch.split(self.stored.cpu(), BLOCK), strict=True):
             out.copy_(torch.rand(rows.shape, generator=generator) < self.values.probability(rows))
         values = replace(self.values, kind="threshold", levels=2, divisor=1.0)

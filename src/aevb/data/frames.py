@@ -19,6 +19,7 @@ from aevb.data.cells import DATE, NUMBER, WORD, Cells, cells_of, less
 from aevb.data.columns import CODED, Column, Schema
 from aevb.data.dates import NEVER, read
 from aevb.data.images import few
+from aevb.data.room import room
 from aevb.data.tables import Frame
 from aevb.data.writing import array_named, array_of, form_of, patched, series_like
 from aevb.errors import DataError
@@ -35,11 +36,12 @@ def stored(schema: Schema, frame: Frame) -> tuple[Numbers, list[str]]:
     Raises DataError where a modelled column is not there, or holds what is none of its kind.
     """
     notes = compared(schema, frame)
-    out = np.full((len(frame), len(schema.modelled)), np.nan)
+    out = room((len(frame), len(schema.modelled)), np.float64, frame.name, f"{len(frame):,} rows of float64")
     for place, position in enumerate(schema.modelled):
         column = schema.columns[position]
         cells = cells_of(frame, column.name)
         numbers, said = numbers_in(column, cells, frame.name)
+        out[:, place] = np.nan
         out[cells.seen, place] = numbers
         notes += [f"{frame.name}: column {column.name!r}: {words}" for words in said]
         if cells.holes and not column.holes:

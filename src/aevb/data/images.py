@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aevb.data.damage import reading
-from aevb.data.memory import refuse_above_free
 from aevb.data.pictures import Fit, Header, Open, header, opened, read, shown, sides
+from aevb.data.room import room
 from aevb.data.splits import permutation
 from aevb.errors import AevbWarning, DataError
 
@@ -206,9 +206,8 @@ def decode(place: Path, names: list[str], open_: Open, fit: Fit, seed: int | Non
     tell(place, names, headers, fit)
     largest = max(found.size[0] * found.size[1] for found in headers)
     shape = (len(names), 1 if grey else 3, height, width)
-    refuse_above_free(float(np.prod(shape, dtype=float)) + BYTES * largest, place, f"{len(names):,} images")
     names = names if seed is None else [names[i] for i in permutation(len(names), seed)]
-    x = np.empty(shape, np.uint8)
+    x = room(shape, np.uint8, place, f"{len(names):,} images", BYTES * largest)
     with large_pictures(), ThreadPoolExecutor(max(1, min(os.cpu_count() or 1, AT_ONCE // largest))) as pool:
         try:
             for _ in pool.map(lambda i: read(place, names[i], open_, fit, x[i]), range(len(names))):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ import pyarrow.parquet
 
 from aevb.data.damage import reading
 from aevb.data.endings import PARQUET, ending_of
+from aevb.data.room import fits, refuse_above_disk, scratch
 from aevb.data.text import read_words, refuse_twice
 from aevb.data.typed import said, typed
 from aevb.errors import DataError
 
 Table = nw.DataFrame[Any]
+PACKED = 4  # times that a table in memory may be larger than in Parquet
 
 
 def native(table: Table) -> Any:
@@ -105,12 +108,27 @@ def _text(path: Path) -> Frame:
 def _parquet(path: Path) -> Frame:
     with reading(path, "a Parquet file" if path.is_file() else "a folder of Parquet files"):
         if path.is_file():
-            table = pyarrow.parquet.ParquetFile(path).read()
+            file = pyarrow.parquet.ParquetFile(path)
+            size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
+            table = file.read() if fits(size) else in_a_map(file.schema_arrow, file.iter_batches(), path)
         else:
             files = sorted(file for ending in PARQUET for file in path.rglob(f"*{ending}"))
-            table = pyarrow.dataset.dataset(files or path, format="parquet").to_table()
+            found = pyarrow.dataset.dataset(files or path, format="parquet")
+            small = fits(sum(file.stat().st_size for file in files) * PACKED)
+            table = found.to_table() if small else in_a_map(found.schema, found.to_batches(), path)
     refuse_twice(path, table.column_names)
     return Frame(str(path), _arrow(table), (f"{len(table.column_names)} columns of a Parquet table.",))
+
+
+def in_a_map(schema: Any, batches: Iterable[Any], path: Path) -> Any:
+    """The table of batches of rows, in an Arrow stream on disk that has no name, read as a memory map."""
+    with tempfile.NamedTemporaryFile(dir=scratch(), prefix="aevb-") as file:
+        with pa.ipc.new_stream(file, schema) as out:
+            for batch in batches:
+                refuse_above_disk(batch.nbytes, path, "its next rows")
+                out.write_batch(batch)
+        file.flush()
+        return pa.ipc.open_stream(pa.memory_map(file.name)).read_all()  # the map outlives the name
 
 
 def _array(path: Path) -> Frame:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from aevb.data.columns import Column, Schema
 from aevb.data.dataset import Dataset, Split
+from aevb.data.room import taken
 from aevb.data.splits import permutation, tenths
 from aevb.data.values import Values
 from aevb.data.weights import weights_in, with_weight
@@ -62,8 +63,11 @@ def table_dataset(frame: Frame, schema: Schema, seed: int = 0) -> Dataset:
 
     numbers, notes = stored(schema, frame)
     values = Values("columns", schema=schema)
-    splits = (Split(torch.from_numpy(numbers[rows]), None, values, rows) for rows in cuts(len(frame), seed, frame.name))
-    train, validation, test = splits
+
+    def split(rows: NDArray[np.int64]) -> Split:
+        return Split(torch.from_numpy(taken(numbers, rows, frame.name)), None, values, rows)
+
+    train, validation, test = map(split, cuts(len(frame), seed, frame.name))
     return Dataset(dataset_name(frame), train, validation, test, "table", description=" ".join((*frame.notes, *notes)))
 
 

@@ -122,7 +122,8 @@ class Values:
     def log_abs_dets(self, stored: Tensor) -> Tensor:
         """log |det ∂x/∂s| of each data point (N,), in nats: log p(s) = log p(x) + log |det ∂x/∂s|."""
         if self.kind == "columns":
-            return self.columns.log_abs_det(stored)
+            parts = torch.split(stored, BLOCK) if len(stored) else (stored,)
+            return torch.cat([self.columns.log_abs_det(part) for part in parts])
         constant = -float(self._moments()[1].log().sum()) if self.kind == "standardized" else 0.0
         return torch.full((len(stored),), constant, dtype=torch.float64)
 

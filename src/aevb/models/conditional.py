@@ -11,6 +11,7 @@ from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 
 from aevb.errors import ShapeError
+from aevb.models.shares import shared
 from aevb.parts import ENCODER, Member, Needs, Offers, check
 from aevb.probability.families import HALF, Family
 
@@ -56,7 +57,10 @@ class Conditional(nn.Module):
         return self.family(phi.reshape(*batch, phi.shape[-1]))
 
     def phi(self, c: Tensor) -> Tensor:
-        """c (N, *C) → φ (N, size)."""
+        """c (N, *C) → φ (N, size); of N rows several processes compute a part each."""
+        return shared(self, self._phi, c)  # type: ignore[no-any-return]
+
+    def _phi(self, c: Tensor) -> Tensor:
         c = c if self.inputs is None else self.inputs(c)
         phi: Tensor = self.net(in_type_of(self.net, c)).flatten(1)
         return phi if self.outputs is None else self.outputs(phi)

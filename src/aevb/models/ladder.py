@@ -14,6 +14,7 @@ from aevb.data.batch import Data
 from aevb.errors import DataError
 from aevb.models.conditional import condition, frozen_log_prob, refuse_second_pass
 from aevb.models.given import call, given, of_model
+from aevb.models.shares import shared
 from aevb.models.trace import Trace
 from aevb.probability.joint import Layered, Layers, join_layers
 
@@ -135,7 +136,10 @@ class Ladder(nn.Module):
         """q(z | x), batch (B)."""
         batch = given(self, data)
         _refuse(batch.y)
-        return Downwards(self, call(self.up, "encoder x", batch.x), batch.x.shape[:1])
+        return Downwards(self, shared(self.up, self._climb, batch.x), batch.x.shape[:1])
+
+    def _climb(self, x: Tensor) -> Sequence[Tensor]:
+        return call(self.up, "encoder x", x)  # type: ignore[no-any-return]
 
     def prior(self, y: Tensor | None = None) -> Downwards:
         """p(z)."""

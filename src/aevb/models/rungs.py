@@ -16,6 +16,7 @@ from aevb.models.conditional import Conditional
 from aevb.models.ladder import Ladder, Rung
 from aevb.models.networks import halvings, image_shape
 from aevb.models.priors import StandardNormal
+from aevb.models.shares import shared
 from aevb.parts import LADDER, Offers, Part
 from aevb.probability.families import Family, Normal, Shape, as_shape
 
@@ -64,7 +65,7 @@ class PreciseRung(Rung):
         self.shape, self.net, self.family = as_shape(size), net, Normal(size)
 
     def meet(self, h: Tensor, feature: Tensor | None) -> tuple[Distribution, Distribution | None, Tensor]:
-        p = self.family(self.net(h))
+        p = self.family(shared(self.net, self.net, h))
         return p, None if feature is None else product(p, self.family(feature)), h
 
     def carry(self, h: Tensor, z: Tensor) -> Tensor:
@@ -187,11 +188,17 @@ class ImageRung(Rung):
     def meet(self, h: Tensor, feature: Tensor | None) -> tuple[Distribution, Distribution | None, Tensor]:
         if self.offset is not None:
             h = interpolate(h, size=self.size) + self.offset
-        phi, more = self.p(h).split([2 * self.shape[0], h.shape[1]], 1)
-        q = None if feature is None else self.family(self.q(torch.cat([h, feature], 1)).flatten(1))
+        phi, more = shared(self.p, self.p, h).split([2 * self.shape[0], h.shape[1]], 1)
+        q = None if feature is None else self.family(self._q(torch.cat([h, feature], 1)).flatten(1))
         return self.family(phi.flatten(1)), q, h + more
 
+    def _q(self, c: Tensor) -> Tensor:
+        return shared(self.q, self.q, c)  # type: ignore[no-any-return]
+
     def carry(self, h: Tensor, z: Tensor) -> Tensor:
+        return shared(self, self._carry, h, z, dims=(0, 0))  # type: ignore[no-any-return]
+
+    def _carry(self, h: Tensor, z: Tensor) -> Tensor:
         h = h + self.back(z)
         return h + self.block(h)  # type: ignore[no-any-return]
 

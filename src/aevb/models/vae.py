@@ -6,11 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from aevb.data.batch import Data
+from aevb.data.batch import Batch, Data
 from aevb.models.chain import Chain
 from aevb.models.conditional import Conditional, frozen_log_prob, refuse_second_pass
 from aevb.models.given import as_codes, call, given, of_model
+from aevb.models.shares import shared
 from aevb.models.trace import Trace, draw
+from aevb.parts import part_of
 from aevb.probability.joint import split_layers
 
 
@@ -70,13 +72,24 @@ class VAE(nn.Module):
         """The trace of given draws z (K, B, *Z) of q = q(z|x)."""
         batch = given(self, data)
         p = self.prior(*batch.contexts)
-        return Trace(batch, z, (q, p), lambda: self.decode(z, batch.y).log_prob(batch.x), lambda: q.log_prob(z))
+        return Trace(batch, z, (q, p), lambda: self._log_px(batch, z), lambda: q.log_prob(z))
 
     def log_joint(self, data: Data, z: Tensor) -> Tensor:
         """log p(x, z) = log p(x|z) + log p(z), (K, B)."""
         batch = given(self, data)
         p: Distribution = self.prior(*batch.contexts)
-        return self.decode(z, batch.y).log_prob(batch.x) + p.log_prob(z)
+        return self._log_px(batch, z) + p.log_prob(z)
+
+    def _log_px(self, batch: Batch, z: Tensor) -> Tensor:
+        """log p(x|z), (K, B); of B rows several processes compute a part each."""
+
+        def log_px(z: Tensor, x: Tensor, *y: Tensor) -> Tensor:
+            return self.decode(z, *y).log_prob(x)
+
+        if z.ndim < 2 or not _by_rows(self.decoder):
+            return log_px(z, batch.x, *batch.contexts)
+        parts = (z, batch.x, *batch.contexts)
+        return shared(self.decoder, log_px, *parts, dims=(1, 0, 0)[: len(parts)])  # type: ignore[no-any-return]
 
     def log_posterior(self, data: Data, z: Tensor) -> Tensor:
         """log q(z | x), (K, B)."""
@@ -114,6 +127,11 @@ class VAE(nn.Module):
         if self._latent_shape is None:  # once: a prior may be as costly as an encoder
             self._latent_shape = latent_shape(self.prior, self.encoder, *(() if y is None else (y,)))
         return self._latent_shape
+
+
+def _by_rows(decoder: nn.Module) -> bool:
+    """Whether a decoder is known to say of one row nothing that depends on others."""
+    return isinstance(decoder, Conditional) and not part_of(decoder.family).offers.couples_batch
 
 
 def latent_shape(prior: nn.Module, encoder: nn.Module, *context: Tensor) -> torch.Size:

@@ -18,6 +18,7 @@ from aevb.runs.store import Run, load_weights
 from aevb.training.checkpoint import restore
 from aevb.training.events import Checkpoint, TrainingState, learnt
 from aevb.training.learner import Learner
+from aevb.training.processes import first
 
 
 def place(run: Run) -> Path:
@@ -35,9 +36,9 @@ def load_checkpoint(run: Run, learner: Learner) -> TrainingState:
     Raises:
         RunError: the checkpoint is damaged, does not fit the learner, or stands beyond the end of its training.
     """
-    path = place(run)
+    path, forget = place(run), run.forget_after if first() else _keep
     if not path.is_file():
-        run.forget_after(0)
+        forget(0)
         return TrainingState()
     tensors, notes = read_tensors(path)
     facts = _facts(path, notes)
@@ -56,8 +57,12 @@ def load_checkpoint(run: Run, learner: Learner) -> TrainingState:
         raise RunError(f"{path} does not fit the recipe beside it: {error}") from error
     for optimizer in learner.optimizers:
         _check_memory(optimizer, path)
-    run.forget_after(facts["number"])
+    forget(facts["number"])
     return TrainingState.of(Checkpoint(facts["number"], tensors, facts))
+
+
+def _keep(step: int) -> None:
+    """Leave the metrics to the process that writes."""
 
 
 def _check_best(learner: Learner, best: Mapping[str, Tensor], path: Path) -> None:

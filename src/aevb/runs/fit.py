@@ -17,16 +17,19 @@ from aevb.data.batch import Indexable
 from aevb.data.dataset import Dataset
 from aevb.data.weights import Weighted
 from aevb.errors import AevbWarning, RecipeError, RunError, TrainingDiverged
+from aevb.models.shares import group
 from aevb.runs.begin import First, begin, read_alike, unstarted
 from aevb.runs.build import build_model, build_objective, check_recipe, unfinished
 from aevb.runs.checkpoint import load_checkpoint, save_checkpoint
 from aevb.runs.files import alone, sweep, sweep_beside
-from aevb.runs.interrupt import deferred_interrupt
+from aevb.runs.interrupt import Heard, deferred_interrupt
 from aevb.runs.objective_check import check_objective
 from aevb.runs.parts import wrap_errors
 from aevb.runs.recipe import Recipe
 from aevb.runs.sources import given, named
 from aevb.runs.store import Run, created, fingerprints, new_folder
+from aevb.runs.trackers import trackers
+from aevb.training.checkpoint import moving_tensors
 from aevb.training.events import (
     Checkpoint,
     Clock,
@@ -39,6 +42,7 @@ from aevb.training.events import (
     validated,
 )
 from aevb.training.learner import Learner
+from aevb.training.processes import alike, first, largest, told, wait
 from aevb.training.start import start_at_data
 from aevb.training.train import Step
 
@@ -104,8 +108,18 @@ def fit(
         **seen_classes(chosen, data),
         "device": str(device),
     }
+    path = Path(told(str(path)))
+    same_start(job.learner)
+    if not first():
+        return follow(Run(path, chosen, meta), events, state)
     with created(path, chosen, meta, data if own else None) as run:
         return write_events(run, events, state, job.learner, show)
+
+
+def same_start(learner: Learner) -> None:
+    """Let several processes begin with the numbers of the first one, once all are ready."""
+    alike(moving_tensors(learner).values())
+    wait()
 
 
 def resume(
@@ -136,11 +150,17 @@ def resume(
     if samples is not None:
         run.recipe = run.recipe.replace(training__samples=samples)
     job = Job.of(unstarted(run.recipe), data, device)
+    if not first():
+        state = load_checkpoint(run, job.learner)
+        events = job.events(state, checkpoint_every)
+        same_start(job.learner)
+        return follow(run, events, state)
     with alone(run.path):
         sweep(run.path)
         sweep_beside(run.path)
         state = load_checkpoint(run, job.learner)
         events = job.events(state, checkpoint_every)
+        same_start(job.learner)
         run.write_recipe()
         run.write_meta(status="training")
         return write_events(run, events, state, job.learner, show)
@@ -212,7 +232,8 @@ class Job:
         learner = wrap_errors("training", lambda: Learner(model, objective, training, n))
         job = cls(recipe, learner, rows, context.rows(data.validation, device))
         wrap_errors("validation", lambda: validated(learner, job.held, recipe.validation()))
-        for words in unfinished(recipe, n):
+        eager = ["training.compile is not used by several processes; the numbers are the same."]
+        for words in [*unfinished(recipe, n), *eager * (training.compile and group() is not None)]:
             warnings.warn(words, AevbWarning, stacklevel=3)
         return job
 
@@ -224,15 +245,34 @@ def write_events(
     run: Run, events: Iterator[Event], state: TrainingState, learner: Learner, show: Show | None = None
 ) -> Run:
     """Write what happens into the run's folder, to the end or to where the training stops."""
+    told_of = trackers().events(run, events)
     try:
         with deferred_interrupt(state.stop) as heard:
-            end = _write(run, events, Reporter(learner, state, show))
+            end = _write(run, told_of, Reporter(learner, state, show))
+            if group() is not None:  # the signal of another process may be followed by one's own
+                _finish(run, end)
+                wait()
     except BaseException as error:
         with suppress(RunError):  # the error itself says more
             run.write_meta(status="diverged" if isinstance(error, TrainingDiverged) else "interrupted")
         raise
-    _finish(run, end)
+    if group() is None:
+        _finish(run, end)
+    return ended(run, end, heard)
+
+
+def follow(run: Run, events: Iterator[Event], state: TrainingState) -> Run:
+    """Train beside the process that writes."""
+    with deferred_interrupt(state.stop) as heard:
+        end = next(event for event in events if isinstance(event, End))
+        wait()
+    return ended(run, end, heard)
+
+
+def ended(run: Run, end: End, heard: Heard) -> Run:
+    """The run of a training that ended; where a signal stopped it, that signal, in every process."""
     if end.reason == "interrupted":
+        heard.number = int(largest(heard.number))
         raise heard.error()
     return run
 

@@ -25,13 +25,13 @@ class Terminated(SystemExit):
 
 
 class Heard:
-    """The signal that stopped a block, SIGINT until one came."""
+    """The signal that stopped a block; 0 until one came."""
 
-    number = int(signal.SIGINT)
+    number = 0
 
     def error(self) -> BaseException:
         """What ends the process as the signal would have, with everything saved."""
-        return KeyboardInterrupt() if self.number == signal.SIGINT else Terminated(self.number)
+        return KeyboardInterrupt() if self.number in (0, signal.SIGINT) else Terminated(self.number)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 import aevb
 from aevb.data.alike import alike
 from aevb.data.dataset import Dataset, Split
+from aevb.data.pieces import step
 from aevb.data.values import Values
 from aevb.errors import AevbError, AevbWarning, RecipeError, RunError, suggest
 from aevb.models.inputs import unset
@@ -360,19 +361,24 @@ def fingerprints(data: Dataset) -> dict[str, dict[str, Any]]:
 
     def one(split: Split) -> dict[str, Any]:
         stored = split.stored
-        usual = stored if stored.dtype == torch.uint8 else stored.float()
-        exact = {} if usual.dtype == stored.dtype else {"exact": _hash(stored)}
+        usual = stored.dtype if stored.dtype == torch.uint8 else torch.float32
+        exact = {} if usual == stored.dtype else {"exact": _hash(stored)}
         labels = None if split.labels is None else _hash(split.labels, repr(data.class_names))
         weights = {} if split.weights is None else {"weights": _hash(split.weights)}
-        return {"n": len(split), "sha256": _hash(usual), **exact, **weights, "labels": labels}
+        return {"n": len(split), "sha256": _hash(stored, dtype=usual), **exact, **weights, "labels": labels}
 
     return {name: one(getattr(data, name)) for name in ("train", "validation", "test")}
 
 
-def _hash(numbers: Tensor, words: str = "") -> str:
+def _hash(numbers: Tensor, words: str = "", dtype: torch.dtype | None = None) -> str:
+    """Of numbers in a type, then words; of so many rows at a time that memory does not matter."""
     import hashlib
 
-    return hashlib.sha256(numbers.cpu().contiguous().numpy().tobytes() + words.encode()).hexdigest()[:16]
+    digest = hashlib.sha256()
+    for part in numbers.split(step(numbers.shape, numbers.element_size())) if len(numbers) else ():
+        digest.update(part.to("cpu", dtype or part.dtype).contiguous().numpy().data)
+    digest.update(words.encode())
+    return digest.hexdigest()[:16]
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from aevb.objectives.bounds import Info, PerPoint
 from aevb.parts import Member, Needs
 from aevb.training.checkpoint import moving_tensors, state_tensors
 from aevb.training.learner import Learner
+from aevb.training.processes import check_alike, largest
 from aevb.training.train import Step, check_training, steps
 
 SMALL = 2**19  # numbers that are passed through a network at a time, whatever the minibatch
@@ -352,7 +353,9 @@ def _looks(
     """What is known after a step: the bound on the validation data, if they are given, and the record."""
     if held is not None:
         yield _validate(learner, held, monitor, state, step)
-    yield state.record(step)
+    record = state.record(step)
+    check_alike(record.numbers["loss"])
+    yield record
 
 
 def _spent(monitor: Monitor, state: TrainingState) -> bool:
@@ -361,7 +364,8 @@ def _spent(monitor: Monitor, state: TrainingState) -> bool:
 
 
 def _over(monitor: Monitor, state: TrainingState) -> bool:
-    """Whether training ends before all its samples are seen."""
+    """Whether training ends before all its samples are seen; processes that train one model stop together."""
+    state.stopped = bool(largest(state.stopped))
     return state.stopped or _spent(monitor, state)
 
 

@@ -17,6 +17,7 @@ from aevb.errors import RunError
 from aevb.models.compat import check_model
 from aevb.models.given import unknown_in
 from aevb.models.inference import Model
+from aevb.models.shares import group as processes
 from aevb.models.trace import LatentModel
 from aevb.objectives.bounds import Info, Objective, PerPoint
 from aevb.objectives.schedules import Learns, Paced, Schedule
@@ -222,7 +223,7 @@ class Learner(nn.Module):
 
     def _step(self) -> StepFunction:
         settings, own = self.training_settings, Loss(self.model, self.objective)
-        if not settings.compile:
+        if not settings.compile or processes() is not None:  # messages between processes cannot be traced
             return Update(self.loss or own.forward, self.optimizers, settings.clip)
         fused = None if self.loss else compiled_update(own, self.optimizers, settings.clip)
         return fused or Update(torch.compile(self.loss or own.forward), self.optimizers, settings.clip)
