@@ -17,6 +17,7 @@ from aevb.apps.explorer.session import Session, strict
 from aevb.apps.pages.bundle import POLICY, import_map, needed, read, start
 from aevb.apps.pages.decoder import PageDecoder, page_decoder
 from aevb.apps.pages.graph import UnknownStep
+from aevb.apps.pages.layers import steps_below
 from aevb.apps.report.markup import Html, json_script, tag
 from aevb.data.dataset import Dataset
 from aevb.errors import AevbError
@@ -88,6 +89,7 @@ def content(session: Session) -> dict[str, Any]:
             "draws": [rounded(z) for z in draws[:DRAWS]],
             "centre": rounded(draws.mean(0)),
             "decoder": made,
+            "below": steps_below(session.model, len(session.layers), session.context.classes) if made else [],
             "why": why,
         }
     )

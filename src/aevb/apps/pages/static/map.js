@@ -225,9 +225,11 @@ export class LatentMap {
     const { clientWidth: w, clientHeight: h } = this.element;
     if (!w || !h) return;
     const ratio = window.devicePixelRatio || 1;
-    const grown = this.view.width > 1 ? Math.min(w / this.view.width, h / this.view.height) : 1;
+    const first = this.view.width <= 1;
+    const grown = first ? 1 : Math.min(w / this.view.width, h / this.view.height);
     Object.assign(this.view, { width: w, height: h, zoom: this.view.zoom * grown });
     for (const canvas of this.canvases) Object.assign(canvas, { width: w * ratio, height: h * ratio });
+    if (first) this.fit(); // points may have come before there was room for them
     this.redraw(true);
   }
 
