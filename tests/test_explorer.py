@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 
 import aevb
+from aevb.apps.explorer.about import fingerprint
 from aevb.apps.explorer.new import centred
-from aevb.apps.explorer.server import Explorer, application
+from aevb.apps.explorer.server import Explorer, application, records
 from aevb.apps.explorer.session import Session
 from aevb.use.interpolate import arc, line, route
 from aevb.use.plane import Plane, coordinates, ellipse, nearest, principal
@@ -136,6 +137,32 @@ def test_temperature_scales_a_draw_around_the_prior_mean(banded: tuple[Session, 
     assert max(map(abs, cold)) < 0.25  # near the mean of N(0, I)
     one = np.array(post(app, "/api/sample", {"temperature": 1, "seed": 8}).table["z"])
     np.testing.assert_allclose(np.array(warm) - cold, 2 * (one - cold), rtol=1e-4, atol=1e-5)
+
+
+def test_two_runs_have_curves_draws_and_the_same_rows(banded: tuple[Session, Any], tmp_path: Path) -> None:
+    session, app = banded
+    lines = session.run.metrics()
+    records = get(app, "/api/curves").table["records"]
+    assert [r["samples"] for r in records] == [line["samples"] for line in lines]
+    assert records[-1]["train"]["elbo"] == pytest.approx(lines[-1]["train"]["elbo"])
+    assert set(records[0]) <= {"samples", "train", "validation"}
+    found = post(app, "/api/sample", {"temperature": 1, "seed": 3, "n": 5}).table
+    assert np.array(found["zs"]).shape == (5, 2)
+    assert found["zs"][0] == found["z"] == post(app, "/api/sample", {"temperature": 1, "seed": 3}).table["z"]
+    assert post(app, "/api/sample", {"n": 65}).status == post(app, "/api/sample", {"n": 0}).status == 400
+    again = images(session.run.path.parent, "conditional", latent=4)
+    same = fingerprint(Session(again, again.dataset()))
+    other = images(tmp_path, classes=2, latent=2)
+    unlike = fingerprint(Session(other, other.dataset()))
+    assert fingerprint(session) == same != unlike
+
+
+def test_long_metrics_are_thinned() -> None:
+    lines = [{"samples": i, "train": {"elbo": -i}, "step": i} for i in range(4500)]
+    found = records(lines)
+    assert len(found) == 1500
+    assert found[1] == {"samples": 3, "train": {"elbo": -3}}
+    assert records([]) == []
 
 
 def test_a_new_picture_is_placed_and_scored_like_a_row(banded: tuple[Session, Any]) -> None:

@@ -170,13 +170,12 @@ class Session:
         condition = self.conditions(y)
         return decode(self.model, self.followed(z, layer, condition), condition)
 
-    def sample(self, temperature: float, y: int | None, seed: int) -> list[float]:
-        """z ~ p(z), moved towards the prior's mean by a temperature below 1, and away from it above."""
+    def sample(self, temperature: float, y: int | None, seed: int, n: int = 1) -> Tensor:
+        """n codes z ~ p(z), (n, D), towards the prior's mean by a temperature below 1, away from it above."""
         with inference(self.model, seed):
             draws = self.model.sample_latent(200, self.conditions(y)).flatten(1).cpu()
         centre = draws.mean(0) if temperature != 1 else torch.zeros(self.size)
-        z = centre + temperature * (draws[0] - centre)
-        return [float(v) for v in z]
+        return centre + temperature * (draws[:n] - centre)
 
     def walk(self, z: Tensor, steps: int, spherical: bool) -> Tensor:
         return route(z, steps, spherical=spherical)
