@@ -122,8 +122,8 @@ def column(known: Column) -> dict[str, Any]:
 
 
 def view_title(session: Session, name: str) -> str:
-    if name == "pca":
-        return "PCA"
+    if name in ("pca", "umap"):
+        return name.upper()
     if name.startswith("layer:"):
         return f"{session.layers[int(name[6:])].name} (PCA)"
     first, second = name.split(",")

@@ -20,6 +20,7 @@ from torch import Tensor
 from aevb.apps.explorer import asked, new
 from aevb.apps.explorer.about import about
 from aevb.apps.explorer.asked import LONGEST, Refused
+from aevb.apps.explorer.curved import NAME
 from aevb.apps.explorer.detail import exported, point, selection
 from aevb.apps.explorer.safety import App, Guard, TooMuch
 from aevb.apps.explorer.session import Session, plain
@@ -27,7 +28,7 @@ from aevb.errors import AevbError
 
 SCRIPTS = (
     *("main", "app", "panels", "newdata", "walk", "live", "side", "table", "dom"),
-    *("backend", "map", "picture", "sliders", "words", "chart", "compare"),
+    *("backend", "map", "picture", "sliders", "words", "chart", "compare", "curved"),
 )
 STATIC = {
     "": ("index.html", "text/html; charset=utf-8"),
@@ -68,13 +69,19 @@ def ask_about(session: Session, query: Ask) -> Response:
 
 def ask_view(session: Session, query: Ask) -> Response:
     plane = session.plane(named(query))
-    return tell({"origin": plane.origin, "axes": plane.axes})
+    return tell({"origin": plane.origin, "axes": plane.axes, "curved": named(query) == NAME})
+
+
+def ask_codes(session: Session, query: Ask) -> Response:
+    start, points = asked.asked_whole(query, "start"), session.points
+    found = points.codes.more(start) if start < len(points) else torch.zeros(0, session.size)
+    return numbers(found, **{"X-Aevb-Total": len(points)})
 
 
 def ask_points(session: Session, query: Ask) -> Response:
     start = asked.asked_whole(query, "start")
     view = str(query.get("view", ""))
-    return numbers(session.points.places(session.plane(view), start), **{"X-Aevb-Total": len(session.points)})
+    return numbers(session.places(view, start), **{"X-Aevb-Total": len(session.points)})
 
 
 def ask_colour(session: Session, query: Ask) -> Response:
@@ -169,6 +176,7 @@ GETS: dict[str, Answer] = {
     "colour": ask_colour,
     "point": ask_point,
     "curves": ask_curves,
+    "codes": ask_codes,
 }
 POSTS: dict[str, Answer] = {
     "decode": ask_decode,

@@ -177,7 +177,7 @@ class Page {
     const parts = this.shown.map(({ side, canvas, cells, place }) =>
       el("div", { className: table ? "now wide card" : "now card" }, table ? cells : canvas,
         el("div", {}, el("h2", {}, this.sides.length > 1 ? side.about.name : this.words("here")), el("p", { className: "quiet" }, this.words("code")), place)));
-    return el("section", { "aria-label": this.words("here"), className: "nows" }, parts);
+    return el("section", { "aria-label": this.words("here"), className: parts.length > 1 ? "nows two" : "nows" }, parts);
   }
 
   decoded(side, found) {

@@ -16,8 +16,10 @@
 //     colours             [{name, title, kind, names}], kind: "classes" or "numbers"
 //     numbers             [{name, value, text}] of the evaluation
 //     can                 {score, encode, draw, walk, selection, sample, thumbnails, ...}: true where the method is there
-// view(name)              {origin: [D], axes: [[D], [D]]}: z = origin + u axes[0] + v axes[1] at the map's point (u, v)
+// view(name)              {origin: [D], axes: [[D], [D]], curved}: z = origin + u axes[0] + v axes[1] at the map's point
+//                         (u, v); where it is curved, such as UMAP, places are known of the points alone
 // points(view, start)     {xy: Float32Array(2 n), total}: the points from number `start` on that are ready
+// codes(start)            {codes: Float32Array(n D), total}: the codes of the points from `start` on that are ready
 // colour(name, start)     Float32Array: numbers, or classes from 0, of the points from `start` on; NaN where unknown
 // decode(zs, y, layer)    [{x: Float32Array} or {cells: [...]}], one for each z of zs;  y: a class or null;
 //                         layer: of a hierarchy, the one that was moved; those below it follow
@@ -86,6 +88,11 @@ export class ServerBackend {
       xy: new Float32Array(await answer.arrayBuffer()),
       total: Number(answer.headers.get("X-Aevb-Total")),
     };
+  }
+
+  async codes(start) {
+    const answer = await this.ask(`/api/codes?start=${start}`);
+    return { codes: new Float32Array(await answer.arrayBuffer()), total: Number(answer.headers.get("X-Aevb-Total")) };
   }
 
   colour(name, start) {
