@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from aevb.apps.explorer.points import Kept, Points
+from aevb.errors import DataError
 
 NAME = "umap"  # of the view, and of the module
 FITTED = 5000  # points of which the map is made; the others are placed among them
@@ -20,6 +21,18 @@ FEWEST, NEAR = 40, 15  # points that a map needs; neighbours of each
 def offered(points: int, size: int) -> bool:
     """Whether so many points with so many latents can have this view here."""
     return size > 2 and points >= FEWEST and find_spec(NAME) is not None
+
+
+def made() -> Any:
+    """A map by UMAP, the same each time.
+
+    Raises:
+        DataError: the package is there, but is not what it should be.
+    """
+    try:
+        return import_module(NAME).UMAP(n_components=2, n_neighbors=NEAR, random_state=0)
+    except (ImportError, AttributeError) as error:
+        raise DataError(f"UMAP cannot be loaded: {error}. Install it anew: pip install umap-learn") from error
 
 
 class Curved:
@@ -39,7 +52,7 @@ class Curved:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a seed forbids threads
             if self.map is None:
-                self.map = import_module(NAME).UMAP(n_components=2, n_neighbors=NEAR, random_state=0)
+                self.map = made()
                 found = self.map.fit_transform(codes)
             else:
                 found = self.map.transform(codes)
