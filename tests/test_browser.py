@@ -6,11 +6,8 @@ Screenshots are kept in $AEVB_SHOTS, if that is set.
 from __future__ import annotations
 
 import io
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,68 +21,18 @@ import aevb
 from aevb.apps.explorer.server import Explorer
 from aevb.apps.explorer.session import Session
 from aevb.apps.explorer.start import Address, Server, bound
+from aevb.runs.evaluate import evaluate_run
+from tests.browsing import PHONE, launched, needs_chromium, page_at
 from tests.explored import MARKUP, images, table
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: apt-get install chromium"),
-]
-sync_api = pytest.importorskip("playwright.sync_api")
-PATIENCE = 120_000  # milliseconds: the machine may be busy
+pytestmark = [pytest.mark.slow, needs_chromium]
 FRAME = 300  # milliseconds that the fastest decoded frame may take, though the machine may be busy
-
-
-@dataclass
-class Opened:
-    """A page, the session behind it, and what went wrong on it."""
-
-    page: Any
-    session: Session
-    faults: list[str]
-
-    def state(self, script: str) -> Any:
-        return self.page.evaluate(script)
-
-    def until(self, script: str) -> None:
-        """Wait until an expression is true; the page's policy forbids that it is compiled there."""
-        for _ in range(PATIENCE // 50):
-            if self.page.evaluate(script):
-                return
-            self.page.wait_for_timeout(50)
-        raise AssertionError(f"never true: {script}")
-
-    def tab(self, name: str) -> None:
-        self.page.get_by_role("tab", name=name, exact=True).click()
-
-    def at(self, u: float, v: float) -> tuple[float, float]:
-        box = self.page.locator(".map").first.bounding_box()
-        return box["x"] + u * box["width"], box["y"] + v * box["height"]
-
-    def keep(self, name: str) -> None:
-        if folder := os.environ.get("AEVB_SHOTS"):
-            self.page.screenshot(path=str(Path(folder) / f"{name}.png"))
-
-    def pixels(self, selector: str) -> np.ndarray:
-        """The red channel of a canvas."""
-        script = """s => { const c = document.querySelector(s);
-            return [c.width, c.height, Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)]; }"""
-        width, height, data = self.page.evaluate(script, selector)
-        return np.array(data, dtype=float).reshape(height, width, 4)[..., 0]
-
-    def sound(self) -> None:
-        """Nothing went wrong so far."""
-        assert not self.faults
-        assert self.page.locator(".oops").count() == 0
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    options = ["--no-sandbox", "--enable-unsafe-swiftshader", "--disable-extensions", "--no-first-run"]
-    with sync_api.sync_playwright() as play:
-        found = play.chromium.launch(executable_path=CHROMIUM, args=options, timeout=PATIENCE)
+    with launched() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -97,30 +44,26 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Session]:
         "conditional": images(folder, "conditional", latent=4),
         "hierarchy": images(folder, "hvae"),
     }
+    for name in ("images", "conditional"):
+        evaluate_run(runs[name], runs[name].dataset())
     return {name: Session(run, run.dataset()) for name, run in runs.items()}
 
 
 @contextmanager
 def opened(browser: Any, session: Session, query: str = "", other: Session | None = None, **context: Any) -> Any:
+    """The explorer of a session, and perhaps of another beside it, with all points on its map."""
     listening, port = bound("127.0.0.1", None)
     address = Address("127.0.0.1", port)
     session.can["compare"] = other is not None
     places = {"": session, **({} if other is None else {"/other": other})}
-    with Server(Explorer(places), address, listening):
-        tab = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **context})
-        page = tab.new_page()
-        page.set_default_timeout(PATIENCE)
-        faults: list[str] = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-        own = (f"http://127.0.0.1:{port}/", "blob:")
-        page.on("request", lambda asked: None if asked.url.startswith(own) else faults.append(asked.url))
-        page.goto(address.link.replace("/#", f"/{query}#"), timeout=PATIENCE)
-        found = Opened(page, session, faults)
+    own = (f"http://127.0.0.1:{port}/", "blob:")
+    with (
+        Server(Explorer(places), address, listening),
+        page_at(browser, address.link.replace("/#", f"/{query}#"), own, **context) as found,
+    ):
         found.until(f"!!window.aevb && window.aevb.main.map.xy.length === {2 * len(session.points)}")
         found.until("document.querySelector('.busy').hidden")
         yield found
-        tab.close()
 
 
 def test_what_is_drawn_under_a_slider_is_what_the_model_decodes(browser: Any, sessions: dict[str, Session]) -> None:
@@ -143,11 +86,10 @@ def test_the_decoder_follows_the_pointer_at_the_place_of_the_map(browser: Any, s
     with opened(browser, sessions["images"]) as it:
         for u, v in ((0.3, 0.4), (0.6, 0.7)):
             it.page.mouse.move(*it.at(u, v))
-            it.until("window.aevb.main.decoder.busy === false")
             map_ = "const m = window.aevb.main.map;"
             place = it.state(f"(() => {{ {map_} return m.toPlane({u} * m.view.width, {v} * m.view.height); }})()")
-            assert it.state("window.aevb.main.z") == pytest.approx(place, abs=0.05)
-        assert it.state("window.aevb.main.frames") >= 2
+            it.until_close("window.aevb.main.z", place, 0.05)
+        it.until("window.aevb.main.frames >= 2")
         it.sound()
 
 
@@ -220,10 +162,7 @@ def test_every_panel_and_button_of_every_kind_of_run_works(browser: Any, session
                 for slider in it.page.locator("#panel input[type=range]").all()[:4]:
                     slider.focus()
                     it.page.keyboard.press("ArrowRight")
-                for button in it.page.locator("#panel button").element_handles():  # those that are new are no part
-                    if button.is_visible() and button.is_enabled():
-                        button.click()
-                it.page.wait_for_timeout(150)
+                it.press_all("#panel button")
             it.keep(f"panels-{name}")
             it.page.get_by_role("tab").first.focus()
             it.page.keyboard.press("ArrowRight")
@@ -235,12 +174,7 @@ def test_a_lasso_tells_what_its_points_share_and_exports_them(browser: Any, sess
     session = sessions["images"]
     with opened(browser, session) as it:
         it.page.get_by_role("button", name="Lasso").click()
-        corners = [it.at(u, v) for u, v in ((0.02, 0.02), (0.98, 0.02), (0.98, 0.98), (0.02, 0.98), (0.02, 0.1))]
-        it.page.mouse.move(*corners[0])
-        it.page.mouse.down()
-        for corner in corners[1:]:
-            it.page.mouse.move(*corner, steps=6)
-        it.page.mouse.up()
+        it.draw_around([(0.02, 0.02), (0.98, 0.02), (0.98, 0.98), (0.02, 0.98), (0.02, 0.1)])
         it.until("/\\d+ points chosen/.test(document.querySelector('#panel').textContent)")
         n = int(it.page.locator("#panel h2").inner_text().split()[0])
         assert n == it.state("window.aevb.main.map.picked.reduce((a, b) => a + b, 0)") > 80
@@ -292,8 +226,7 @@ def test_a_drawing_and_a_picture_are_placed_and_scored(
         it.sound()
         (tmp_path / "two.png").write_text("no picture")
         it.page.locator("#panel input[type=file]").set_input_files(tmp_path / "two.png")
-        it.page.get_by_role("alert").wait_for()
-        assert "no picture" in it.page.get_by_role("alert").inner_text()
+        it.until("/no picture/.test(document.querySelector('.oops')?.textContent)")
 
 
 def test_a_row_is_filled_while_it_is_typed_and_markup_is_text(
@@ -313,13 +246,34 @@ def test_a_row_is_filled_while_it_is_typed_and_markup_is_text(
         it.sound()
 
 
-def test_two_runs_share_the_pointer(browser: Any, sessions: dict[str, Session]) -> None:
-    with opened(browser, sessions["images"], other=sessions["images"]) as it:
+def test_two_runs_share_the_pointer_and_are_compared(browser: Any, sessions: dict[str, Session]) -> None:
+    """The same rows in both maps, their numbers with the errors, their curves, and draws from both."""
+    first, second = sessions["images"], sessions["conditional"]
+    with opened(browser, first, other=second) as it:
         assert it.page.locator(".map").count() == 2
         it.page.mouse.move(*it.at(0.4, 0.5))
-        it.until("window.aevb.sides.every((side) => !side.decoder.busy)")
-        first, second = it.state("window.aevb.sides.map((side) => side.z)")
-        assert first == pytest.approx(second)
+        it.until("window.aevb.main.frames > 1")
+        it.until("window.aevb.sides[1].map.xy.length === window.aevb.main.map.xy.length")
+        x, y = it.state("(() => { const m = window.aevb.main.map; return m.toScreen(m.xy[8], m.xy[9]); })()")
+        left, top = it.at(0, 0)
+        it.page.mouse.click(left + x, top + y)
+        it.until("document.querySelectorAll('#panel .pictures').length === 2")  # the row as both runs see it
+        it.until("window.aevb.sides[1].map.hovered === window.aevb.main.map.hovered")
+        it.tab("Compare")
+        it.until("document.querySelectorAll('#panel .curve').length === 3")
+        it.until("document.querySelectorAll('#panel .draws canvas').length === 24")
+        assert it.state(
+            "[...document.querySelectorAll('#panel .curve')].every((c) => c.querySelectorAll('path').length >= 2)"
+        )
+        head = it.page.locator("#panel table.numbers thead th").all_inner_texts()
+        assert head == ["", first.name, second.name]
+        cells = it.page.locator("#panel table.numbers tbody td").all_inner_texts()
+        assert len(cells) == 8
+        assert all("±" in cell for cell in cells)
+        before = it.state("document.querySelector('#panel .draws canvas').toDataURL()")
+        it.page.get_by_role("button", name="Draw again").click()
+        it.until(f"(document.querySelector('#panel .draws canvas')?.toDataURL() ?? {before!r}) !== {before!r}")
+        assert not it.violations()
         it.keep("compare")
         it.sound()
 
@@ -348,23 +302,16 @@ def test_both_languages_have_the_same_words() -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_violation(browser: Any, sessions: dict[str, Session], scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     for name in ("images", "table", "hierarchy"):
         with opened(browser, sessions[name], color_scheme=scheme) as it:
             for tab in it.page.get_by_role("tab").all():
                 tab.click()
-                found = axe.Axe().run(it.page).response["violations"]
-                bad = [
-                    (v["id"], [n["html"][:120] for n in v["nodes"]])
-                    for v in found
-                    if v["impact"] in ("serious", "critical")
-                ]
-                assert not bad
+                assert not it.violations()
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Any, sessions: dict[str, Session]) -> None:
     for name, session in sessions.items():
-        with opened(browser, session, viewport={"width": 390, "height": 844}, has_touch=True) as it:
+        with opened(browser, session, viewport=PHONE, has_touch=True) as it:
             for tab in it.page.get_by_role("tab").all():
                 tab.click()
                 assert it.state("document.documentElement.scrollWidth") <= 390, name

@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 
 import aevb
 from aevb.apps.cli import app
+from aevb.evaluation import exam
 from aevb.evaluation.calibration import misfit, ranked, ranks, reliability, worst_bin
 from aevb.evaluation.classifier import separation
 from aevb.evaluation.estimate import Estimate
@@ -343,6 +344,18 @@ def rows(n: int, scale: float = 1.0) -> torch.Tensor:
     g = torch.Generator().manual_seed(0)
     z, e = torch.randn(n, 1, generator=g), torch.randn(n, 3, generator=g)
     return z @ torch.tensor([[1.0, -2.0, 0.5]]) + scale * e
+
+
+def test_fewer_rows_are_looked_at_where_the_decoder_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the time of a check does not grow with the decoder."""
+    q, p = aevb.Normal(2), aevb.Bernoulli(6)
+    encoder, decoder = aevb.Conditional(nn.Linear(6, 4), q), aevb.Conditional(nn.Linear(2, 6), p)
+    model, x = aevb.VAE(aevb.StandardNormal(2), encoder, decoder).eval(), (torch.rand(50, 6) < 0.5).float()
+    told = Story({}, [], {}, Commands("runs/one"))
+    look = exam.Exam(model, x, x, "validation", (50, 50), told, "binary")
+    assert look.operations == 2 * 6 * 4 + 2 * 2 * 6  # a product and a sum for each weight
+    monkeypatch.setattr(exam, "OPERATIONS", 72 * 200)
+    assert [len(look.affordable(codes, 3)) for codes in (1, 10, 100)] == [50, 20, 3]
 
 
 def test_ranks_of_a_right_model_are_uniform() -> None:

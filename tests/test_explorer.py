@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import math
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,10 @@ import torch
 from PIL import Image
 
 import aevb
+from aevb.apps.explorer import curved
+from aevb.apps.explorer.about import fingerprint
 from aevb.apps.explorer.new import centred
-from aevb.apps.explorer.server import Explorer, application
+from aevb.apps.explorer.server import Explorer, application, records
 from aevb.apps.explorer.session import Session
 from aevb.use.interpolate import arc, line, route
 from aevb.use.plane import Plane, coordinates, ellipse, nearest, principal
@@ -136,6 +140,32 @@ def test_temperature_scales_a_draw_around_the_prior_mean(banded: tuple[Session, 
     assert max(map(abs, cold)) < 0.25  # near the mean of N(0, I)
     one = np.array(post(app, "/api/sample", {"temperature": 1, "seed": 8}).table["z"])
     np.testing.assert_allclose(np.array(warm) - cold, 2 * (one - cold), rtol=1e-4, atol=1e-5)
+
+
+def test_two_runs_have_curves_draws_and_the_same_rows(banded: tuple[Session, Any], tmp_path: Path) -> None:
+    session, app = banded
+    lines = session.run.metrics()
+    records = get(app, "/api/curves").table["records"]
+    assert [r["samples"] for r in records] == [line["samples"] for line in lines]
+    assert records[-1]["train"]["elbo"] == pytest.approx(lines[-1]["train"]["elbo"])
+    assert set(records[0]) <= {"samples", "train", "validation"}
+    found = post(app, "/api/sample", {"temperature": 1, "seed": 3, "n": 5}).table
+    assert np.array(found["zs"]).shape == (5, 2)
+    assert found["zs"][0] == found["z"] == post(app, "/api/sample", {"temperature": 1, "seed": 3}).table["z"]
+    assert post(app, "/api/sample", {"n": 65}).status == post(app, "/api/sample", {"n": 0}).status == 400
+    again = images(session.run.path.parent, "conditional", latent=4)
+    same = fingerprint(Session(again, again.dataset()))
+    other = images(tmp_path, classes=2, latent=2)
+    unlike = fingerprint(Session(other, other.dataset()))
+    assert fingerprint(session) == same != unlike
+
+
+def test_long_metrics_are_thinned() -> None:
+    lines = [{"samples": i, "train": {"elbo": -i}, "step": i} for i in range(4500)]
+    found = records(lines)
+    assert len(found) == 1500
+    assert found[1] == {"samples": 3, "train": {"elbo": -3}}
+    assert records([]) == []
 
 
 def test_a_new_picture_is_placed_and_scored_like_a_row(banded: tuple[Session, Any]) -> None:
@@ -267,6 +297,48 @@ def test_layers_below_the_one_that_is_moved_follow_it(tmp_path: Path) -> None:
 
 
 # The mathematics of the plane and of walks
+
+
+class Flattened:
+    """In the place of UMAP: the first two codes, doubled; asked once to fit, then to place others."""
+
+    def __init__(self, **settings: Any) -> None:
+        assert settings == {"n_components": 2, "n_neighbors": 15, "random_state": 0}
+        self.fitted = 0
+
+    def fit_transform(self, codes: np.ndarray) -> np.ndarray:
+        self.fitted = len(codes)
+        return 2 * codes[:, :2]
+
+    def transform(self, codes: np.ndarray) -> np.ndarray:
+        assert self.fitted
+        return 2 * codes[:, :2]
+
+
+def test_umap_is_a_view_where_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = images(tmp_path, latent=3)
+    assert curved.find_spec("umap") is None or "umap" in Session(run, run.dataset()).view_names()
+    monkeypatch.setattr(curved, "find_spec", lambda name: None)
+    assert Session(run, run.dataset()).view_names() == ["pca", "0,1"]
+    monkeypatch.setattr(curved, "find_spec", lambda name: object())
+    monkeypatch.setattr(curved, "FITTED", 50)
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Flattened))
+    session = Session(run, run.dataset())
+    app = application(Explorer({"": session}), TOKEN, PORT)
+    views = get(app, "/api/about").table["views"]
+    assert views[:2] == [{"name": "pca", "title": "PCA"}, {"name": "umap", "title": "UMAP"}]
+    assert get(app, "/api/view?name=umap").table["curved"] is True
+    assert get(app, "/api/view?name=pca").table["curved"] is False
+    first = get(app, "/api/points?view=umap&start=0")
+    second = get(app, "/api/points?view=umap&start=50")
+    places = np.concatenate([first.floats, second.floats]).reshape(-1, 2)
+    codes = get(app, "/api/codes?start=0").floats.reshape(-1, 3)
+    assert len(first.floats) == 100
+    np.testing.assert_allclose(places, 2 * codes[:, :2], rtol=1e-5)
+    np.testing.assert_allclose(codes, session.points.codes.all().numpy())
+    read = post(app, "/api/read", {"pixels": [0.5] * 30, "view": "umap"}).table
+    assert read["ellipse"] is None
+    assert len(read["z"]) == 3
 
 
 def test_principal_axes_are_those_of_the_largest_variance() -> None:

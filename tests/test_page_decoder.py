@@ -11,7 +11,7 @@ import torch
 from pages import MADE, decoded, needs_node, tiny
 from torch import nn
 
-from aevb.apps.pages.decoder import ENDS, page_decoder
+from aevb.apps.pages.decoder import SHARES, page_decoder
 from aevb.apps.pages.graph import UnknownStep, graph_of
 from aevb.apps.pages.weights import FEW, packed, rounded
 from aevb.probability.inverse import icdf
@@ -54,7 +54,7 @@ def test_a_page_decodes_images_as_pytorch_does(name: str, tmp_path: Path) -> Non
 
 @needs_node
 def test_a_page_decodes_a_table_as_pytorch_does(tmp_path: Path) -> None:
-    """Means, intervals and shares of levels, of every column."""
+    """Medians, intervals, means and shares of levels, of every column."""
     model, data, page = exact("table")
     given = inputs_of(model, page)
     found = decoded(page["network"], given, tmp_path)
@@ -65,8 +65,8 @@ def test_a_page_decodes_a_table_as_pytorch_does(tmp_path: Path) -> None:
         cells = group.cells
         expected = {f"shares{i}": cells.base.probs} if hasattr(cells, "base") else {f"mean{i}": cells.mean}
         if f"low{i}" in found:
-            ends = (icdf(cells, torch.full_like(cells.mean, end)) for end in ENDS)
-            expected |= dict(zip((f"low{i}", f"high{i}"), ends, strict=True))
+            ends = (icdf(cells, torch.full_like(cells.mean, u)) for u in SHARES)
+            expected = dict(zip((f"median{i}", f"low{i}", f"high{i}"), ends, strict=True))
         for name, x in expected.items():
             torch.testing.assert_close(found[name], x.flatten().double(), atol=1e-3, rtol=1e-3)
             seen += 1

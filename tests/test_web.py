@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import torch
 from pages import NODE, STATIC, needs_node, tiny
 from test_report import Elements
 
+from aevb.apps.explorer.detail import selection
 from aevb.apps.explorer.session import Session
 from aevb.apps.export.web import content, write_web
 from aevb.apps.pages.bundle import needed
+from aevb.use.cells import cells as cells_of
 from aevb.use.interpolate import route
 
 
@@ -64,21 +67,66 @@ def test_the_backend_of_the_page_answers_as_the_library(name: str, tmp_path: Pat
 
 @needs_node
 def test_cells_of_a_table_are_in_its_units(tmp_path: Path) -> None:
+    """Medians; means where a page does not know the quantiles, as of some counts."""
     run, data = tiny("table")
     session = Session(run, data, most=20)
     held = json.loads(json.dumps(content(session)))
     cells = answers(tmp_path, held, "console.log(JSON.stringify((await page.decode([[0, 0]]))[0].cells));")
+    medians = cells_of(session.model, torch.zeros(1, 2), session.values.columns).values[0]
     with torch.no_grad():
-        p = session.model.decode(torch.zeros(1, 2))
-        stored = session.values.columns.inverse(p.mean)[0]
+        means = session.values.columns.inverse(session.model.decode(torch.zeros(1, 2)).mean)[0]
     columns = session.values.columns.model
     assert [cell["name"] for cell in cells] == [column.name for column in columns]
-    for cell, column, s in zip(cells, columns, stored.tolist(), strict=True):
+    assert sum(cell["low"] is not None for cell in cells) >= 3
+    for cell, column, median, mean in zip(cells, columns, medians.tolist(), means.tolist(), strict=True):
         if column.kind == "categorical":
             assert cell["text"] in column.levels
             assert 0 < cell["share"] <= 1
         elif column.kind != "angle":
+            s = mean if cell["low"] is None else median
             assert cell["value"] == pytest.approx(s, rel=5e-3, abs=5e-3)
+
+
+@needs_node
+def test_layers_below_a_moved_one_follow_as_in_the_library(tmp_path: Path) -> None:
+    run, data = tiny("hierarchy")
+    session = Session(run, data, most=20)
+    held = json.loads(json.dumps(content(session)))
+    assert len(held["below"]) == len(session.layers) - 1 == 1
+    z = torch.randn(1, session.size, generator=torch.Generator().manual_seed(0)) * 2
+    script = f"const z = {json.dumps(z.tolist())}; const out = [];"
+    script += "for (const layer of [0, 1]) out.push((await page.decode(z, null, layer))[0].x);"
+    stays, moves = answers(tmp_path, held, script + "console.log(JSON.stringify(out, plain));")
+    for found, layer in ((stays, 0), (moves, 1)):
+        expected = session.decoded(z, None, layer).flatten()
+        torch.testing.assert_close(torch.tensor(found), expected, atol=2e-3, rtol=0)
+    assert float((torch.tensor(moves) - torch.tensor(stays)).abs().max()) > 4e-3
+
+
+@needs_node
+@pytest.mark.parametrize("name", ["table", "conditional"])
+def test_what_a_selection_shares_is_what_the_library_says(name: str, tmp_path: Path) -> None:
+    """Counts of labels, and the columns or the latents that differ most."""
+    run, data = tiny(name)
+    session = Session(run, data, most=40)
+    held = json.loads(json.dumps(content(session)))
+    chosen = [0, 3, 4, 7, 11, 12]
+    found = answers(tmp_path, held, f"console.log(JSON.stringify(await page.selection({chosen})));")
+    expected = selection(session, chosen)
+    assert found["labels"] == [{"name": one["name"], "n": one["n"]} for one in expected["labels"]]
+    assert [t["name"] for t in found["traits"]] == [t["name"] for t in expected["traits"]]
+    for ours, theirs in zip(found["traits"], expected["traits"], strict=True):
+        for key in ("value", "rest"):
+            assert numbers_of(ours[key]) == pytest.approx(numbers_of(theirs[key]), rel=2e-2, abs=1e-2)
+            assert words_of(ours[key]) == words_of(theirs[key])
+
+
+def numbers_of(text: str) -> list[float]:
+    return [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?", text.replace(",", ""))]
+
+
+def words_of(text: str) -> str:
+    return re.sub(r"[-\d.,e+]+", "", text)
 
 
 def test_the_page_loads_nothing(tmp_path: Path) -> None:

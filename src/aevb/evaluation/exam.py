@@ -26,6 +26,7 @@ from aevb.parts import Offers
 from aevb.probability.codes import usage
 from aevb.probability.offers import read_offers
 
+OPERATIONS = 1e11  # of floating-point numbers that one check may spend on codes that it draws
 COMMAND = re.compile(r"\baevb(?: (?:train|evaluate|sample|traverse) |\.fit\().*$")  # at the end of a remedy
 
 
@@ -180,6 +181,20 @@ class Exam(Brief):
     @property
     def parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
+
+    @cached_property
+    def operations(self) -> int:
+        """Floating-point operations of one row, encoded and decoded."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counted, inference(self.model, self.seed):
+            _ = self.model.trace(take(self.train, torch.arange(1))).log_px
+        return int(counted.get_total_flops())
+
+    def affordable(self, codes: int, least: int) -> Indexable:
+        """Held-out rows of which a check decodes so many `codes` each: fewer of a large decoder, `least` at least."""
+        most = max(least, int(OPERATIONS / (codes * max(1, self.operations))))
+        return take(self.held, torch.arange(min(len(self.held), most)))
 
     def name(self, column: int) -> str:
         """What to call a column."""

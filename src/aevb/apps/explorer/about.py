@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ def about(session: Session) -> dict[str, Any]:
     return strict(
         {
             "name": session.name,
+            "data": fingerprint(session),
             "recipe": run.recipe.name,
             "equation": equation_of(session),
             "kind": session.kind,
@@ -47,6 +49,14 @@ def about(session: Session) -> dict[str, Any]:
             "can": can(session),
         }
     )
+
+
+def fingerprint(session: Session) -> str:
+    """What tells the rows on the map from others: their source, their places in it, and their splits."""
+    rows = session.points.rows
+    source = str(session.run.recipe.settings.get("data", {}).get("source", ""))
+    told = "\n".join([source, *map(str, rows.names), *map(str, rows.part.tolist())])
+    return sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def can(session: Session) -> dict[str, bool]:
@@ -112,8 +122,8 @@ def column(known: Column) -> dict[str, Any]:
 
 
 def view_title(session: Session, name: str) -> str:
-    if name == "pca":
-        return "PCA"
+    if name in ("pca", "umap"):
+        return name.upper()
     if name.startswith("layer:"):
         return f"{session.layers[int(name[6:])].name} (PCA)"
     first, second = name.split(",")

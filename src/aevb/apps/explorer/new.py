@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from aevb.apps.explorer.curved import NAME
 from aevb.apps.explorer.detail import looked_at
 from aevb.apps.explorer.session import Session, strict
 from aevb.data.batch import Indexable, log_abs_dets
@@ -37,8 +38,9 @@ def read(session: Session, split: Split, view: str, y: int | None) -> dict[str, 
         split = replace(split, labels=torch.tensor([next(iter(session.classes)) if y is None else y]))
     data = session.context.rows(split, "cpu")
     z = encode(session.model, data).flatten(1)
-    oval = ellipse(session.model, data, session.plane(view))
-    found = {"z": z[0].tolist(), "ellipse": vars(oval), **looked_at(session, split, data)}
+    plane = session.plane(view)
+    oval = None if view == NAME else vars(ellipse(session.model, data, plane))  # on no plane there is none
+    found = {"z": z[0].tolist(), "ellipse": oval, **looked_at(session, split, data)}
     partly = bool(split.stored.isnan().any()) if session.schema is not None else False
     score = {} if partly else scored(session, data)  # a density of fewer cells is not to be compared
     return strict({**found, **score})

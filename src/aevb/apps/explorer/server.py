@@ -20,6 +20,7 @@ from torch import Tensor
 from aevb.apps.explorer import asked, new
 from aevb.apps.explorer.about import about
 from aevb.apps.explorer.asked import LONGEST, Refused
+from aevb.apps.explorer.curved import NAME
 from aevb.apps.explorer.detail import exported, point, selection
 from aevb.apps.explorer.safety import App, Guard, TooMuch
 from aevb.apps.explorer.session import Session, plain
@@ -27,7 +28,7 @@ from aevb.errors import AevbError
 
 SCRIPTS = (
     *("main", "app", "panels", "newdata", "walk", "live", "side", "table", "dom"),
-    *("backend", "map", "picture", "sliders", "words"),
+    *("backend", "map", "picture", "sliders", "words", "chart", "compare", "curved"),
 )
 STATIC = {
     "": ("index.html", "text/html; charset=utf-8"),
@@ -35,6 +36,7 @@ STATIC = {
     "style.css": ("style.css", "text/css; charset=utf-8"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
+RECORDS = 2000  # of a training that a page draws, at most
 Ask = Mapping[str, Any]  # a query, or the object of a body
 Answer = Callable[[Session, Ask], Response]
 
@@ -67,21 +69,37 @@ def ask_about(session: Session, query: Ask) -> Response:
 
 def ask_view(session: Session, query: Ask) -> Response:
     plane = session.plane(named(query))
-    return tell({"origin": plane.origin, "axes": plane.axes})
+    return tell({"origin": plane.origin, "axes": plane.axes, "curved": named(query) == NAME})
+
+
+def ask_codes(session: Session, query: Ask) -> Response:
+    start, points = asked.asked_whole(query, "start"), session.points
+    found = points.codes.more(start) if start < len(points) else torch.zeros(0, session.size)
+    return numbers(found, **{"X-Aevb-Total": len(points)})
 
 
 def ask_points(session: Session, query: Ask) -> Response:
     start = asked.asked_whole(query, "start")
     view = str(query.get("view", ""))
-    return numbers(session.points.places(session.plane(view), start), **{"X-Aevb-Total": len(session.points)})
+    return numbers(session.places(view, start), **{"X-Aevb-Total": len(session.points)})
 
 
 def ask_colour(session: Session, query: Ask) -> Response:
     return numbers(session.colours.numbers(named(query), asked.asked_whole(query, "start")))
 
 
+def ask_curves(session: Session, query: Ask) -> Response:
+    return tell({"records": records(session.run.metrics())})
+
+
 def ask_point(session: Session, query: Ask) -> Response:
     return tell(point(session, asked.asked_whole(query, "index")))
+
+
+def records(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What curves need of the lines of a run's metrics; of many lines, some, evenly taken."""
+    step = -(-len(lines) // RECORDS) or 1
+    return [{key: line[key] for key in ("samples", "train", "validation") if key in line} for line in lines[::step]]
 
 
 def named(query: Ask) -> str:
@@ -112,7 +130,8 @@ def ask_thumbnails(session: Session, body: Ask) -> Response:
 def ask_sample(session: Session, body: Ask) -> Response:
     temperature = asked.number(body.get("temperature", 1), "temperature", 0, 3)
     seed = asked.whole(body.get("seed", 0), "seed", 0, 2**31)
-    return tell({"z": session.sample(temperature, asked.optional_class(body), seed)})
+    found = session.sample(temperature, asked.optional_class(body), seed, asked.whole(body.get("n", 1), "n", 1, 64))
+    return tell({"z": found[0], "zs": found})
 
 
 def ask_walk(session: Session, body: Ask) -> Response:
@@ -156,6 +175,8 @@ GETS: dict[str, Answer] = {
     "points": ask_points,
     "colour": ask_colour,
     "point": ask_point,
+    "curves": ask_curves,
+    "codes": ask_codes,
 }
 POSTS: dict[str, Answer] = {
     "decode": ask_decode,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from aevb.apps.explorer.colours import Colours
+from aevb.apps.explorer.curved import NAME, Curved, offered
 from aevb.apps.explorer.points import Points, Rows
 from aevb.data.columns import Schema
 from aevb.data.dataset import Dataset
@@ -69,6 +70,7 @@ class Session:
         self.layers = layers_of(run)
         self.lock = threading.RLock()
         self.planes: dict[str, Plane] = {}
+        self.curved = Curved(self.points)
         self.colours = Colours(self)
         self.can: dict[str, bool] = {}  # what else the page may ask, such as "compare", "live"
 
@@ -104,12 +106,13 @@ class Session:
         """The views of the map, the one that is opened first at the front."""
         if self.size == 1:
             return ["0,0"]
+        curved = [NAME] if offered(len(self.points), self.size) else []
         if len(self.layers) > 1:
-            return [*(f"layer:{i}" for i, layer in enumerate(self.layers) if layer.size > 1), "0,1"]
-        return ["0,1"] if self.size == 2 else ["pca", "0,1"]
+            return [*(f"layer:{i}" for i, layer in enumerate(self.layers) if layer.size > 1), *curved, "0,1"]
+        return ["0,1"] if self.size == 2 else ["pca", *curved, "0,1"]
 
     def plane(self, view: str) -> Plane:
-        """The plane of a view: "pca", "layer:1", or two numbers of z such as "0,1".
+        """The plane of a view: "pca", "layer:1", or two numbers of z such as "0,1". "umap" has that of "pca".
 
         Raises:
             DataError: there is no such view.
@@ -122,7 +125,7 @@ class Session:
     def _plane(self, view: str) -> Plane:
         kind, _, number = view.partition(":")
         try:
-            if view == "pca":
+            if view in ("pca", NAME):
                 return principal(self.points.codes.more(0)[:FIRST])
             if kind == "layer":
                 return principal(self.points.codes.more(0)[:FIRST], self.layers[whole(number)].numbers)
@@ -132,6 +135,16 @@ class Session:
             known = ", ".join(self.view_names())
             words = str(error) if isinstance(error, ShapeError) else f"There is no such view. Possible: {known}."
             raise DataError(words) from error
+
+    def places(self, view: str, start: int) -> Tensor:
+        """(u, v) of the points from `start` on in a view, (n, 2), as many as are known.
+
+        Raises:
+            DataError: there is no such view.
+        """
+        if view == NAME and NAME in self.view_names():
+            return self.curved.places(start)
+        return self.points.places(self.plane(view), start)
 
     # Codes
 
@@ -170,13 +183,12 @@ class Session:
         condition = self.conditions(y)
         return decode(self.model, self.followed(z, layer, condition), condition)
 
-    def sample(self, temperature: float, y: int | None, seed: int) -> list[float]:
-        """z ~ p(z), moved towards the prior's mean by a temperature below 1, and away from it above."""
+    def sample(self, temperature: float, y: int | None, seed: int, n: int = 1) -> Tensor:
+        """n codes z ~ p(z), (n, D), towards the prior's mean by a temperature below 1, away from it above."""
         with inference(self.model, seed):
             draws = self.model.sample_latent(200, self.conditions(y)).flatten(1).cpu()
         centre = draws.mean(0) if temperature != 1 else torch.zeros(self.size)
-        z = centre + temperature * (draws[0] - centre)
-        return [float(v) for v in z]
+        return centre + temperature * (draws[:n] - centre)
 
     def walk(self, z: Tensor, steps: int, spherical: bool) -> Tensor:
         return route(z, steps, spherical=spherical)

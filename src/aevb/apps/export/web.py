@@ -11,12 +11,14 @@ from torch import Tensor
 
 from aevb.apps.explorer.about import about, prior_draws
 from aevb.apps.explorer.cells import described
+from aevb.apps.explorer.curved import NAME
 from aevb.apps.explorer.detail import named
 from aevb.apps.explorer.points import PARTS
 from aevb.apps.explorer.session import Session, strict
 from aevb.apps.pages.bundle import POLICY, import_map, needed, read, start
 from aevb.apps.pages.decoder import PageDecoder, page_decoder
 from aevb.apps.pages.graph import UnknownStep
+from aevb.apps.pages.layers import steps_below
 from aevb.apps.report.markup import Html, json_script, tag
 from aevb.data.dataset import Dataset
 from aevb.errors import AevbError
@@ -74,13 +76,14 @@ def content(session: Session) -> dict[str, Any]:
     codes, found = session.points.codes.all(), decoder(session)
     facts = about(session)
     facts["can"] = {**facts["can"], **ABSENT}
+    facts["views"] = [one for one in facts["views"] if one["name"] != NAME]  # which the page cannot lay out
     draws = prior_draws(session)
     made = None if isinstance(found, str) else found.fitting(DECODER)
     why = found if isinstance(found, str) else "" if made else "The decoder is too large for a page."
     return strict(
         {
             "about": facts,
-            "views": {name: view(session, name) for name in session.view_names()},
+            "views": {one["name"]: view(session, one["name"]) for one in facts["views"]},
             "codes": base64(codes.clamp(-6e4, 6e4).half()),
             "colours": {name: rounded(session.colours.of(name).all()) for name in session.colours.all},
             "rows": [row(session, i) | bound for i, bound in enumerate(bounds(session))],
@@ -88,6 +91,7 @@ def content(session: Session) -> dict[str, Any]:
             "draws": [rounded(z) for z in draws[:DRAWS]],
             "centre": rounded(draws.mean(0)),
             "decoder": made,
+            "below": steps_below(session.model, len(session.layers), session.context.classes) if made else [],
             "why": why,
         }
     )

@@ -19,7 +19,7 @@ from aevb.probability.columns import Group, ProductOfColumns
 from aevb.probability.distributions import Levels
 from aevb.probability.inverse import icdf
 
-ENDS = (0.05, 0.95)  # of the interval of a cell
+SHARES = (0.5, 0.05, 0.95)  # below the median of a cell, and below the ends of its interval
 
 
 class Means(nn.Module):
@@ -34,11 +34,11 @@ class Means(nn.Module):
 
 
 class CellsOf(nn.Module):
-    """z (1, D) → of each group of columns the mean and perhaps an interval, (1, n); of levels shares (1, n, C)."""
+    """z (1, D) → of each group of columns median and interval, else the mean, (1, n); of levels shares (1, n, C)."""
 
-    def __init__(self, model: Any, ends: Sequence[float] = ENDS) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model, self.ends = model, ends
+        self.model = model
 
     def forward(self, z: Tensor, y: Tensor | None = None) -> tuple[Tensor, ...]:
         p = self.model.decode(z.reshape(len(z), *self.model.latent_shape), y)
@@ -48,8 +48,7 @@ class CellsOf(nn.Module):
         if isinstance(cells, Levels):
             return [cells.base.probs]
         mean = cells.mean
-        ends = self.ends if has_interval(cells) else ()
-        return [mean, *(icdf(cells, torch.full_like(mean, end)) for end in ends)]
+        return [icdf(cells, torch.full_like(mean, u)) for u in SHARES] if has_interval(cells) else [mean]
 
 
 def has_interval(cells: Any) -> bool:
@@ -64,7 +63,7 @@ def names_of(groups: Sequence[Group]) -> list[str]:
         if isinstance(group.cells, Levels):
             found.append(f"shares{i}")
         else:
-            found += [f"mean{i}", *[f"low{i}", f"high{i}"] * has_interval(group.cells)]
+            found += [f"median{i}", f"low{i}", f"high{i}"] if has_interval(group.cells) else [f"mean{i}"]
     return found
 
 

@@ -176,7 +176,7 @@ def surroundings(s: Subject) -> Html:
         "made": meta.get("created"),
         "aevb": meta.get("aevb"),
         "Python, PyTorch": f"{meta.get('python')}, {meta.get('torch')}",
-        "machine": f"{meta.get('platform')}, {meta.get('threads')} threads",
+        "machine": f"{meta.get('platform')}, {of_threads(meta.get('threads'))}",
         "seed": s.run.recipe.training().seed,
         "steps": f"{meta['steps']:,}" if "steps" in meta else None,
         "weights kept": f"of step {meta['best_step']:,}" if "best_step" in meta else None,
@@ -186,3 +186,8 @@ def surroundings(s: Subject) -> Html:
     }
     said = "Train it again from the settings above: aevb train --recipe recipe.toml"
     return joined([_facts(facts), tag("p", said, _class="note")])
+
+
+def of_threads(count: object) -> str:
+    """How many threads PyTorch had."""
+    return f"{count} thread" if count == 1 else f"{count} threads"

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aevb.evaluation.calibration import INSIDE, Bin, Misfit, Ranks, misfit, ranks, worst_bin
+from aevb.evaluation.calibration import INSIDE, PROPOSALS, Bin, Misfit, Ranks, misfit, ranks, worst_bin
 from aevb.evaluation.estimate import Estimate
 from aevb.evaluation.evaluate import relaxed
 from aevb.evaluation.exam import Check, Exam, Finding
 from aevb.models.inference import inference
 
 WIDE = 200  # columns, above which statistics of a row are ranked instead
-FEWEST = 40  # rows
+FEWEST, ENOUGH = 40, 100  # rows that are needed; that are looked at even of a large decoder
 SURE = 1e-3  # the chance of a false alarm, shared by all columns
 LARGE = 0.1  # distance of a rank's distribution function from that of a uniform one; of a probability from a frequency
 BEYOND = 0.05  # of what lies outside of the central 90 %, beside the 0.1 that should
@@ -53,7 +53,7 @@ def look(exam: Exam) -> Iterator[Finding]:
     if not exam.side or len(exam.held) < FEWEST or not exam.of_held.offers.density or _relaxed(exam):
         return
     wide = _wide(exam)
-    found = ranks(exam.model, exam.held, exam.seed, summary if wide else None)
+    found = ranks(exam.model, exam.affordable(PROPOSALS, ENOUGH), exam.seed, summary if wide else None)
     faults = sorted([*_ranked(exam, found, wide), *_reliable(exam, found, wide)], key=lambda f: -f.size)
     if faults:
         yield _finding(exam, faults, found)

@@ -44,7 +44,8 @@ def look(exam: Exam) -> Iterator[Finding]:
 
 def _marginal(exam: Exam, k: int) -> Marginal:
     """log p(x) of some held-out rows, as an evaluation estimates it."""
-    rows, parts = take(exam.held, torch.arange(min(len(exam.held), max(LEAST_ROWS, WEIGHTS // k)))), []
+    known = exam.affordable(k, LEAST_ROWS)
+    rows, parts = take(known, torch.arange(min(len(known), max(LEAST_ROWS, WEIGHTS // k)))), []
     with inference(exam.model, derive(exam.seed, "evidence")) as device:
         size = points_at_a_time(exam.held, k, device)
         for part in torch.arange(len(rows)).split(size):

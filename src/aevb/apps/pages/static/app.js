@@ -177,7 +177,7 @@ class Page {
     const parts = this.shown.map(({ side, canvas, cells, place }) =>
       el("div", { className: table ? "now wide card" : "now card" }, table ? cells : canvas,
         el("div", {}, el("h2", {}, this.sides.length > 1 ? side.about.name : this.words("here")), el("p", { className: "quiet" }, this.words("code")), place)));
-    return el("section", { "aria-label": this.words("here"), className: "nows" }, parts);
+    return el("section", { "aria-label": this.words("here"), className: parts.length > 1 ? "nows two" : "nows" }, parts);
   }
 
   decoded(side, found) {
@@ -198,12 +198,15 @@ class Page {
     }
   }
 
+  /** The other runs that have the same rows as one. */
+  alike(side) {
+    return this.sides.filter((other) => other !== side && other.about.data === side.about.data);
+  }
+
   hover(side, i) {
-    for (const other of this.sides) {
-      if (other !== side && other.about.n === side.about.n) {
-        other.map.hovered = i;
-        other.map.redraw();
-      }
+    for (const other of this.alike(side)) {
+      other.map.hovered = i;
+      other.map.redraw();
     }
     if (i >= 0 && this.mode === "look") this.panels.point(side, i, false);
   }
@@ -219,7 +222,7 @@ class Page {
   }
 
   lasso(side, indices) {
-    for (const one of this.sides) if (one === side || one.about.n === side.about.n) one.map.select(indices);
+    for (const one of [side, ...this.alike(side)]) one.map.select(indices);
     this.panels.select(side, indices);
   }
 

@@ -1,8 +1,9 @@
 // What the page asks for, and the backend that asks the server. A second backend, in a file without a server, has the
 // same methods. D: latent size; N: points of the map.
 //
-// about()                 {name, recipe, equation, kind, shape, size, latents, layers, classes, labels, columns, limits,
+// about()                 {name, data, recipe, equation, kind, shape, size, latents, layers, classes, labels, columns, limits,
 //                          views, colours, n, numbers, can}
+//     data                a text that is the same where the points are the same rows
 //     kind                "image", "table" or "vector";  shape: [C, H, W] of images, [F] of others
 //     size                D
 //     latents             [{index, name, kl, low, high, layer}], the largest KL first; low, high: the ends of its slider
@@ -15,14 +16,17 @@
 //     colours             [{name, title, kind, names}], kind: "classes" or "numbers"
 //     numbers             [{name, value, text}] of the evaluation
 //     can                 {score, encode, draw, walk, selection, sample, thumbnails, ...}: true where the method is there
-// view(name)              {origin: [D], axes: [[D], [D]]}: z = origin + u axes[0] + v axes[1] at the map's point (u, v)
+// view(name)              {origin: [D], axes: [[D], [D]], curved}: z = origin + u axes[0] + v axes[1] at the map's point
+//                         (u, v); where it is curved, such as UMAP, places are known of the points alone
 // points(view, start)     {xy: Float32Array(2 n), total}: the points from number `start` on that are ready
+// codes(start)            {codes: Float32Array(n D), total}: the codes of the points from `start` on that are ready
 // colour(name, start)     Float32Array: numbers, or classes from 0, of the points from `start` on; NaN where unknown
 // decode(zs, y, layer)    [{x: Float32Array} or {cells: [...]}], one for each z of zs;  y: a class or null;
 //                         layer: of a hierarchy, the one that was moved; those below it follow
 // point(i)                {index, part, name, label, z, x, reconstruction, surprise, elbo, kl, kls, neighbours, ...}
 // thumbnails(indices)     [Float32Array], the data themselves
-// sample(temperature, y)  {z}
+// sample(temperature, y, n)  {z, zs}: a draw of z ~ p(z), and n of them
+// curves()                [{samples, train, validation}] of the training, of two runs that are compared
 // walk(zs, how, steps, y) {z: [[D]]}, the codes along the way; how: "linear" or "spherical"
 // selection(indices)      {n, mean, labels, columns, x}
 // export(indices)         a Blob of CSV
@@ -86,6 +90,11 @@ export class ServerBackend {
     };
   }
 
+  async codes(start) {
+    const answer = await this.ask(`/api/codes?start=${start}`);
+    return { codes: new Float32Array(await answer.arrayBuffer()), total: Number(answer.headers.get("X-Aevb-Total")) };
+  }
+
   colour(name, start) {
     return this.numbers(`/api/colour?name=${encodeURIComponent(name)}&start=${start}`);
   }
@@ -103,8 +112,12 @@ export class ServerBackend {
     return pieces(await this.numbers("/api/thumbnails", { indices }), indices.length);
   }
 
-  sample(temperature, y = null) {
-    return this.json("/api/sample", { temperature, y, seed: Math.floor(Math.random() * 2 ** 31) });
+  sample(temperature, y = null, n = 1) {
+    return this.json("/api/sample", { temperature, y, n, seed: Math.floor(Math.random() * 2 ** 31) });
+  }
+
+  async curves() {
+    return (await this.json("/api/curves")).records;
   }
 
   walk(zs, how, steps) {
@@ -162,7 +175,13 @@ function pieces(numbers, n) {
 /** One question at a time; of those that come meanwhile the last is asked next, the others never. */
 export class Latest {
   constructor(ask, answered, failed = () => {}) {
-    Object.assign(this, { ask, answered, failed, busy: false, next: null });
+    Object.assign(this, { ask, answered, failed, busy: false, next: null, turn: 0 });
+  }
+
+  /** Nothing more is to come of what was asked so far. */
+  forget() {
+    this.turn++;
+    this.next = null;
   }
 
   async want(...what) {
@@ -172,8 +191,10 @@ export class Latest {
     }
     this.busy = true;
     while (what) {
+      const turn = this.turn;
       try {
-        this.answered(await this.ask(...what), ...what);
+        const found = await this.ask(...what);
+        if (turn === this.turn) this.answered(found, ...what);
       } catch (error) {
         this.failed(error);
       }

@@ -1,9 +1,9 @@
 // A training that goes on: curves of the ELBO and its two terms, the map as it forms, and a button that ends it.
 
+import { chart, pointsOf, SPLIT } from "./chart.js";
 import { button, calm, el } from "./dom.js";
 
-const SPLIT = [["elbo", "curveElbo", "#0072b2"], ["reconstruction", "curveRecon", "#dd6f01"], ["kl", "curveKl", "#009e72"]];
-const [WIDE, TALL] = [340, 150];
+const COLOURS = { elbo: "#0072b2", reconstruction: "#dd6f01", kl: "#009e72" };
 
 export class Training {
   constructor(page) {
@@ -50,34 +50,14 @@ export class Training {
   }
 
   draw() {
-    this.curves.replaceChildren(...SPLIT.map(([name, key, colour]) => curve(this.records, name, this.words(key), colour)));
+    this.curves.replaceChildren(...SPLIT.map(([name, key]) => this.curve(name, this.words(key))));
   }
-}
 
-/** One curve over training samples: training thin, validation bold. */
-export function curve(records, name, title, colour) {
-  const known = ["train", "validation"].map((part) => records.filter((r) => Number.isFinite(r[part]?.[name])).map((r) => [r.samples, r[part][name]]));
-  const all = known.flat();
-  if (!all.length) return el("span");
-  const ends = [0, 1].map((k) => [Math.min(...all.map((p) => p[k])), Math.max(...all.map((p) => p[k]))]);
-  const high = ends[1][1];
-  const late = all.slice(Math.floor(all.length / 10)).map((p) => p[1]);
-  const low = Math.min(...late);
-  const at = ([x, y]) => `${((WIDE * (x - ends[0][0])) / (ends[0][1] - ends[0][0] || 1)).toFixed(1)} ${(TALL - 4 - ((TALL - 8) * (Math.max(y, low) - low)) / (high - low || 1)).toFixed(1)}`;
-  const ns = "http://www.w3.org/2000/svg";
-  const svg = document.createElementNS(ns, "svg");
-  svg.setAttribute("viewBox", `0 0 ${WIDE} ${TALL}`);
-  svg.setAttribute("class", "curve");
-  svg.setAttribute("role", "img");
-  const last = all.at(-1)[1].toFixed(1);
-  svg.setAttribute("aria-label", `${title}: ${last}`);
-  known.forEach((points, bold) => {
-    if (points.length < 1) return;
-    const path = document.createElementNS(ns, "path");
-    path.setAttribute("d", `M${points.map(at).join(" L")}`);
-    path.setAttribute("stroke", colour);
-    path.setAttribute("opacity", bold ? "1" : "0.45");
-    svg.append(path);
-  });
-  return el("div", {}, el("h3", {}, `${title} ${last}`), svg);
+  /** One curve over training samples: training thin, validation bold. */
+  curve(name, title) {
+    const [train, held] = ["train", "validation"].map((part) => pointsOf(this.records, part, name));
+    const last = (held.length ? held : train).at(-1);
+    const lines = [{ points: train, faint: true }, { points: held }].map((line) => ({ ...line, colour: COLOURS[name] }));
+    return chart(last ? `${title} ${last[1].toFixed(1)}` : title, lines);
+  }
 }

@@ -4,6 +4,7 @@ import { css } from "./picture.js";
 
 const NEAR = 14; // pixels within which the pointer finds a point
 const THUMBNAILS = 160; // visible points, at or below which they are shown as pictures
+const ROUND = 5000; // points that are drawn round where there is no WebGL2; more are squares
 const SIDE = 40; // pixels of such a picture, at most
 const POINTS = `#version 300 es
 in vec2 at; in vec3 colour; in float picked;
@@ -108,15 +109,22 @@ class Flat {
     const ratio = canvas.width / view.width;
     g.clearRect(0, 0, canvas.width, canvas.height);
     if (!data) return;
-    const wide = Math.max(1.5, size * 0.85) * ratio;
-    for (let i = 0; i < data.xy.length / 2; i++) {
+    const n = data.xy.length / 2, wide = Math.max(1.5, size * 0.7) * ratio;
+    for (let i = 0; i < n; i++) {
       const x = ((data.xy[2 * i] - view.x) * view.zoom + view.width / 2) * ratio;
       const y = ((view.y - data.xy[2 * i + 1]) * view.zoom + view.height / 2) * ratio;
       g.globalAlpha = dimmed && !data.picked[i] ? 0.13 : 0.85;
       g.fillStyle = css([data.rgb[3 * i], data.rgb[3 * i + 1], data.rgb[3 * i + 2]]);
-      g.fillRect(x - wide / 2, y - wide / 2, wide, wide);
+      if (n > ROUND) g.fillRect(x - wide / 2, y - wide / 2, wide, wide);
+      else this.disc(x, y, wide / 2);
     }
     g.globalAlpha = 1;
+  }
+
+  disc(x, y, radius) {
+    this.g.beginPath();
+    this.g.arc(x, y, radius, 0, 2 * Math.PI);
+    this.g.fill();
   }
 }
 
@@ -225,9 +233,11 @@ export class LatentMap {
     const { clientWidth: w, clientHeight: h } = this.element;
     if (!w || !h) return;
     const ratio = window.devicePixelRatio || 1;
-    const grown = this.view.width > 1 ? Math.min(w / this.view.width, h / this.view.height) : 1;
+    const first = this.view.width <= 1;
+    const grown = first ? 1 : Math.min(w / this.view.width, h / this.view.height);
     Object.assign(this.view, { width: w, height: h, zoom: this.view.zoom * grown });
     for (const canvas of this.canvases) Object.assign(canvas, { width: w * ratio, height: h * ratio });
+    if (first) this.fit(); // points may have come before there was room for them
     this.redraw(true);
   }
 

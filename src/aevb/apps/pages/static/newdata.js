@@ -52,6 +52,7 @@ export class NewData {
 
   cleared() {
     this.clear();
+    this.reader.forget();
     this.side.map.ellipse = null;
     this.side.map.redraw();
     this.result.replaceChildren();
@@ -162,6 +163,7 @@ export class NewData {
   }
 
   cleared_() {
+    this.reader.forget();
     this.side.map.ellipse = null;
     this.side.map.redraw();
     this.result.replaceChildren();

@@ -1,6 +1,7 @@
 // The panels beside the map: a point, sliders, new data, a selection, a walk, numbers, a training.
 
 import { Latest } from "./backend.js";
+import { Compare } from "./compare.js";
 import { button, choice, el, facts, figure, save } from "./dom.js";
 import { Training } from "./live.js";
 import { NewData } from "./newdata.js";
@@ -16,9 +17,10 @@ export class Panels {
     this.walk = new Walk(page);
     this.training = new Training(page);
     this.fresh = new NewData(page);
+    this.compare = new Compare(page);
     this.parts = this.built();
     this.tabs = this.tabList();
-    this.asked = new Latest((side, i) => side.backend.point(i), (found, side) => this.showPoint(found, side), page.failed);
+    this.asked = new Latest((side, i) => this.inAll(side, i), (found, side) => this.showPoint(found, side), page.failed);
   }
 
   built() {
@@ -31,6 +33,7 @@ export class Panels {
       read: about.kind === "table" && about.can.read && this.fresh.element,
       walk: this.walk.element,
       selection: this.selectionPanel(),
+      compare: this.compare.element,
       numbers: this.numberPanel(),
     }).filter(([, element]) => element));
   }
@@ -59,6 +62,7 @@ export class Panels {
     }
     this.card.setAttribute("aria-labelledby", `tab-${name}`);
     this.card.replaceChildren(this.parts[name]);
+    if (name === "compare") this.compare.opened();
   }
 
   // A point
@@ -75,16 +79,19 @@ export class Panels {
     this.asked.want(side, i);
   }
 
+  /** A point as its run sees it, and as the other run does where both have the same rows. */
+  async inAll(side, i) {
+    const others = this.page.alike(side);
+    const [found, ...rest] = await Promise.all([side, ...others].map((one) => one.backend.point(i)));
+    return { ...found, others: rest.map((known, k) => ({ known, side: others[k] })) };
+  }
+
   showPoint(found, side) {
     const { words } = this;
-    const more = facts([
-      [words("label"), found.label],
-      [words("row"), `${found.part} ${found.name}`],
-      [words("elbo"), nats(found.elbo)],
-      [words("recon"), nats(found.reconstruction_term)],
-      [words("kl"), nats(found.kl)],
-    ]);
-    this.pointCard.replaceChildren(...looks(found, side, words), more, ...this.near(found, side));
+    const again = found.others.flatMap(({ known, side: other }) => [el("h3", {}, other.about.name), ...looks(known, other, words), bound(known, words)]);
+    const name = again.length ? [el("h3", {}, side.about.name)] : [];
+    const more = facts([[words("label"), found.label], [words("row"), `${found.part} ${found.name}`]]);
+    this.pointCard.replaceChildren(more, ...name, ...looks(found, side, words), bound(found, words), ...again, ...this.near(found, side));
   }
 
   near(found, side) {
@@ -201,18 +208,24 @@ export class Panels {
 
   numberPanel() {
     const { words, about } = this;
-    const sides = this.page.sides;
-    const parts = sides.flatMap((side) => [
-      sides.length > 1 ? el("h2", {}, side.about.name) : "",
-      side.about.numbers.length ? facts(side.about.numbers.map((n) => [n.name, words("nats", n.text)])) : el("p", { className: "quiet" }, words("noNumbers")),
+    const known = about.numbers.map((n) => [n.name, words("nats", n.text)]);
+    const numbers = known.length ? facts(known) : el("p", { className: "quiet" }, words("noNumbers"));
+    const equations = this.page.sides.flatMap((side) => [
+      el("h3", {}, `${words("recipe")} ${side.about.recipe}`),
+      el("pre", { className: "code equation", tabIndex: 0 }, side.about.equation),
     ]);
-    const equation = el("pre", { className: "code equation", tabIndex: 0 }, about.equation);
-    return el("div", { className: "card-in" }, el("h2", {}, words("evaluation")), parts, el("h3", {}, words("recipe")), equation);
+    return el("div", { className: "card-in" }, el("h2", {}, words("evaluation")), numbers, equations);
   }
 }
 
+/** The ELBO and its two terms. */
+function bound(found, words) {
+  const parts = [["elbo", found.elbo], ["recon", found.reconstruction_term], ["kl", found.kl]];
+  return facts(parts.map(([name, value]) => [words(name), nats(value)]));
+}
+
 function nats(value) {
-  return value === null || value === undefined ? null : value.toFixed(2);
+  return value === null || value === undefined ? null : `${value.toFixed(2)} nats`;
 }
 
 /** What a row is and what the model makes of it: pictures, or cells. */

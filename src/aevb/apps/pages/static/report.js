@@ -119,10 +119,16 @@ function original() {
     twin.style.width = `${Math.max(w * 2, decoder?.form === "image" ? decoder.shape.at(-1) * scale : 200)}px`;
     twin.getContext("2d").drawImage(thumbs, (state.row % across) * w, Math.floor(state.row / across) * h, w, h, 0, 0, w, h);
   }
-  const said = map.colours.filter((one) => one.levels || !map.cells).slice(0, 3).map((one) => `${one.name} ${named(one, state.row)}`);
+  const said = map.colours.filter((one) => one.levels || !map.cells).slice(0, 3).map((one) => told(one, state.row));
   caption.textContent = `Nearest ${map.side} row: ${[`row ${state.row}`, ...said].join(", ")}`;
   const cells = map.cells?.[state.row];
   if (cells && !network) list.replaceChildren(...map.fields.map((name, i) => field({ name, text: cells[i] })));
+}
+
+/** A number of a row in words: "KL, nats" becomes "KL 4.38 nats". */
+function told(one, i) {
+  const [name, unit] = one.name.split(", nats");
+  return unit === "" ? `${name} ${named(one, i)} nats` : `${one.name} ${named(one, i)}`;
 }
 
 const named = (one, i) => (one.values[i] === null ? "missing" : one.levels ? one.levels[one.values[i]] : short(one.values[i]));

@@ -1,6 +1,7 @@
 // One run on the page: its map, its points, its colours, and what its decoder says of the place under the pointer.
 
 import { Latest } from "./backend.js";
+import { Curved } from "./curved.js";
 import { button, calm, el } from "./dom.js";
 import { LatentMap } from "./map.js";
 import { classColour, coloured, css, imageShape, pixels, scaleColour, thumbnail } from "./picture.js";
@@ -60,6 +61,7 @@ export class Side {
   // Places
 
   lift(u, v) {
+    if (this.curved) return this.curved.lift(u, v);
     const { origin, axes } = this.plane;
     const flat = this.view.includes(",");
     const base = flat ? this.z : origin;
@@ -73,6 +75,7 @@ export class Side {
   }
 
   project(z) {
+    if (this.curved) return this.curved.project(z);
     return [this.along(z, 0), this.along(z, 1)];
   }
 
@@ -103,11 +106,24 @@ export class Side {
     this.view = view;
     const turn = ++this.turn;
     this.plane = await this.backend.view(view);
+    this.curved = this.plane.curved ? new Curved(await this.allCodes(), this.about.size, this.map) : null;
     this.map.backdrop = null;
     await this.stream(turn, (start) => this.backend.points(view, start).then((part) => this.grow(part, start)));
     if (turn !== this.turn) return;
     this.say(null);
     this.drawBackdrop();
+  }
+
+  /** The codes of all points, (N, D). */
+  async allCodes() {
+    const { n, size } = this.about, all = new Float32Array(n * size);
+    for (let start = 0; start < n;) {
+      const { codes } = await this.backend.codes(start);
+      if (!codes.length) break;
+      all.set(codes, start * size);
+      start += codes.length / size;
+    }
+    return all;
   }
 
   async stream(turn, next) {

@@ -2,6 +2,7 @@
 
 import { BackendError } from "./backend.js";
 import { Network } from "./decoder.js";
+import { traitsOf } from "./traits.js";
 import { fieldsOf, stored, written } from "./values.js";
 
 export class StaticBackend {
@@ -9,6 +10,7 @@ export class StaticBackend {
   constructor(content) {
     this.content = content;
     this.network = content.decoder && new Network(content.decoder.network);
+    this.below = (content.below ?? []).map((steps) => new Network(steps));
     this.codes = halves(content.codes);
     this.levels = content.pictures && bytes(content.pictures);
     const { size, n, shape } = content.about;
@@ -31,7 +33,6 @@ export class StaticBackend {
 
   async points(view) {
     const { origin, axes } = await this.view(view), xy = new Float32Array(2 * this.n);
-    await new Promise((done) => setTimeout(done, 50)); // the map is laid out first, so that it can fit all points
     for (let i = 0; i < this.n; i++) {
       const z = this.code(i);
       for (const k of [0, 1]) xy[2 * i + k] = z.reduce((sum, v, d) => sum + (v - origin[d]) * axes[k][d], 0);
@@ -43,16 +44,22 @@ export class StaticBackend {
     return Float32Array.from(this.content.colours[name], (v) => v ?? NaN).subarray(start);
   }
 
-  async decode(zs, y = null) {
+  async decode(zs, y = null, layer = 0) {
     if (!this.network) throw new BackendError(this.content.why);
     const { about, decoder } = this.content;
     const found = [];
     for (const z of zs) {
-      const out = this.network.run({ z, ...this.given(y) });
+      const out = this.network.run({ z: this.followed(z, y, layer), ...this.given(y) });
       found.push(about.kind === "table" ? { cells: cellsOf(decoder, out) } : { x: out.mean ?? out.mean0 });
       if (found.length % 12 === 0) await new Promise((done) => setTimeout(done)); // the page stays awake
     }
     return found;
+  }
+
+  /** A code whose layers below one are at their means, given those above. */
+  followed(z, y, layer) {
+    const down = this.below.slice(0, layer).reverse();
+    return down.reduce((code, network) => network.run({ z: code, ...this.given(y) }).z, z);
   }
 
   /** The class as the network reads it, one-hot. */
@@ -103,21 +110,34 @@ export class StaticBackend {
       if (label != null) counts.set(label, (counts.get(label) ?? 0) + 1);
     }
     const labels = [...counts].sort((a, b) => b[1] - a[1]).map(([name, n]) => ({ name, n }));
-    return { n: indices.length, mean, labels, traits: [] };
+    return { n: indices.length, mean, labels, traits: this.traits(indices) };
+  }
+
+  /** The columns of a table, else the latents, that differ most from those of the other points. */
+  traits(indices) {
+    const { about, colours } = this.content, chosen = new Set(indices);
+    const kind = about.kind === "table" ? "column:" : "latent:";
+    const columns = about.colours.filter(({ name }) => name.startsWith(kind));
+    const inside = Array.from({ length: this.n }, (_, i) => chosen.has(i));
+    return traitsOf(columns.map(({ name, title, names }) => ({ name: title, names, values: colours[name] })), inside);
   }
 
   async export(indices) {
-    const head = ["split", "row", "label", ...Array.from({ length: this.size }, (_, d) => `z${d + 1}`)];
+    const labelled = this.content.rows.some((row) => row.label != null), cells = this.content.rows[0]?.cells ?? [];
+    const codes = Array.from({ length: this.size }, (_, d) => `z${d + 1}`);
+    const head = ["split", "row", ...(labelled ? ["label"] : []), ...codes, ...cells.map((cell) => cell.name)].map(quoted);
     const lines = indices.map((i) => {
-      const { part, name, label } = this.content.rows[i];
-      return [part, name, label ?? "", ...this.code(i)].map(quoted).join(",");
+      const { part, name, label, cells: own } = this.content.rows[i];
+      const known = (own ?? []).map((cell) => (cell.filled ? "" : cell.text ?? ""));
+      return [part, name, ...(labelled ? [label ?? ""] : []), ...this.code(i), ...known].map(quoted).join(",");
     });
     return new Blob([`${[head.join(","), ...lines].join("\n")}\n`], { type: "text/csv" });
   }
 }
 
 function quoted(value) {
-  const text = String(value), safe = typeof value !== "number" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  const text = String(value), plain = /^-?\d{1,3}(,\d{3})+$/.test(text) ? text.replaceAll(",", "") : text;
+  const formula = /^[=+\-@\t\r]/.test(plain) && Number.isNaN(Number(plain)), safe = formula ? `'${plain}` : plain;
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
@@ -142,10 +162,11 @@ function cellsOf(decoder, out) {
       const level = column.levels.indexOf(text), end = Math.max(1, column.levels.length - 1);
       return { name, text, value: level, low: null, high: null, share: shares[0][1], at: [0, level / end, 0], ends: "" };
     }
-    const [low, mean, high] = ["low", "mean", "high"].map((which) => (at(which) === undefined ? null : stored(column, at(which))));
-    const within = (v) => Math.min(1, Math.max(0, ((v ?? mean) - (column.low ?? 0)) / ((column.high ?? 1) - (column.low ?? 0) || 1)));
+    const number = (which) => (at(which) === undefined ? null : stored(column, at(which)));
+    const [low, middle, high] = [number("low"), number("median") ?? number("mean"), number("high")];
+    const within = (v) => Math.min(1, Math.max(0, ((v ?? middle) - (column.low ?? 0)) / ((column.high ?? 1) - (column.low ?? 0) || 1)));
     const ends = low === null ? "" : `${written(column, at("low"))} – ${written(column, at("high"))}`;
-    return { name, text, value: mean, low, high, share: null, at: [low, mean, high].map(within), ends };
+    return { name, text, value: middle, low, high, share: null, at: [low, middle, high].map(within), ends };
   });
 }
 

@@ -44,7 +44,7 @@ export function fieldsOf(decoder, out) {
     const { group: g, place: k, name } = column, shares = out[`shares${g}`];
     if (shares) return levels(column, shares, k);
     const of = (which) => (out[which + g] ? written(column, out[which + g][k]) : null);
-    return { name, text: of("mean"), low: of("low"), high: of("high") };
+    return { name, text: of("median") ?? of("mean"), low: of("low"), high: of("high") };
   });
 }
 

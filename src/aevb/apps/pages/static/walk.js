@@ -41,15 +41,19 @@ export class Walk {
 
   forget() {
     this.stop();
+    this.planned = null;
     this.stops = [];
     this.codes = [];
     this.mark();
   }
 
   async plan() {
+    const turn = (this.planned = {});
     if (this.stops.length > 1) {
       try {
-        this.codes = (await this.side.backend.walk(this.stops, this.how, STEPS)).z;
+        const { z } = await this.side.backend.walk(this.stops, this.how, STEPS);
+        if (turn !== this.planned) return; // another stop came meanwhile, or all are forgotten
+        this.codes = z;
       } catch (error) {
         this.page.failed(error);
         return;
