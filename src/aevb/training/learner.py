@@ -123,11 +123,15 @@ class Update:
             optimizer.zero_grad(set_to_none=True)
         loss, info = self.loss(batch, torch.tensor(number, device=batch.x.device))
         loss.backward()
+        self.apply()
+        return loss.detach(), info
+
+    def apply(self) -> None:
+        """Clip the gradient that the parameters have, and step by it."""
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.clipped, self.clip)
         for optimizer in self.optimizers:
             optimizer.step()
-        return loss.detach(), info
 
 
 def _such(model: nn.Module, kind: Any) -> list[Any]:
@@ -206,11 +210,18 @@ class Learner(nn.Module):
 
     def update(self, data: Data) -> Info:
         """One step of Algorithm 1 on a minibatch of M data points."""
+        return self.advance(self.seen(data))
+
+    def seen(self, data: Data) -> Batch:
+        """The minibatch as training sees it: with random holes, where the settings ask for them."""
+        return hidden(as_batch(data), self.training_settings.holes, unknown_in(self.model))
+
+    def advance(self, batch: Batch) -> Info:
+        """One step on a minibatch as it is."""
         for module in self.paced:
             module.pace(self.number)
         if self.training_settings.learning_rate is not None:
             self._set_rates(float(self.training_settings.learning_rate(self.number)))
-        batch = hidden(as_batch(data), self.training_settings.holes, unknown_in(self.model))
         self.step = self.step or self._step()
         loss, info = self.step(batch, self.number)
         if self.learning:
