@@ -216,7 +216,7 @@ def given(flag: bool) -> bool | None:
     return flag or None
 
 
-from aevb.apps import judging, filling, clustering, using, exploring, packing, sending, lists, rerun  # noqa: E402, F401, I001  # in the order of the help
+from aevb.apps import sweeping, judging, filling, clustering, using, exploring, packing, sending, lists, rerun  # noqa: E402, F401, I001  # in the order of the help
 
 
 def main() -> None:

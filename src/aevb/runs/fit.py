@@ -95,16 +95,7 @@ def fit(
     state = TrainingState()
     events = job.events(state, checkpoint_every)
     check_objective(job.learner, job.rows)
-    meta = {
-        "status": "training",
-        "shape": list(data.shape),
-        "levels": data.train.values.levels,
-        "values": data.train.values.to_dict(),
-        "splits": fingerprints(data),
-        **seen_classes(chosen, data),
-        "device": str(device),
-    }
-    with created(path, chosen, meta, data if own else None) as run:
+    with created(path, chosen, facts_of(chosen, data, device), data if own else None) as run:
         return write_events(run, events, state, job.learner, show)
 
 
@@ -144,6 +135,19 @@ def resume(
         run.write_recipe()
         run.write_meta(status="training")
         return write_events(run, events, state, job.learner, show)
+
+
+def facts_of(recipe: Recipe, data: Dataset, device: str | torch.device) -> dict[str, Any]:
+    """What meta.json says of a training that begins."""
+    return {
+        "status": "training",
+        "shape": list(data.shape),
+        "levels": data.train.values.levels,
+        "values": data.train.values.to_dict(),
+        "splits": fingerprints(data),
+        **seen_classes(recipe, data),
+        "device": str(device),
+    }
 
 
 def seen_classes(recipe: Recipe, data: Dataset) -> dict[str, Any]:
@@ -224,17 +228,56 @@ def write_events(
     run: Run, events: Iterator[Event], state: TrainingState, learner: Learner, show: Show | None = None
 ) -> Run:
     """Write what happens into the run's folder, to the end or to where the training stops."""
+    writer = Writer(run, Reporter(learner, state, show))
     try:
         with deferred_interrupt(state.stop) as heard:
-            end = _write(run, events, Reporter(learner, state, show))
+            for event in events:
+                writer(event)
     except BaseException as error:
-        with suppress(RunError):  # the error itself says more
-            run.write_meta(status="diverged" if isinstance(error, TrainingDiverged) else "interrupted")
+        writer.failed(error)
         raise
-    _finish(run, end)
-    if end.reason == "interrupted":
+    if writer.finish().reason == "interrupted":
         raise heard.error()
     return run
+
+
+class Writer:
+    """Writes what happens in a training into a run's folder.
+
+    Attributes:
+        end: of the training, once it has come.
+    """
+
+    def __init__(self, run: Run, report: Callable[[Step], None]) -> None:
+        self.run, self.report = run, report
+        self.end: End | None = None
+        self.validation: dict[str, Mapping[str, float]] = {}
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Step():
+                self.report(event)
+            case Validation():
+                self.validation = {"validation": event.numbers}
+            case Record():
+                facts = {"step": event.number, "samples": event.samples, "seconds": round(event.seconds, 3)}
+                self.run.log({**facts, "train": event.numbers, **self.validation})
+                self.validation = {}
+            case Checkpoint():
+                save_checkpoint(self.run, event)
+            case End():
+                self.end = event
+
+    def failed(self, error: BaseException) -> None:
+        """Say of the run that its training failed."""
+        with suppress(RunError):  # the error itself says more
+            self.run.write_meta(status="diverged" if isinstance(error, TrainingDiverged) else "interrupted")
+
+    def finish(self) -> End:
+        """Write the weights of the training, which has ended, and what is to be said of it."""
+        assert self.end is not None, "the events of a training have an end"
+        _finish(self.run, self.end)
+        return self.end
 
 
 def _finish(run: Run, end: End) -> None:
@@ -259,25 +302,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"{path} could not be removed: {error.strerror or error}.") from error
-
-
-def _write(run: Run, events: Iterator[Event], report: Callable[[Step], None]) -> End:
-    validation: dict[str, Mapping[str, float]] = {}
-    for event in events:
-        match event:
-            case Step():
-                report(event)
-            case Validation():
-                validation = {"validation": event.numbers}
-            case Record():
-                facts = {"step": event.number, "samples": event.samples, "seconds": round(event.seconds, 3)}
-                run.log({**facts, "train": event.numbers, **validation})
-                validation = {}
-            case Checkpoint():
-                save_checkpoint(run, event)
-            case End():
-                return event
-    raise AssertionError("the events of a training have an end")
 
 
 class Reporter:
