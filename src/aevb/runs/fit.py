@@ -163,6 +163,7 @@ AMENDABLE = (
     "training.optimizer.lr",
     "training.learning_rate",
     "training.clip",
+    "training.precision",
     "validation",
     "evaluation",
 )

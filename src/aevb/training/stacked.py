@@ -26,6 +26,7 @@ from aevb.training.draws import Given, Unstackable, draws_of
 from aevb.training.events import Course, End, Event, held_bound, scored, validation_bound
 from aevb.training.learner import Learner, Loss, Update
 from aevb.training.numbers import replaced, unequal_numbers
+from aevb.training.precision import products
 from aevb.training.train import Alone, Step, steps
 
 NEAR = 1e-3  # relative difference of a stacked gradient from a model's own that is rounding
@@ -163,9 +164,10 @@ class Stack:
         noise = [torch.stack(each) for each in zip(*(drawn for _, drawn in read), strict=True)]
         numbers = [torch.tensor(n, device=device) for n in self.numbers.values()]
         given = (batch, noise, torch.tensor(at, device=device), numbers)
-        loss, info = self.function({**self.weights, **self.buffers}, *given)
         trained = [w for w in self.weights.values() if w.requires_grad]
-        return loss.detach(), info, torch.autograd.grad(loss.sum(), trained, allow_unused=True)
+        with products(self.first.learner.training_settings.precision, device):
+            loss, info = self.function({**self.weights, **self.buffers}, *given)
+            return loss.detach(), info, torch.autograd.grad(loss.sum(), trained, allow_unused=True)
 
     def _one(
         self,
@@ -293,9 +295,9 @@ def _stacked(each: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 def _own(member: Member, batch: Batch, noise: Sequence[Tensor], number: int) -> list[Tensor | None]:
     """The loss and the gradient of one model by itself."""
-    with Given(noise):
+    with Given(noise), products(member.learner.training_settings.precision, batch.x.device):
         loss, _ = member.loss(batch, torch.tensor(number, device=batch.x.device))
-    return [loss.detach(), *torch.autograd.grad(loss, list(member.parameters), allow_unused=True)]
+        return [loss.detach(), *torch.autograd.grad(loss, list(member.parameters), allow_unused=True)]
 
 
 def _near(found: Sequence[Tensor | None], own: Sequence[Tensor | None]) -> bool:
