@@ -122,11 +122,12 @@ class Update:
 
     def __init__(self, loss: LossFunction, optimizers: Sequence[torch.optim.Optimizer], clip: float | None) -> None:
         self.loss, self.optimizers, self.clip = loss, optimizers, clip
-        self.clipped = [p for group in optimizers[0].param_groups for p in group["params"]] if clip is not None else []
+        own = [[p for group in optimizer.param_groups for p in group["params"]] for optimizer in optimizers]
+        self.clipped, self.parameters = own[0], [p for each in own for p in each]
 
     def __call__(self, batch: Batch, number: int) -> tuple[Tensor, Info]:
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        for p in self.parameters:
+            p.grad = None
         loss, info = self.loss(batch, torch.tensor(number, device=batch.x.device))
         loss.backward()
         self.apply()
@@ -221,7 +222,8 @@ class Learner(nn.Module):
 
     def seen(self, data: Data) -> Batch:
         """The minibatch as training sees it: with random holes, where the settings ask for them."""
-        return hidden(as_batch(data), self.training_settings.holes, unknown_in(self.model))
+        share = self.training_settings.holes
+        return hidden(as_batch(data), share, unknown_in(self.model)) if share else as_batch(data)
 
     def advance(self, batch: Batch) -> Info:
         """One step on a minibatch as it is."""

@@ -90,9 +90,11 @@ def steps(learner: Learner, data: Indexable, move: Move | None = None) -> Genera
     total, size = settings.steps(learner.n), min(settings.batch, learner.n)
     move = move or Alone(learner, data)
     learner.train()
+    modules = list(learner.model.modules())
     try:
         while learner.number < total:
-            learner.model.train()  # the caller may have evaluated
+            if not all(module.training for module in modules):  # the caller may have evaluated
+                learner.model.train()
             batch, info = move()
             if learner.watch.add(learner.number, batch.x, info["loss"], learner.number == total):
                 learner.watch.look_at(learner.number, moving_tensors(learner))
