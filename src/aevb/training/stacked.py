@@ -184,7 +184,7 @@ class Stack:
             return functional_call(self.first.loss, weights, (given, step))  # type: ignore[no-any-return]
 
     def _check(self) -> None:
-        """Hold the stack against each model by itself, at the first, at a middle and at the last step.
+        """Hold the stack against each model by itself at the first step, against two at a middle and at the last one.
 
         Raises:
             Unstackable: they differ, or vmap does not take them.
@@ -197,8 +197,8 @@ class Stack:
                 loss, _, gradients = self._together(read, [number] * len(self.members))
             except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
                 raise Unstackable(f"vmap does not take them ({_line(error)})") from error
-            for i, (member, (batch, noise)) in enumerate(zip(self.members, read, strict=True)):
-                own = _own(member, batch, noise, number)
+            for i in range(len(self.members)) if number == 0 else (0, len(self.members) - 1):
+                own = _own(self.members[i], *read[i], number)
                 if not _near([loss[i], *(None if g is None else g[i] for g in gradients)], own):
                     raise Unstackable("their losses are others together than alone")
         if any(not torch.equal(b, before[name]) for name, b in self.first.loss.named_buffers()):
