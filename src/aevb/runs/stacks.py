@@ -120,11 +120,7 @@ def _write_all(writers: Sequence[Writer], events: Happening, stop: Callable[[], 
             for i, event in events:
                 if isinstance(event, AevbError):
                     failed[writers[i].run.path] = event
-                    writers[i].failed(event)
-                else:
-                    writers[i](event)
-                    if writers[i].end is not None:
-                        writers[i].finish()
+                _write(writers[i], event)
     except BaseException as error:
         for writer in writers:
             if writer.end is None and writer.run.path not in failed:
@@ -133,6 +129,16 @@ def _write_all(writers: Sequence[Writer], events: Happening, stop: Callable[[], 
     if any(writer.end is not None and writer.end.reason == "interrupted" for writer in writers):
         raise heard.error()
     return failed
+
+
+def _write(writer: Writer, event: Event | AevbError) -> None:
+    """Write what happened in one training; the weights at its end."""
+    if isinstance(event, AevbError):
+        writer.failed(event)
+        return
+    writer(event)
+    if writer.end is not None:
+        writer.finish()
 
 
 class Together:

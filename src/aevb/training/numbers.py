@@ -25,19 +25,24 @@ def unequal_numbers(parts: Sequence[Any]) -> dict[Path, list[float]]:
 
 def _unequal(parts: Sequence[Any], path: Path) -> Iterator[tuple[Path, list[float]]]:
     first = parts[0]
-    if any(type(part) is not type(first) for part in parts) and not _are_numbers(parts):
-        raise Unstackable(f"their {_named(path)} are of different kinds")
     if _are_numbers(parts):
-        if any(part != first for part in parts):
-            if not all(parts):
-                raise Unstackable(f"their {_named(path)} is zero in some and not in others")
-            yield path, [float(part) for part in parts]
+        yield from _unequal_here(parts, path)
+    elif any(type(part) is not type(first) for part in parts):
+        raise Unstackable(f"their {_named(path)} are of different kinds")
     elif isinstance(first, str | bool):
-        if any(part != first for part in parts):
+        if len(set(parts)) > 1:
             raise Unstackable(f"their {_named(path)} differ")
     elif len(path) < DEEP:
         for key in _inside(first):
             yield from _unequal([_at(part, (key,)) for part in parts], (*path, key))
+
+
+def _unequal_here(numbers: Sequence[float], path: Path) -> Iterator[tuple[Path, list[float]]]:
+    """These numbers, where they are not all the same."""
+    if len(set(numbers)) > 1:
+        if not all(numbers):
+            raise Unstackable(f"their {_named(path)} is zero in some and not in others")
+        yield path, [float(number) for number in numbers]
 
 
 def _are_numbers(parts: Sequence[Any]) -> bool:

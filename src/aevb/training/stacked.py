@@ -7,7 +7,7 @@ keeps its own minibatches, noise, optimizer, validation and end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -157,10 +157,8 @@ class Stack:
         self, read: Sequence[tuple[Batch, list[Tensor]]], at: Sequence[int]
     ) -> tuple[Tensor, Info, Sequence[Tensor | None]]:
         """The losses (M,) on minibatches with their noise at steps `at`, what to log, and the stacked gradients."""
-        batches = [batch for batch, _ in read]
-        device = batches[0].x.device
-        parts = {name: [getattr(b, name) for b in batches] for name in ("x", "y", "rows")}
-        batch = {name: torch.stack(part) for name, part in parts.items() if part[0] is not None}
+        device = read[0][0].x.device
+        batch = _side_by_side([batch for batch, _ in read])
         noise = [torch.stack(each) for each in zip(*(drawn for _, drawn in read), strict=True)]
         numbers = [torch.tensor(n, device=device) for n in self.numbers.values()]
         given = (batch, noise, torch.tensor(at, device=device), numbers)
@@ -192,17 +190,22 @@ class Stack:
         total = self.first.learner.training_settings.steps(self.first.learner.n)
         read = [member.read(self.draws) for member in self.members]
         before = {name: b.clone() for name, b in self.first.loss.named_buffers()}
+        ends = sorted({0, len(self.members) - 1})
         for number in (0, total // 2, total - 1):
-            try:
-                loss, _, gradients = self._together(read, [number] * len(self.members))
-            except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-                raise Unstackable(f"vmap does not take them ({_line(error)})") from error
-            for i in range(len(self.members)) if number == 0 else (0, len(self.members) - 1):
-                own = _own(self.members[i], *read[i], number)
-                if not _near([loss[i], *(None if g is None else g[i] for g in gradients)], own):
-                    raise Unstackable("their losses are others together than alone")
+            self._compare(read, number, ends if number else range(len(read)))
         if any(not torch.equal(b, before[name]) for name, b in self.first.loss.named_buffers()):
             raise Unstackable("a step changes what is no weight")
+
+    def _compare(self, read: Sequence[tuple[Batch, list[Tensor]]], number: int, places: Iterable[int]) -> None:
+        """Hold the numbers of step `number` against those of the models at these places by themselves."""
+        try:
+            loss, _, gradients = self._together(read, [number] * len(self.members))
+        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+            raise Unstackable(f"vmap does not take them ({_line(error)})") from error
+        for i in places:
+            own = _own(self.members[i], *read[i], number)
+            if not _near([loss[i], *(None if g is None else g[i] for g in gradients)], own):
+                raise Unstackable("their losses are others together than alone")
 
     def validate(self) -> None:
         """The validation bounds of the models of which one is due now, computed together and kept in `bounds`."""
@@ -286,6 +289,12 @@ def _rounds(stack: Stack, walks: dict[Member, tuple[int, Iterator[Event]]]) -> I
                 del walks[member]
         for member in [m for m in stack.members if m not in walks]:
             stack.leave(member)
+
+
+def _side_by_side(batches: Sequence[Batch]) -> dict[str, Tensor]:
+    """Minibatches of M models as (M, B, ...) by name."""
+    parts = {name: [getattr(b, name) for b in batches] for name in ("x", "y", "rows")}
+    return {name: torch.stack(part) for name, part in parts.items() if part[0] is not None}
 
 
 def _stacked(each: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
