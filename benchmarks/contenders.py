@@ -71,5 +71,32 @@ IMPORTANCE = Task(
     ),
 )
 
-TASKS = {task.name: task for task in (TRAIN, IMPORTANCE)}
+CONVOLUTIONS = Task(
+    name="convolutions",
+    title="6,400 images through the training of a small convolutional VAE: 32 and 64 channels, 28×28, batches of 128",
+    rate="images/s",
+    images=6_400,
+    samples=0,
+    contenders=(
+        Contender("aevb", "aevb"),
+        Contender("aevb-compiled", "aevb", variant="compiled"),
+        Contender("aevb-compiled-bf16", "aevb", variant="bf16"),
+        Contender("plain", "plain"),
+        Contender("plain-channels-last", "plain", variant="channels-last"),
+        Contender("plain-compiled", "plain", variant="compiled"),
+        Contender("plain-compiled-channels-last", "plain", variant="compiled-channels-last"),
+        Contender("pythae", "pythae", "pythae"),
+    ),
+)
+
+ANNEALED = Task(
+    name="annealed",
+    title="log p(x) by annealed importance sampling: 50 temperatures, 16 chains, 10 leapfrog steps, 20 images",
+    rate="temperatures of images/s",
+    images=20,
+    samples=50,
+    contenders=(Contender("aevb", "aevb"), Contender("plain", "plain")),
+)
+
+TASKS = {task.name: task for task in (TRAIN, IMPORTANCE, CONVOLUTIONS, ANNEALED)}
 SUBJECTS = ("aevb", "aevb-compiled")

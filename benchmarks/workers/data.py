@@ -11,6 +11,7 @@ from benchmarks.workers.protocol import Job
 
 PIXELS = 784
 BATCH = 100
+CONV_BATCH = 128
 FILES = {"train": "train-images-idx3-ubyte.gz", "test": "t10k-images-idx3-ubyte.gz"}
 HEADER = 16  # bytes before the first pixel of an idx3 file
 

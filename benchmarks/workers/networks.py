@@ -28,12 +28,28 @@ def seeded_layers() -> tuple[nn.Sequential, nn.Sequential]:
     return encoder_layers(), decoder_layers()
 
 
+def seeded_convolutions() -> tuple[nn.Sequential, nn.Sequential]:
+    """A small convolutional encoder and decoder of 32 and 64 channels, with the same initial weights in every
+    worker."""
+    torch.manual_seed(0)
+    encoder = nn.Sequential(
+        nn.Unflatten(1, (1, 28, 28)),
+        *(nn.Conv2d(1, 32, 3, 2, 1), nn.SiLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.SiLU()),
+        *(nn.Flatten(), nn.Linear(64 * 49, 2 * LATENT)),
+    )
+    decoder = nn.Sequential(
+        *(nn.Linear(LATENT, 64 * 49), nn.SiLU(), nn.Unflatten(1, (64, 7, 7))),
+        *(nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.SiLU(), nn.ConvTranspose2d(32, 1, 4, 2, 1), nn.Flatten()),
+    )
+    return encoder, decoder
+
+
 class NegativeElbo(nn.Module):
     """x (B, 784) -> one-sample estimate of -ELBO, KL in closed form, in nats per image."""
 
-    def __init__(self) -> None:
+    def __init__(self, layers: tuple[nn.Module, nn.Module] | None = None) -> None:
         super().__init__()
-        self.encoder, self.decoder = seeded_layers()
+        self.encoder, self.decoder = layers or seeded_layers()
 
     def forward(self, x: Tensor) -> Tensor:
         mean, log_variance = self.encoder(x).chunk(2, -1)

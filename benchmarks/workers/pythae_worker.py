@@ -15,8 +15,8 @@ from pythae.trainers import BaseTrainer, BaseTrainerConfig
 from pythae.trainers.training_callbacks import TrainingCallback
 from torch import Tensor, nn
 
-from benchmarks.workers.data import BATCH, PIXELS, load_images
-from benchmarks.workers.networks import LATENT, LEARNING_RATE, seeded_layers
+from benchmarks.workers.data import BATCH, CONV_BATCH, PIXELS, load_images
+from benchmarks.workers.networks import LATENT, LEARNING_RATE, seeded_convolutions, seeded_layers
 from benchmarks.workers.protocol import Job
 
 PACKAGES = ("pythae", "torch")
@@ -45,8 +45,8 @@ class Decoder(BaseDecoder):
         return ModelOutput(reconstruction=torch.sigmoid(self.layers(z)))
 
 
-def build() -> VAE:
-    encoder, decoder = seeded_layers()
+def build(layers: tuple[nn.Module, nn.Module] | None = None) -> VAE:
+    encoder, decoder = layers or seeded_layers()
     config = VAEConfig(input_dim=(PIXELS,), latent_dim=LATENT, reconstruction_loss="bce")
     return VAE(config, Encoder(encoder), Decoder(decoder))
 
@@ -76,18 +76,26 @@ class Stopwatch(TrainingCallback):
 
 
 def train(job: Job) -> None:
+    _train(job, build(), BATCH)
+
+
+def convolutions(job: Job) -> None:
+    _train(job, build(seeded_convolutions()), CONV_BATCH)
+
+
+def _train(job: Job, model: VAE, size: int) -> None:
     images = torch.from_numpy(load_images(job, "train"))
     dataset = BaseDataset(images, torch.zeros(len(images)))
     with tempfile.TemporaryDirectory() as folder:
         config = BaseTrainerConfig(
             output_dir=folder,
             num_epochs=ENDLESS,
-            per_device_train_batch_size=BATCH,
+            per_device_train_batch_size=size,
             learning_rate=LEARNING_RATE,
             optimizer_params={"fused": True} if job.variant == "tuned" else None,
             no_cuda=True,
         )
-        trainer = BaseTrainer(build(), dataset, training_config=config, callbacks=[Stopwatch(job)])
+        trainer = BaseTrainer(model, dataset, training_config=config, callbacks=[Stopwatch(job)])
         job.ready(PACKAGES)
         trainer.train()
 

@@ -142,6 +142,8 @@ from .runs.memory import fit_in_memory as fit_in_memory
 from .runs.recipe import Recipe as Recipe
 from .runs.store import Run as Run
 from .runs.store import load as load
+from .runs.sweeps import Sweep as Sweep
+from .runs.sweeps import sweep as sweep
 from .runs.trackers import tracking as tracking
 from .training.events import Checkpoint as Checkpoint
 from .training.events import End as End

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -35,6 +35,7 @@ from aevb.data.memory import out_of_memory
 from aevb.errors import AevbError
 from aevb.runs.interrupt import signals_as_errors
 
+Precision = Literal["float32", "bf16"]
 MODEL, LENGTH = "Model", "Training"
 
 
@@ -118,6 +119,12 @@ def train(
     compile_: Annotated[
         bool, typer.Option("--compile", help="Fuse the training step with torch.compile.", rich_help_panel=LENGTH)
     ] = False,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(
+            help=f"Of the products of a step; bf16 with float32 weights and sums.{RECIPES}", rich_help_panel=LENGTH
+        ),
+    ] = None,
     init: Annotated[
         str | None,
         typer.Option(
@@ -168,9 +175,10 @@ def train(
         from aevb.runs.again import CommandLine
 
         actions.refuse({"--dry-run": dry, "--run": run, "--data": data_, "--watch": given(watch)})
-        keys = {"training.batch": batch, "training.seed": seed, "training.compile": compiled}
+        keys = {"training.batch": batch, "training.seed": seed}
+        kinds_of_step = {"training.compile": compiled, "training.precision": precision}
         changed += [*plans.fitted(size, crop, kinds, schema, missing), *plans.beginning(init)]
-        asked = CommandLine(source, recipe, {"latent": latent, **keys}, changed, epochs, samples)
+        asked = CommandLine(source, recipe, {"latent": latent, **keys, **kinds_of_step}, changed, epochs, samples)
         done, data = actions.begin_or_resume(asked, out, device, data_dir, json_)
     elif resume:
         actions.refuse(
@@ -181,6 +189,7 @@ def train(
                 "--seed": seed,
                 "--out": out,
                 "--compile": compiled,
+                "--precision": precision,
                 "--dry-run": dry,
                 "--watch": given(watch),
                 "--size": size,
@@ -201,6 +210,7 @@ def train(
             "training__batch": batch,
             "training__seed": seed,
             "training__compile": compiled,
+            "training__precision": precision,
         }
         actions.check_folder(out)
         changed += [*plans.fitted(size, crop, kinds, schema, missing), *plans.beginning(init)]
@@ -219,7 +229,7 @@ def given(flag: bool) -> bool | None:
     return flag or None
 
 
-from aevb.apps import judging, filling, clustering, using, exploring, packing, sending, lists, rerun  # noqa: E402, F401, I001  # in the order of the help
+from aevb.apps import sweeping, judging, filling, clustering, using, exploring, packing, sending, lists, rerun  # noqa: E402, F401, I001  # in the order of the help
 
 
 def main() -> None:

@@ -6,3 +6,4 @@ from .of_models import reconstructions as reconstructions
 from .of_models import samples as samples
 from .of_models import traversals as traversals
 from .style import save as save
+from .sweeps import sweep as sweep

@@ -13,7 +13,13 @@ from aevb.runs.recipe import Recipe, flat
 from aevb.runs.store import Run
 
 ABSENT = object()
-NAMES = {"training.batch": "--batch", "training.seed": "--seed", "training.compile": "--compile", "latent": "--latent"}
+NAMES = {
+    "training.batch": "--batch",
+    "training.seed": "--seed",
+    "training.compile": "--compile",
+    "training.precision": "--precision",
+    "latent": "--latent",
+}
 
 
 @dataclass(frozen=True)

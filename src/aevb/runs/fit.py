@@ -99,16 +99,7 @@ def fit(
     state = TrainingState()
     events = job.events(state, checkpoint_every)
     check_objective(job.learner, job.rows)
-    meta = {
-        "status": "training",
-        "shape": list(data.shape),
-        "levels": data.train.values.levels,
-        "values": data.train.values.to_dict(),
-        "splits": fingerprints(data),
-        **seen_classes(chosen, data),
-        "device": str(device),
-    }
-    path = Path(told(str(path)))
+    meta, path = facts_of(chosen, data, device), Path(told(str(path)))
     same_start(job.learner)
     if not first():
         return follow(Run(path, chosen, meta), events, state)
@@ -166,6 +157,19 @@ def resume(
         return write_events(run, events, state, job.learner, show)
 
 
+def facts_of(recipe: Recipe, data: Dataset, device: str | torch.device) -> dict[str, Any]:
+    """What meta.json says of a training that begins."""
+    return {
+        "status": "training",
+        "shape": list(data.shape),
+        "levels": data.train.values.levels,
+        "values": data.train.values.to_dict(),
+        "splits": fingerprints(data),
+        **seen_classes(recipe, data),
+        "device": str(device),
+    }
+
+
 def seen_classes(recipe: Recipe, data: Dataset) -> dict[str, Any]:
     """Of a recipe that conditions on labels: the classes of the train split, and what they are called."""
     if not recipe.context().classes or data.train.labels is None:
@@ -179,6 +183,7 @@ AMENDABLE = (
     "training.optimizer.lr",
     "training.learning_rate",
     "training.clip",
+    "training.precision",
     "validation",
     "evaluation",
 )
@@ -245,19 +250,18 @@ def write_events(
     run: Run, events: Iterator[Event], state: TrainingState, learner: Learner, show: Show | None = None
 ) -> Run:
     """Write what happens into the run's folder, to the end or to where the training stops."""
-    told_of = trackers().events(run, events)
+    writer, shared = Writer(run, Reporter(learner, state, show)), group() is not None
     try:
         with deferred_interrupt(state.stop) as heard:
-            end = _write(run, told_of, Reporter(learner, state, show))
-            if group() is not None:  # the signal of another process may be followed by one's own
-                _finish(run, end)
+            for event in trackers().events(run, events):
+                writer(event)
+            if shared:  # the signal of another process may be followed by one's own
+                writer.finish()
                 wait()
     except BaseException as error:
-        with suppress(RunError):  # the error itself says more
-            run.write_meta(status="diverged" if isinstance(error, TrainingDiverged) else "interrupted")
+        writer.failed(error)
         raise
-    if group() is None:
-        _finish(run, end)
+    end = writer.end if shared and writer.end is not None else writer.finish()
     return ended(run, end, heard)
 
 
@@ -275,6 +279,45 @@ def ended(run: Run, end: End, heard: Heard) -> Run:
         heard.number = int(largest(heard.number))
         raise heard.error()
     return run
+
+
+class Writer:
+    """Writes what happens in a training into a run's folder.
+
+    Attributes:
+        end: of the training, once it has come.
+    """
+
+    def __init__(self, run: Run, report: Callable[[Step], None]) -> None:
+        self.run, self.report = run, report
+        self.end: End | None = None
+        self.validation: dict[str, Mapping[str, float]] = {}
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Step():
+                self.report(event)
+            case Validation():
+                self.validation = {"validation": event.numbers}
+            case Record():
+                facts = {"step": event.number, "samples": event.samples, "seconds": round(event.seconds, 3)}
+                self.run.log({**facts, "train": event.numbers, **self.validation})
+                self.validation = {}
+            case Checkpoint():
+                save_checkpoint(self.run, event)
+            case End():
+                self.end = event
+
+    def failed(self, error: BaseException) -> None:
+        """Say of the run that its training failed."""
+        with suppress(RunError):  # the error itself says more
+            self.run.write_meta(status="diverged" if isinstance(error, TrainingDiverged) else "interrupted")
+
+    def finish(self) -> End:
+        """Write the weights of the training, which has ended, and what is to be said of it."""
+        assert self.end is not None, "the events of a training have an end"
+        _finish(self.run, self.end)
+        return self.end
 
 
 def _finish(run: Run, end: End) -> None:
@@ -299,25 +342,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"{path} could not be removed: {error.strerror or error}.") from error
-
-
-def _write(run: Run, events: Iterator[Event], report: Callable[[Step], None]) -> End:
-    validation: dict[str, Mapping[str, float]] = {}
-    for event in events:
-        match event:
-            case Step():
-                report(event)
-            case Validation():
-                validation = {"validation": event.numbers}
-            case Record():
-                facts = {"step": event.number, "samples": event.samples, "seconds": round(event.seconds, 3)}
-                run.log({**facts, "train": event.numbers, **validation})
-                validation = {}
-            case Checkpoint():
-                save_checkpoint(run, event)
-            case End():
-                return event
-    raise AssertionError("the events of a training have an end")
 
 
 class Reporter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from aevb.data.batch import Indexable, look, rows_at_once, take
 from aevb.data.weights import averaged
-from aevb.evaluation.bound import elbo
+from aevb.evaluation.bound import Bound, elbo
 from aevb.evidence.importance import log_marginal
 from aevb.models.checks import check_data, split_of
 from aevb.models.compat import check_model
-from aevb.models.inference import fitting
+from aevb.models.inference import Model, fitting
 from aevb.models.rows import by_batch, is_diagonal
 from aevb.objectives.bounds import Info, PerPoint
 from aevb.parts import Member, Needs
@@ -266,16 +266,8 @@ def train_events(
         DataError, ShapeError, RecipeError, TrainingDiverged: as `train`; the data errors for the validation data too.
         ValueError: patience without validation data.
     """
-    monitor, state = monitor or Monitor(), state or TrainingState()
-    data = fitting(learner.model, data, "train")
-    held = validated(learner, validation, monitor)
-    held = None if held is None else fitting(learner.model, held)
-    state.stopped = False
-    check_training(learner.model, learner.objective, data)
-    if held is not None:
-        check_data(learner.model, held)
-        check_model(learner.model, *monitor.members())
-    return _events(learner, data, held, monitor, state, checkpoint_every)
+    course = Course.of(learner, data, validation, monitor or Monitor(), state or TrainingState())
+    return course.events(steps(learner, course.data), checkpoint_every)
 
 
 def validated(learner: Learner, validation: Indexable | None, monitor: Monitor) -> Indexable | None:
@@ -321,41 +313,79 @@ def _batch(learner: Learner) -> int:
     return min(learner.training_settings.batch, learner.n)
 
 
-def _events(
-    learner: Learner, data: Indexable, held: Indexable | None, monitor: Monitor, state: TrainingState, every: float
-) -> Iterator[Event]:
-    rhythm = Rhythm.of(learner, monitor)
-    begun, saved, before, first = Clock(), Clock(), state.seconds, learner.number
-    with closing(steps(learner, data)) as walk:
-        for step in walk if not _spent(monitor, state) else ():
-            state.add(step.info)
-            yield step
-            if rhythm.looks(learner.number):
-                state.seconds = before + begun.age
-                validated = held if rhythm.validates(learner.number) else None
-                yield from _looks(learner, validated, monitor, state, step)
-            if _over(monitor, state):
-                break
-            if saved.age >= every and state.counted == 0:
+@dataclass
+class Course:
+    """A training with all that it reads and watches, on data that were checked.
+
+    Attributes:
+        held: the validation data; None for none.
+        bound: the bound on them by the weights of the moment, and the score: see `validation_bound`.
+    """
+
+    learner: Learner
+    data: Indexable
+    held: Indexable | None
+    monitor: Monitor
+    state: TrainingState
+    bound: Callable[[], tuple[dict[str, float], float]]
+
+    @classmethod
+    def of(
+        cls, learner: Learner, data: Indexable, validation: Indexable | None, monitor: Monitor, state: TrainingState
+    ) -> Course:
+        """With data of any form, which are checked; for the errors see `train_events`."""
+        data = fitting(learner.model, data, "train")
+        held = validated(learner, validation, monitor)
+        held = None if held is None else fitting(learner.model, held)
+        state.stopped = False
+        check_training(learner.model, learner.objective, data)
+        if held is not None:
+            check_data(learner.model, held)
+            check_model(learner.model, *monitor.members())
+        return cls(learner, data, held, monitor, state, lambda: validation_bound(learner, held, monitor))  # type: ignore[arg-type]
+
+    @property
+    def rhythm(self) -> Rhythm:
+        return Rhythm.of(self.learner, self.monitor)
+
+    def events(self, walk: Generator[Step, None, None], every: float) -> Iterator[Event]:
+        """What happens while the steps of `walk` are taken; for `every` see `train_events`."""
+        learner, monitor, state, rhythm = self.learner, self.monitor, self.state, self.rhythm
+        begun, saved, before, first = Clock(), Clock(), state.seconds, learner.number
+        with closing(walk):
+            for step in walk if not _spent(monitor, state) else ():
+                state.add(step.info)
+                yield step
+                if rhythm.looks(learner.number):
+                    state.seconds = before + begun.age
+                    yield from self.looks(step, rhythm)
+                if _over(monitor, state):
+                    break
+                if saved.age >= every and state.counted == 0:
+                    yield state.checkpoint(learner)
+                    saved = Clock()
+        learner.eval()
+        if learner.number > first:  # else all is as the last checkpoint says
+            state.seconds = before + begun.age
+            if math.isfinite(every):
                 yield state.checkpoint(learner)
-                saved = Clock()
-    learner.eval()
-    if learner.number > first:  # else all is as the last checkpoint says
-        state.seconds = before + begun.age
-        if math.isfinite(every):
-            yield state.checkpoint(learner)
-    yield _end(learner, state, _reason(monitor, state))
+        yield _end(learner, state, _reason(monitor, state))
 
+    def looks(self, step: Step, rhythm: Rhythm) -> Iterator[Event]:
+        """What is known after a step: the bound on the validation data, where it is due, and the record."""
+        if self.held is not None and rhythm.validates(self.learner.number):
+            yield self.validation(step)
+        record = self.state.record(step)
+        check_alike(record.numbers["loss"])
+        yield record
 
-def _looks(
-    learner: Learner, held: Indexable | None, monitor: Monitor, state: TrainingState, step: Step
-) -> Iterator[Event]:
-    """What is known after a step: the bound on the validation data, if they are given, and the record."""
-    if held is not None:
-        yield _validate(learner, held, monitor, state, step)
-    record = state.record(step)
-    check_alike(record.numbers["loss"])
-    yield record
+    def validation(self, step: Step) -> Validation:
+        learner = self.learner
+        with learner.watch.divergence(step.number, lambda: moving_tensors(learner)):
+            numbers, score = self.bound()
+        if not math.isfinite(score):
+            raise learner.watch.diverged(f"The validation bound became {score} at step {step.number}.")
+        return Validation(step.number, step.samples, numbers, self.state.observe(learner, score))
 
 
 def _spent(monitor: Monitor, state: TrainingState) -> bool:
@@ -376,19 +406,20 @@ def _reason(monitor: Monitor, state: TrainingState) -> str:
     return "patience" if _spent(monitor, state) else "samples"
 
 
-def _validate(learner: Learner, held: Indexable, monitor: Monitor, state: TrainingState, step: Step) -> Validation:
-    with learner.watch.divergence(step.number, lambda: moving_tensors(learner)):
-        numbers, score = validation_bound(learner, held, monitor)
-    if not math.isfinite(score):
-        raise learner.watch.diverged(f"The validation bound became {score} at step {step.number}.")
-    return Validation(step.number, step.samples, numbers, state.observe(learner, score))
-
-
 def validation_bound(learner: Learner, held: Indexable, monitor: Monitor) -> tuple[dict[str, float], float]:
     """The bound on the validation data, a mean by the weights of rows, and the number that says which model is the
     best, in nats."""
+    return scored(held_bound(learner.best_known, learner, held, monitor), learner, held, monitor)
+
+
+def held_bound(model: Model, learner: Learner, held: Indexable, monitor: Monitor) -> Bound:
+    """The bound of each of the validation data by a model of a learner's."""
     size = max(1, _rows_of_validation(learner, held) // monitor.samples)
-    bound = elbo(learner.best_known, held, samples=monitor.samples, batch=size, groups=by_batch)
+    return elbo(model, held, samples=monitor.samples, batch=size, groups=by_batch)
+
+
+def scored(bound: Bound, learner: Learner, held: Indexable, monitor: Monitor) -> tuple[dict[str, float], float]:
+    """What `validation_bound` makes of the bound of each data point."""
     split = split_of(held)
     w = None if split is None else split.weights
     numbers = {"reconstruction": averaged(bound.reconstruction, w)}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,9 @@ from aevb.training.checkpoint import moving_tensors
 from aevb.training.learner import Learner, Loss, Training
 
 __all__ = ["Learner", "Step", "Training", "check_training", "continue_training", "steps", "train"]
+
+
+Move = Callable[[], tuple[Batch, Info]]  # one step: the minibatch, and what is logged
 
 
 @dataclass(frozen=True)
@@ -73,30 +77,57 @@ def check_training(model: nn.Module, objective: Objective, data: Indexable) -> N
     check_data(model, data, members_of(objective))
 
 
-def steps(learner: Learner, data: Indexable) -> Generator[Step, None, None]:
-    """The steps that are left to a learner, on data that were checked."""
-    settings, device = learner.training_settings, next(learner.model.parameters()).device
+def steps(learner: Learner, data: Indexable, move: Move | None = None) -> Generator[Step, None, None]:
+    """The steps that are left to a learner, on data that were checked.
+
+    Args:
+        move: what one step is, where it is not `Alone`: called once a step, it updates the learner.
+    """
+    settings = learner.training_settings
     if len(data) != learner.n:
         raise ValueError(f"The learner was made for {learner.n} rows of data; got {len(data)}. Make another Learner.")
     keep_freed_memory()
-    order = Order(learner.n, settings.batch, settings.seed, device)
-    total = settings.steps(learner.n)
-    visits = learner.objective.updates if isinstance(learner.objective, PerPoint) else 1
-    if settings.compile:
-        _look_up_kl(learner, take(data, order[0][:2]))  # two: some terms compare data points
+    total, size = settings.steps(learner.n), min(settings.batch, learner.n)
+    move = move or Alone(learner, data)
     learner.train()
+    modules = list(learner.model.modules())
     try:
         while learner.number < total:
-            learner.model.train()  # the caller may have evaluated
-            with seeded(noise_seed(settings.seed, learner.number), device):
-                batch = take(data, order[learner.number // visits])
-                with learner.watch.divergence(learner.number + 1, lambda: moving_tensors(learner)):
-                    info = learner.update(batch)
+            if not all(module.training for module in modules):  # the caller may have evaluated
+                learner.model.train()
+            batch, info = move()
             if learner.watch.add(learner.number, batch.x, info["loss"], learner.number == total):
                 learner.watch.look_at(learner.number, moving_tensors(learner))
-            yield Step(learner.number, learner.number * order.batch, info)
+            yield Step(learner.number, learner.number * size, info)
     finally:
         learner.eval()
+
+
+class Alone:
+    """One step of a learner by itself: its minibatch and its noise are functions of the seed and of the step."""
+
+    def __init__(self, learner: Learner, data: Indexable) -> None:
+        self.learner, self.data, self.device = learner, data, next(learner.model.parameters()).device
+        settings = learner.training_settings
+        self.order = Order(learner.n, settings.batch, settings.seed, self.device)
+        self.visits = learner.objective.updates if isinstance(learner.objective, PerPoint) else 1
+        if settings.compile:
+            _look_up_kl(learner, take(data, self.order[0][:2]))  # two: some terms compare data points
+
+    def __call__(self) -> tuple[Batch, Info]:
+        learner = self.learner
+        with self.noise():
+            batch = self.batch()
+            with learner.watch.divergence(learner.number + 1, lambda: moving_tensors(learner)):
+                return batch, learner.update(batch)
+
+    def noise(self) -> AbstractContextManager[None]:
+        """Inside of the block, the random numbers of the step in hand are drawn."""
+        return seeded(noise_seed(self.learner.training_settings.seed, self.learner.number), self.device)
+
+    def batch(self) -> Batch:
+        """The minibatch of the step in hand."""
+        return take(self.data, self.order[self.learner.number // self.visits])
 
 
 def _look_up_kl(learner: Learner, batch: Batch) -> None:

@@ -1,0 +1,138 @@
+"""The verb that trains a recipe many times: sweep."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aevb.apps import show
+from aevb.apps.app import ENV_RUNS, OUTPUT, RECIPES, DataDir, Json, Place, default, verb
+
+if TYPE_CHECKING:
+    from aevb.apps.plans import Plan
+    from aevb.runs.sweeps import Sweep
+
+TRAINING = "Training"
+
+
+@verb(
+    "aevb sweep digits --seeds 0:8",
+    "aevb sweep digits --set objective.beta=1,2,4 --seeds 0:8",
+    "aevb sweep mnist --recipe aevb --set latent=2,20 --set training.optimizer.lr=0.01,0.02 --seeds 0,1,2",
+)
+def sweep(
+    source: Annotated[
+        str | None, typer.Argument(metavar="SOURCE", help="As of aevb train: a name, or a file or folder of data.")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"A recipe's name (see aevb recipes) or .toml file.{default('the one that suits the data')}",
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE,...",
+            help="A key of the recipe and its values, such as objective.beta=1,2,4; several: every combination."
+            f" A comma in brackets separates nothing.{default('none')}",
+        ),
+    ] = None,
+    seeds: Annotated[str, typer.Option(metavar="A:B", help="Seeds A to B - 1; or a list, such as 0,1,5.")] = "0:3",
+    epochs: Annotated[
+        float | None,
+        typer.Option(metavar="N", help=f"Passes through the training data.{RECIPES}", rich_help_panel=TRAINING),
+    ] = None,
+    samples: Annotated[
+        float | None,
+        typer.Option(metavar="N", help=f"Training samples to see, instead.{RECIPES}", rich_help_panel=TRAINING),
+    ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(min=1, help="Processes at a time, for what cannot be stacked.", rich_help_panel=TRAINING),
+    ] = 1,
+    device: Place = "auto",
+    data_dir: DataDir = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help=f"Folder of the runs.{default('runs/')} {ENV_RUNS}", rich_help_panel=OUTPUT
+        ),
+    ] = None,
+    figures: Annotated[bool, typer.Option(help="Draw the figure at the end.", rich_help_panel=OUTPUT)] = True,
+    json_: Json = False,
+) -> None:
+    """Train a recipe with every combination of settings and every seed, and compare what they reach.
+
+    Models of one architecture are trained as one stack, so that eight take far less time than eight trainings. The same
+    command skips runs that are complete, and resumes the others.
+    """
+    from aevb.apps import actions, plans
+    from aevb.runs.grid import alternatives, seeds_of
+
+    several = alternatives(set_ or [])
+    of_data = [f"{k}={v[0]}" for k, v in several.items() if k.startswith("data.") and len(v) == 1]
+    wanted = seeds_of(seeds)
+    actions.check_folder(out)
+    plan = plans.choose(source, recipe, data_dir, of_data).changed({}, epochs, samples)
+    found = _swept(plan, several, wanted, (out, jobs, actions.device_named(device)), json_)
+    _tell(found, figures, json_)
+
+
+def _swept(
+    plan: Plan, several: dict[str, list[Any]], seeds: list[int], how: tuple[Any, int, str], quiet: bool
+) -> Sweep:
+    from aevb.apps.actions import exit_code
+    from aevb.runs.interrupt import Terminated
+    from aevb.runs.sweeps import sweep as train_all
+
+    out, jobs, device = how
+    many = len(seeds)
+    for values in several.values():
+        many *= len(values)
+    show.note(f"{plan.line}, {many:,} runs")
+    try:
+        with show.warnings_told(), show.training_progress(quiet) as report:
+            how_to: dict[str, Any] = {"out": out, "jobs": jobs, "device": device, "show": report, "tell": _note}
+            return train_all(plan.recipe, plan.data, several, seeds=seeds, **how_to)
+    except (KeyboardInterrupt, Terminated) as error:
+        show.err.print("Interrupted. The same command resumes the sweep.")
+        raise typer.Exit(exit_code(error)) from None
+
+
+def _note(text: str) -> None:
+    show.note(show.escaped(text))
+
+
+def _tell(found: Sweep, figures: bool, as_json: bool) -> None:
+    """The table, and where everything is; with the figure, if asked."""
+    drawn = figures and _draw(found)
+    if as_json:
+        trials = [{"run": str(t.path), "seed": t.seed, "status": t.status, **t.settings} for t in found.trials]
+        return show.print_json({"runs": trials, "points": found.rows()})
+    lines = found.lines()
+    show.out.print()
+    show.out.print(
+        show.table("mean ± sd over seeds (se over test points), nats", list(lines[0]), [[*r.values()] for r in lines])
+    )
+    if not show.MANNER.quiet:
+        show.out.print(f"\nruns    {os.path.join(found.folder, '')}: {len(found.trials)}, `aevb runs` lists them")
+        show.out.print(f"table   {found.folder / found.name}.csv")
+        if drawn:
+            show.out.print(f"figure  {found.folder / found.name}.png, .svg")
+    return None
+
+
+def _draw(found: Sweep) -> bool:
+    """Write the figure, if a run has a number to be drawn; whether it was."""
+    from aevb import figures
+
+    if not any("elbo" in t.numbers and t.numbers["elbo"].known for t in found.trials):
+        return False
+    figures.save(figures.sweep(found.trials), found.folder / found.name)
+    return True

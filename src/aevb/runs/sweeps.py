@@ -1,0 +1,335 @@
+"""Many trainings of a recipe: a grid of settings and seeds, each a run, with one table of what they reached."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import multiprocessing
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aevb.data.dataset import Dataset
+from aevb.errors import AevbError, RunError
+from aevb.evaluation.estimate import UNDEFINED, Estimate, with_errors
+from aevb.runs.begin import read_alike
+from aevb.runs.build import build_model, build_objective, check_recipe
+from aevb.runs.evaluate import evaluate_run
+from aevb.runs.files import read_json, write_text
+from aevb.runs.fit import Show, fit, resume
+from aevb.runs.grid import Cell, grid, short_keys, written
+from aevb.runs.ranges import shown
+from aevb.runs.recipe import Recipe, parse_toml
+from aevb.runs.sources import given, named
+from aevb.runs.stacks import Place, alike, differences, fit_stacked
+from aevb.runs.store import Run, runs_root
+from aevb.training.draws import Unstackable
+
+NUMBERS = {"elbo": "test ELBO", "log_likelihood": "log p(x)"}
+MOST = 64  # models of one stack
+DONE = ("complete", "diverged")
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a sweep and what it reached.
+
+    Attributes:
+        settings: what this run sets, by keys such as objective.beta.
+        numbers: of the test split, nats: `elbo` and `log_likelihood`; none where its training failed.
+    """
+
+    settings: Mapping[str, Any]
+    seed: int
+    path: Path
+    status: str
+    numbers: Mapping[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A number at one point of a sweep: its mean over seeds.
+
+    Attributes:
+        sd: the standard deviation over seeds; NaN of one seed.
+        se: the standard error over the test points, of one model.
+        n: how many seeds.
+    """
+
+    mean: float
+    sd: float
+    se: float
+    n: int
+
+    @classmethod
+    def of(cls, found: Sequence[Estimate]) -> Summary:
+        known = [e for e in found if e.known]
+        if not known:
+            return cls(math.nan, math.nan, math.nan, 0)
+        sd = statistics.stdev(known) if len(known) > 1 else math.nan
+        return cls(statistics.fmean(known), sd, statistics.fmean(e.se for e in known), len(known))
+
+    def text(self, digits: int = 2) -> str:
+        """-91.90 ± 0.12 (se 0.31): the mean, the sd over seeds, the se over points."""
+        mean = Estimate(self.mean, self.sd).text(digits)
+        return mean + f" (se {self.se:.{digits}f})" * math.isfinite(self.se)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What `aevb.sweep` gives: the runs, and tables of what they reached.
+
+    Attributes:
+        name: of its files.
+        trials: one for each run, setting after setting, seed after seed.
+        notes: what was not trained as a stack, and why; what failed.
+    """
+
+    name: str
+    folder: Path
+    trials: Sequence[Trial]
+    notes: Sequence[str]
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs, as `aevb.Run.open` gives them."""
+        return [Run.open(trial.path) for trial in self.trials]
+
+    @property
+    def points(self) -> list[tuple[Mapping[str, Any], dict[str, Summary]]]:
+        """Each setting with its numbers over all seeds."""
+        found = []
+        for _, group in groupby(self.trials, key=lambda t: repr(t.settings)):
+            trials = list(group)
+            of = {n: Summary.of([t.numbers.get(n, UNDEFINED) for t in trials]) for n in NUMBERS}
+            found.append((trials[0].settings, of))
+        return found
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table: a row for each setting, with mean, sd and se of each number, in nats, and how many seeds."""
+        names = short_keys(list(self.trials[0].settings))
+        rows = []
+        for settings, numbers in self.points:
+            row: dict[str, Any] = {names[key]: written(value) for key, value in settings.items()}
+            row["seeds"] = max(s.n for s in numbers.values())
+            for name, s in numbers.items():
+                row |= {name: s.mean, f"{name}_sd": s.sd, f"{name}_se": s.se}
+            rows.append(row)
+        return rows
+
+    def csv(self) -> str:
+        """The table as CSV; what is not known is empty."""
+        rows, text = self.rows(), io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([{k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in r.items()} for r in rows])
+        return text.getvalue()
+
+    def lines(self) -> list[dict[str, str]]:
+        """The table as it is printed: the mean ± sd over seeds, and the se over test points."""
+        names = short_keys(list(self.trials[0].settings))
+        return [
+            {names[key]: written(value) for key, value in settings.items()}
+            | {"seeds": str(max(s.n for s in numbers.values()))}
+            | {NUMBERS[name]: s.text() for name, s in numbers.items()}
+            for settings, numbers in self.points
+        ]
+
+
+def sweep(
+    recipe: Recipe | str | Path,
+    data: Any,
+    settings: Mapping[str, Sequence[Any]] | None = None,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    out: str | Path | None = None,
+    jobs: int = 1,
+    device: str | torch.device = "cpu",
+    show: Show | None = None,
+    tell: Tell | None = None,
+) -> Sweep:
+    """Train a recipe at every combination of settings with every seed, each as a run of its own, and compare them.
+
+        found = aevb.sweep("digits", "digits", {"objective.beta": [1, 2, 4]}, seeds=range(8))
+        print(found.csv())
+        aevb.figures.sweep(found.trials)
+
+    Models of one architecture are trained as one stack: at each step all losses are computed by one call, and each
+    model is the one that it would be alone, up to rounding. What cannot be stacked is trained one after another.
+    The same call skips complete runs and resumes others.
+
+    Args:
+        recipe: one, or its name, or the path of its file.
+        data: as `fit` takes them.
+        settings: values by key, such as {"objective.beta": [1, 2, 4]}.
+        out: the folder of the run folders; runs/ if None. NAME.csv is written there, too.
+        jobs: processes at a time, for what is not stacked.
+        show: called several times a second with where the training stands.
+        tell: called with what was trained singly and why, and with what failed.
+
+    Raises:
+        RecipeError: a setting that the recipe does not have, values or seeds given twice.
+        RunError: a folder is there already with other settings.
+    """
+    chosen = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
+    base, first = given(chosen, data)
+    cells = grid(base, first.name, settings or {}, list(seeds))
+    folder = Path(out) if out else runs_root()
+    work = Work(folder, device, jobs, show, tell or (lambda text: None))
+    groups = list(work.read(cells, first if isinstance(data, Dataset) else data))  # mistakes come before the first run
+    for rows, group in groups:
+        work.train(group, rows)
+    name = _name(cells, settings or {})
+    found = Sweep(name, folder, [work.trial(cell) for cell in cells], work.notes)
+    write_text(folder / f"{name}.csv", found.csv())
+    return found
+
+
+def _name(cells: Sequence[Cell], settings: Mapping[str, Sequence[Any]]) -> str:
+    """sweep-digits-beta: of the files of a sweep."""
+    stem = cells[0].name.partition("-seed=")[0]
+    for key in short_keys(list(settings)).values():
+        stem = stem.partition(f"-{key}=")[0]
+    swept = [short for key, short in short_keys(list(settings)).items() if len(settings[key]) > 1]
+    return "-".join(["sweep", stem, *swept])
+
+
+@dataclass
+class Work:
+    """The trainings of a sweep."""
+
+    folder: Path
+    device: str | torch.device
+    jobs: int
+    show: Show | None
+    tell: Tell
+    notes: list[str] = field(default_factory=list)
+    data: dict[Path, Dataset] = field(default_factory=dict)
+
+    def read(self, cells: Sequence[Cell], data: Any) -> Iterator[tuple[Dataset, list[Place]]]:
+        """The data as each group of cells reads them, and the places of its runs."""
+        groups: dict[str, list[Cell]] = {}
+        for cell in cells:
+            groups.setdefault(repr((cell.recipe.settings["data"], cell.recipe.init)), []).append(cell)
+        for group in groups.values():
+            rows = read_alike(group[0].recipe, given(group[0].recipe, data)[1])
+            places = [Place(cell.recipe.of(rows), self.folder / cell.name) for cell in group]
+            for place in places:
+                self.data[place.path] = rows
+                _agrees(place, rows)
+            _check_parts([place for place, cell in zip(places, group, strict=True) if cell.seed == group[0].seed], rows)
+            yield rows, places
+
+    def train(self, places: Sequence[Place], data: Dataset) -> None:
+        """Train what is left to train: in stacks where that goes."""
+        left = [place for place in places if status(place.path) not in DONE]
+        groups: dict[str, list[Place]] = {}
+        for place in left:
+            groups.setdefault(alike(place.recipe), []).append(place)
+        singly: list[Place] = []
+        for group in groups.values():
+            for start in range(0, len(group), MOST):
+                singly += self.stacked(group[start : start + MOST], data)
+        self.alone(singly, data)
+
+    def stacked(self, group: Sequence[Place], data: Dataset, strictly: bool = False) -> list[Place]:
+        """Train a group as a stack; else the parts of it whose settings are the same; gives those that are left."""
+        if len(group) < 2:
+            return list(group)
+        try:
+            failed = fit_stacked(group, data, device=self.device, show=self.show)
+        except Unstackable as why:
+            parts: dict[str, list[Place]] = {}
+            for place in group:
+                parts.setdefault(alike(place.recipe, strictly=True), []).append(place)
+            if len(parts) > 1:
+                return [place for part in parts.values() for place in self.stacked(part, data)]
+            self.note(f"{len(group)} runs are trained singly: {why}.")
+            return list(group)
+        for path, error in failed.items():
+            self.note(f"{path.name}: {error}")
+        return []
+
+    def alone(self, places: Sequence[Place], data: Dataset) -> None:
+        """Train runs one after another, or several at a time in processes of their own."""
+        if self.jobs < 2 or len(places) < 2:
+            for place in places:
+                self.ended(place, _trained(place, data, self.device, self.show))
+            return
+        context, jobs = multiprocessing.get_context("spawn"), min(self.jobs, len(places))
+        threads = max(1, torch.get_num_threads() // jobs)
+        with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (threads,)) as pool:
+            waiting = [(place, pool.submit(_trained, place, data, self.device)) for place in places]
+            for place, one in waiting:
+                self.ended(place, one.result())
+
+    def ended(self, place: Place, error: str) -> None:
+        if error:
+            self.note(f"{place.path.name}: {error}")
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        self.tell(text)
+
+    def trial(self, cell: Cell) -> Trial:
+        """What a run reached; it is evaluated where that was not done."""
+        path = self.folder / cell.name
+        state = status(path)
+        if state != "complete":
+            return Trial(cell.settings, cell.seed, path, state)
+        verdict = path / "evaluation-test.json"
+        data = self.data[path]
+        if not verdict.is_file() and len(data.test):
+            evaluate_run(Run.open(path), data, device=str(self.device))
+        numbers = with_errors(read_json(verdict)) if verdict.is_file() else {}
+        known = {name: numbers[name] for name in NUMBERS if isinstance(numbers.get(name), Estimate)}
+        return Trial(cell.settings, cell.seed, path, state, known)
+
+
+def _trained(place: Place, data: Dataset, device: str | torch.device, show: Show | None = None) -> str:
+    """Begin or resume one run; its error in words, or nothing."""
+    try:
+        if (place.path / "recipe.toml").is_file():
+            resume(place.path, data, device=device, show=show)
+        else:
+            fit(place.recipe, data, place.path, device=device, show=show)
+    except AevbError as error:
+        if not (place.path / "recipe.toml").is_file():
+            raise
+        return str(error)
+    return ""
+
+
+def status(path: Path) -> str:
+    """Of a run's folder: as its meta.json says, or "new"."""
+    return str(Run.open(path).meta.get("status")) if (path / "recipe.toml").is_file() else "new"
+
+
+def _agrees(place: Place, data: Dataset) -> None:
+    """Raise where the folder of a run holds one with other settings."""
+    if not (place.path / "recipe.toml").is_file():
+        return
+    import tomli_w
+
+    run = Run.open(place.path)
+    ours = parse_toml(tomli_w.dumps(dict(named(place.recipe, data)[0].settings)), str(place.path))
+    for key, asked, there in differences(ours, run.recipe.settings):
+        raise RunError(
+            f"{place.path} is a run with {key} = {shown(there)}, and this sweep has {shown(asked)}. "
+            "Choose another --out, or move that run."
+        )
+
+
+def _check_parts(places: Sequence[Place], data: Dataset) -> None:
+    """Build the parts of each setting once, so that a mistake is found before the first training."""
+    for place in places:
+        model = build_model(place.recipe, data.shape, data.train.values.levels)
+        check_recipe(place.recipe, model, build_objective(place.recipe, model, len(data.train)))

@@ -1,0 +1,79 @@
+"""The precision of a training's products: float32, or bfloat16 with float32 weights and sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from aevb.errors import RecipeError
+
+Precision = Literal["float32", "bf16"]
+FULL, BRAIN = "float32", "bf16"
+
+
+def products(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """Inside of the block, products of matrices and convolutions are of this precision; what the process had set
+    before holds again after it."""
+    if precision == FULL:
+        return SCOPES[FULL]()
+    return SCOPES.get(device.type, partial(torch.autocast, device.type, torch.bfloat16))()
+
+
+@contextmanager
+def _as_set() -> Iterator[None]:
+    """The precision that the process has."""
+    yield
+
+
+@contextmanager
+def _brain_on_cpu() -> Iterator[None]:
+    """oneDNN rounds the factors of products to bfloat16 and sums in float32."""
+    before = torch.get_float32_matmul_precision()
+    convolutions: Any = getattr(torch.backends.mkldnn, "conv", None)
+    own = getattr(convolutions, "fp32_precision", None)  # since torch 2.9
+    torch.set_float32_matmul_precision("medium")
+    if own is not None:
+        convolutions.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        if own is not None:
+            convolutions.fp32_precision = own
+
+
+SCOPES: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {FULL: _as_set, "cpu": _brain_on_cpu}
+
+
+def check_precision(precision: str, model: nn.Module) -> None:
+    """Refuse a precision that a model, or the processor that it is on, has no use for.
+
+    Raises:
+        RecipeError: the weights are no float32, or the processor has no products of bfloat16.
+    """
+    if precision == FULL:
+        return
+    weights = next(model.parameters())
+    if weights.dtype != torch.float32:
+        kind = str(weights.dtype).removeprefix("torch.")
+        raise RecipeError(
+            f"training.precision = 'bf16' is for weights in float32; these are {kind}. "
+            "Leave the precision out, or convert the model: model.float()."
+        )
+    if not has_brain(weights.device):
+        raise RecipeError(
+            "training.precision = 'bf16': this processor has no products of bfloat16, so it would be no faster. "
+            "Leave the precision out, or set it to float32."
+        )
+
+
+def has_brain(device: torch.device) -> bool:
+    """Whether a device multiplies numbers in bfloat16."""
+    if device.type == "cpu":
+        return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)

@@ -1,0 +1,109 @@
+"""Training with products in bfloat16: scoped to the steps, refused without sense, the same bound."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import aevb
+from aevb.apps.cli import app
+from aevb.data.sources import load_data
+from aevb.errors import RecipeError
+from aevb.runs.recipe import Recipe
+from aevb.training import precision
+from aevb.training.precision import products
+
+CPU = torch.device("cpu")
+RECIPE = Recipe.load("digits").replace(training__samples=4000, evaluation__importance_samples=5)
+
+
+@pytest.fixture
+def brain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor with products of bfloat16; where there are none, as a GPU has them: by autocast."""
+    if not precision.has_brain(CPU):
+        scopes = {**precision.SCOPES, "cpu": partial(torch.autocast, "cpu", torch.bfloat16)}
+        monkeypatch.setattr(precision, "SCOPES", scopes)
+        monkeypatch.setattr(precision, "has_brain", lambda device: True)
+
+
+def test_the_bound_is_the_same_within_its_error(brain: None, tmp_path: Path) -> None:
+    data = load_data("digits")
+    runs = [
+        aevb.fit(RECIPE.replace(training__precision=name), data, tmp_path / name, device="cpu")
+        for name in ("float32", "bf16")
+    ]
+    full, half = (aevb.elbo(run.model(), data.test, samples=5).elbo for run in runs)
+    gap = float((full - half).mean())
+    assert abs(gap) < float(full.std() / len(full) ** 0.5)
+    assert gap != 0
+    assert all(w.dtype == torch.float32 for w in runs[1].model().state_dict().values())
+    assert 'precision = "bf16"' in (tmp_path / "bf16" / "recipe.toml").read_text()
+
+
+def test_the_precision_of_the_process_is_restored() -> None:
+    before = torch.get_float32_matmul_precision()
+    with products("bf16", CPU):
+        assert torch.get_float32_matmul_precision() == "medium"
+    assert torch.get_float32_matmul_precision() == before
+    with pytest.raises(ZeroDivisionError), products("bf16", CPU):
+        _ = 1 / 0
+    assert torch.get_float32_matmul_precision() == before
+    with products("float32", CPU):
+        assert torch.get_float32_matmul_precision() == before
+
+
+def test_only_the_steps_are_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_brain", lambda device: True)
+    seen: list[str] = []
+
+    class Looks(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(f"{torch.get_float32_matmul_precision()} {'training' if self.training else 'not'}")
+            return super().forward(x)
+
+    model = aevb.VAE(
+        aevb.StandardNormal(2),
+        aevb.Conditional(Looks(4, 4), aevb.Normal(2)),
+        aevb.Conditional(torch.nn.Linear(2, 4), aevb.Bernoulli(4)),
+    )
+    x = torch.ones(20, 4)
+    learner = aevb.Learner(model, aevb.ELBO(), aevb.Training(batch=10, samples=30, precision="bf16"), len(x))
+    seen.clear()
+    list(aevb.train_events(learner, x, x))
+    assert {s for s in seen if "training" in s} == {"medium training"}
+    assert {s for s in seen if "not" in s} == {f"{torch.get_float32_matmul_precision()} not"}
+
+
+def test_a_precision_without_sense_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = aevb.VAE(
+        aevb.StandardNormal(2),
+        aevb.Conditional(torch.nn.Linear(4, 4), aevb.Normal(2)),
+        aevb.Conditional(torch.nn.Linear(2, 4), aevb.Bernoulli(4)),
+    )
+    half = aevb.Training(samples=200, precision="bf16")
+    monkeypatch.setattr(precision, "has_brain", lambda device: False)
+    with pytest.raises(RecipeError, match=r"no products of bfloat16.*Leave the precision out"):
+        aevb.Learner(model, aevb.ELBO(), half, 20)
+    aevb.Learner(model, aevb.ELBO(), aevb.Training(samples=200), 20)  # the cure
+    with pytest.raises(RecipeError, match=r"these are float64.*model\.float\(\)"):
+        aevb.Learner(model.double(), aevb.ELBO(), half, 20)
+    monkeypatch.setattr(precision, "has_brain", lambda device: True)
+    aevb.Learner(model.float(), aevb.ELBO(), half, 20)  # the cure
+    with pytest.raises(ValueError, match="precision is 'float32' or 'bf16'; got 'fp8'"):
+        aevb.Training(precision="fp8")  # type: ignore[arg-type]
+
+
+def test_the_option_is_in_the_recipe_and_may_change_at_a_resume(brain: None, tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    line = ["train", "digits", "--samples", "300", "--out", str(out), "--no-figures"]
+    result = CliRunner().invoke(app, [*line, "--precision", "bf16"])
+    assert result.exit_code == 0, result.output
+    assert aevb.Run.open(out).recipe.training().precision == "bf16"
+    more = ["train", "--resume", str(out), "--samples", "600", "--set", "training.precision=float32", "--no-figures"]
+    result = CliRunner().invoke(app, more)
+    assert result.exit_code == 0, result.output
+    assert aevb.Run.open(out).recipe.training().precision == "float32"

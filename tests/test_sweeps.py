@@ -1,0 +1,242 @@
+"""Sweeps: a grid of runs, one table, one figure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import signal
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from matplotlib.collections import PathCollection
+from typer.testing import CliRunner
+
+import aevb
+from aevb.apps.cli import app
+from aevb.errors import DataError, RecipeError, RunError
+from aevb.evaluation.estimate import Estimate
+from aevb.figures.sweeps import swept
+from aevb.runs.fit import Progress, fit
+from aevb.runs.grid import alternatives, grid, seeds_of
+from aevb.runs.recipe import Recipe
+from aevb.runs.sweeps import Summary, Trial, sweep
+
+SMALL = Recipe.load("digits").override(
+    [
+        *("encoder.hidden=[8]", "decoder.hidden=[8]", "training.batch=100", "training.samples=1200"),
+        *("evaluation.importance_samples=5", "validation.patience=0"),
+    ]
+)
+BETAS = {"objective.beta": [1, 4]}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> aevb.Sweep:
+    return sweep(SMALL, "digits", BETAS, seeds=range(2), out=tmp_path_factory.mktemp("sweep"))
+
+
+def weights(run: aevb.Run) -> dict[str, torch.Tensor]:
+    return run.model().state_dict()
+
+
+def test_each_run_is_the_one_that_fit_gives(found: aevb.Sweep, tmp_path: Path) -> None:
+    assert [run.path.name for run in found.runs] == [f"digits-beta={b}-seed={s}" for b in (1, 4) for s in (0, 1)]
+    run = found.runs[3]
+    own = fit(SMALL.replace(objective__beta=4, training__seed=1), "digits", tmp_path / "own")
+    for name, weight in weights(own).items():
+        assert torch.allclose(weights(run)[name], weight, atol=1e-5)
+    assert run.recipe.settings == own.recipe.settings
+    assert [m["step"] for m in run.metrics()] == [m["step"] for m in own.metrics()]
+    ours, its = run.metrics()[-1]["validation"], own.metrics()[-1]["validation"]
+    assert ours == pytest.approx(its, rel=1e-4)
+    assert {k: v for k, v in run.meta.items() if k in ("status", "stopped", "steps", "samples", "best_step")} == {
+        k: v for k, v in own.meta.items() if k in ("status", "stopped", "steps", "samples", "best_step")
+    }
+    assert not found.notes
+
+
+def test_the_table_is_the_mean_over_seeds(found: aevb.Sweep) -> None:
+    rows = list(csv.DictReader(io.StringIO(found.csv())))
+    assert rows == list(csv.DictReader((found.folder / "sweep-digits-beta.csv").open()))
+    for row, beta, runs in zip(rows, (1, 4), (found.runs[:2], found.runs[2:]), strict=True):
+        kept = [json.loads((run.path / "evaluation-test.json").read_text()) for run in runs]
+        assert (row["beta"], row["seeds"]) == (str(beta), "2")
+        assert float(row["elbo"]) == pytest.approx(statistics.fmean(k["elbo"] for k in kept))
+        assert float(row["elbo_sd"]) == pytest.approx(statistics.stdev(k["elbo"] for k in kept))
+        assert float(row["elbo_se"]) == pytest.approx(statistics.fmean(k["elbo_se"] for k in kept))
+        assert float(row["log_likelihood"]) == pytest.approx(statistics.fmean(k["log_likelihood"] for k in kept))
+
+
+def test_the_same_call_trains_nothing_anew(found: aevb.Sweep) -> None:
+    before = [(run.path / "weights.safetensors").stat().st_mtime_ns for run in found.runs]
+    again = sweep(SMALL, "digits", BETAS, seeds=range(2), out=found.folder, show=lambda p: pytest.fail("trained"))
+    assert [(run.path / "weights.safetensors").stat().st_mtime_ns for run in again.runs] == before
+    assert again.csv() == found.csv()
+
+
+def test_an_interrupted_sweep_resumes(found: aevb.Sweep, tmp_path: Path) -> None:
+    def stop(_: Progress) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    longer = SMALL.replace(training__samples=20_000)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(longer, "digits", BETAS, seeds=[0], out=tmp_path, show=stop)
+    stopped = aevb.Run.open(tmp_path / "digits-beta=4-seed=0")
+    assert stopped.meta["status"] == "interrupted"
+    assert 0 < stopped.meta["steps"] < 200
+    resumed = sweep(longer, "digits", BETAS, seeds=[0], out=tmp_path).runs[1]
+    own = fit(longer.replace(objective__beta=4, training__seed=0), "digits", tmp_path / "own")
+    assert resumed.meta["steps"] == 200
+    assert all(torch.allclose(weights(resumed)[name], w, atol=1e-3) for name, w in weights(own).items())
+
+
+def test_a_run_with_other_settings_is_never_taken_for_one_of_the_sweep(found: aevb.Sweep) -> None:
+    other = SMALL.replace(training__samples=1300)
+    with pytest.raises(RunError, match=r"training\.samples = 1200, and this sweep has 1300.*another --out"):
+        sweep(other, "digits", BETAS, seeds=range(2), out=found.folder)
+
+
+def test_what_cannot_be_stacked_is_trained_singly_and_said(tmp_path: Path) -> None:
+    told: list[str] = []
+    recipe = SMALL.replace(training__samples=200)
+    settings = {"latent": [[4, 2]], "posterior": [{"type": "vq"}], "prior": [{"type": "uniform-codes"}]}
+    settings["objective"] = [{"type": "elbo"}]
+    made = sweep(recipe, "digits", {**settings}, seeds=[0, 1], out=tmp_path, tell=told.append)
+    assert [t.status for t in made.trials] == ["complete"] * 2
+    assert len(told) == 1
+    assert told[0].startswith("2 runs are trained singly: a part learns without a gradient")
+
+
+@pytest.mark.slow
+def test_processes_train_what_one_process_would(tmp_path: Path) -> None:
+    recipe = SMALL.replace(training__samples=200)
+    sizes = {"latent": [2, 3]}  # two architectures with one seed: no stack
+    one = sweep(recipe, "digits", sizes, seeds=[0], out=tmp_path / "one")
+    two = sweep(recipe, "digits", sizes, seeds=[0], out=tmp_path / "two", jobs=2)
+    for a, b in zip(one.runs, two.runs, strict=True):
+        assert all(torch.allclose(weights(b)[name], w, atol=1e-6) for name, w in weights(a).items())
+
+
+def test_a_mistake_is_found_before_the_first_training(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="there is no 'betta'"):
+        sweep(SMALL, "digits", {"objective.betta": [1]}, out=tmp_path / "a")
+    with pytest.raises(RecipeError, match="latent"):
+        sweep(SMALL, "digits", {"latent": [2, 0]}, out=tmp_path / "b")
+    assert not any(tmp_path.rglob("recipe.toml"))
+
+
+def test_rows_in_memory_are_kept_beside_the_runs(tmp_path: Path) -> None:
+    x = torch.rand(60, 5, generator=torch.Generator().manual_seed(0)).numpy()
+    recipe = Recipe.load("gaussian").replace(training__samples=300, evaluation__importance_samples=5)
+    made = sweep(recipe, x, {"latent": [2]}, seeds=[0, 1], out=tmp_path)
+    assert [t.status for t in made.trials] == ["complete"] * 2
+    assert len(made.runs[0].dataset().train) == len(made.runs[1].dataset().train) > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("objective.beta=1,2,4", {"objective.beta": [1, 2, 4]}),
+        ("encoder.hidden=[32, 32],[64]", {"encoder.hidden": [[32, 32], [64]]}),
+        ('terms=[{type="mmd", weight=2}]', {"terms": [[{"type": "mmd", "weight": 2}]]}),
+        ("title='a, b',c", {"title": ["a, b", "c"]}),
+        ("posterior.type=normal,laplace", {"posterior.type": ["normal", "laplace"]}),
+        ("latent=1e1", {"latent": [10]}),
+    ],
+)
+def test_commas_separate_values_but_not_in_brackets(given: str, expected: dict[str, Any]) -> None:
+    assert alternatives([given]) == expected
+
+
+@pytest.mark.parametrize("given", ["objective.beta", "=1", "objective.beta="])
+def test_an_assignment_without_a_value_is_refused(given: str) -> None:
+    with pytest.raises(RecipeError, match="write key=value"):
+        alternatives([given])
+
+
+@pytest.mark.parametrize(("given", "seeds"), [("0:8", [*range(8)]), ("3", [3]), ("0,5,7", [0, 5, 7]), ("2:4", [2, 3])])
+def test_seeds_are_a_range_or_a_list(given: str, seeds: list[int]) -> None:
+    assert seeds_of(given) == seeds
+
+
+@pytest.mark.parametrize("given", ["", "8:0", "a", "1.5", "0:"])
+def test_what_is_no_range_is_refused(given: str) -> None:
+    with pytest.raises(RecipeError, match="give a range, such as 0:8"):
+        seeds_of(given)
+
+
+def test_names_tell_cells_apart() -> None:
+    settings = {"encoder.hidden": [[8], [8, 8]], "decoder.hidden": [[4]], "title": ["a/b", "a b"]}
+    names = [cell.name for cell in grid(SMALL, "mine.npy", settings, [0, 1])]
+    assert len(set(names)) == len(names) == 8
+    assert names[0].startswith("mine-digits-encoder.hidden=8-decoder.hidden=4-title=a_b-")
+    assert all("/" not in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("settings", "seeds", "why"),
+    [
+        ({"objective.beta": []}, [0], "has no values"),
+        ({"objective.beta": [1, 1]}, [0], "the value 1 twice"),
+        ({"training.seed": [1]}, [0], "set by the seeds"),
+        ({}, [], "no seeds"),
+        ({}, [0, 0], "twice"),
+        ({}, [-1], "at least 0"),
+    ],
+)
+def test_a_grid_without_sense_is_refused(settings: dict[str, list[Any]], seeds: list[int], why: str) -> None:
+    with pytest.raises(RecipeError, match=why):
+        grid(SMALL, "digits", settings, seeds)
+
+
+def trial(beta: float, seed: int, elbo: float) -> Trial:
+    return Trial({"objective.beta": beta, "latent": 2}, seed, Path("x"), "complete", {"elbo": Estimate(elbo, 0.5, 10)})
+
+
+def test_the_figure_shows_each_run_and_the_mean_of_its_seeds() -> None:
+    trials = [trial(b, s, -10 * b - s) for b in (1, 2) for s in (0, 2)]
+    assert swept(trials) == ["objective.beta"]
+    axes = aevb.figures.sweep(trials).axes[0]
+    dots = [y for c in axes.collections if isinstance(c, PathCollection) for _, y in c.get_offsets().tolist()]  # type: ignore[union-attr]
+    assert sorted(dots) == [-22, -20, -12, -10]
+    assert [*axes.lines[0].get_ydata()] == [-11, -21]  # type: ignore[misc]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["1", "2"]
+
+
+def test_the_figure_of_seeds_alone_shows_each_with_its_error() -> None:
+    axes = aevb.figures.sweep([trial(1, s, -10 - s) for s in (0, 4)]).axes[0]
+    assert [*axes.lines[0].get_ydata()] == [-10, -14]  # type: ignore[misc]
+    assert axes.lines[-1].get_ydata()[0] == -12  # type: ignore[index]
+
+
+def test_the_figure_of_a_number_that_no_run_has_is_refused() -> None:
+    with pytest.raises(DataError, match="no run of this sweep has 'kl'"):
+        aevb.figures.sweep([trial(1, 0, -10)], "kl")
+
+
+def test_a_summary_of_one_seed_has_no_spread() -> None:
+    one = Summary.of([Estimate(-10.0, 0.5, 9)])
+    assert math.isnan(one.sd)
+    assert one.text() == "-10.00 (se 0.50)"
+    assert Summary.of([]).text() == "–"
+
+
+def test_the_command_line_prints_the_table_and_lists_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AEVB_RUNS", str(tmp_path))
+    line = ["sweep", "digits", "--set", "objective.beta=1,2", "--set", "encoder.hidden=[8]", "--seeds", "0:2"]
+    line += ["--samples", "300", "--set", "evaluation.importance_samples=5"]
+    result = CliRunner().invoke(app, line)
+    assert result.exit_code == 0, result.output
+    assert "sweep-digits-beta.csv" in result.output
+    assert (tmp_path / "sweep-digits-beta.png").is_file()
+    listed = json.loads(CliRunner().invoke(app, ["runs", "--json"]).output)
+    assert {(run["objective.beta"], run["training.seed"], run["status"]) for run in listed} == {
+        (beta, seed, "complete") for beta in (1, 2) for seed in (0, 1)
+    }
+    again = json.loads(CliRunner().invoke(app, [*line, "--json", "--quiet"]).output)
+    assert [(row["beta"], row["seeds"]) for row in again["points"]] == [("1", 2), ("2", 2)]
