@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from aevb import MLP, Categories, NegativeBinomial
 from aevb.apps.estimators import fitted
 from aevb.data.columns import Column, Schema
-from aevb.estimators import VAEEmbedding
+from aevb.estimators import VAEEmbedding, VAEImputer
 from aevb.probability.families import bounded, mean_from_log, scale_from_log
 from aevb.runs.columns import parts_of
 
@@ -81,6 +81,17 @@ def test_many_rows_are_encoded_in_single_precision_with_the_same_codes(monkeypat
     monkeypatch.setattr(fitted, "EXACT", 10)
     assert model.fitted_.fitting(11) is model.model_
     np.testing.assert_allclose(model.transform(rows), exact, rtol=0, atol=1e-5)
+
+
+def test_many_holes_are_filled_in_single_precision_with_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(0).normal(size=(300, 3))
+    rows[::3, 1] = np.nan
+    model = VAEImputer(2, samples=500, importance_samples=20, random_state=0).fit(rows)
+    exact = model.transform(rows)
+    monkeypatch.setattr(fitted, "EXACT", 10)
+    found = model.transform(rows)
+    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-4)
+    assert not np.isnan(found).any()
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh])

@@ -26,8 +26,10 @@ test, stratified, five seeds, nobody sees a label, defaults alone; the number is
 not duplicated where a set has fewer than 1,000, since copies of test rows would stand in the training part. Peers see
 columns standardised on the training part; the library sees the columns as they are, and its score is -log p(x). Its
 default (a linear decoder, the least noise of a column, the share of rows that is left out, the length of the training)
-was chosen on 46 other tasks with three splits each: rare, ill or faulty classes of UCI, KEEL and NASA sets as
-outliers, and images of one class among others. None of them is made of these seven sets.
+was chosen by prototypes on 46 other tasks with three splits each: rare, ill or faulty classes of UCI, KEEL and NASA
+sets as outliers, and images of one class among others; none is made of these seven sets. There the choice had a mean
+AUROC of 0.733, 0.021 ± 0.012 (standard error) above IsolationForest and 0.048 ± 0.020 above the squared norm, but
+7 of 46 tasks lay more than 0.05 below the squared norm.
 *k-NN*: distance to the fifth neighbour. *PCA*, *ECOD* and *VAE*: PyOD with its defaults (PCA: the
 components that the rows span). *Squared norm*: of the
 standardised row. *Factorised*: a kernel estimate of each column's density, the columns taken as independent.

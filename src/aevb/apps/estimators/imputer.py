@@ -42,7 +42,8 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, TableEstimator):  # typ
         frame, numbers = self._numbers(X)
         known, data = self.fitted_, self.fitted_.split(numbers)
         if np.isnan(numbers).any():
-            full = impute(known.exact(), data, self.importance_samples, seed=known.seed).values
+            model = known.fitting(numbers.size * self.importance_samples)
+            full = impute(model, data, self.importance_samples, seed=known.seed).values
             frame = filled(known.schema, frame, full.numpy())
         return frame.native
 
