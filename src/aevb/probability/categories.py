@@ -32,7 +32,9 @@ class LevelsOfColumns(d.Levels):
 
     def __init__(self, phi: Tensor, classes: Sequence[int], at: Tensor) -> None:
         self.phi, self.classes, self.at = phi, classes, at
-        torch.distributions.Distribution.__init__(self, (*phi.shape[:-1], len(classes)), validate_args=False)
+        torch.distributions.Distribution.__init__(
+            self, torch.Size((*phi.shape[:-1], len(classes))), validate_args=False
+        )
         self.spacing = 1.0
 
     @cached_property
