@@ -181,7 +181,7 @@ class _Enter(torch.autograd.Function):
 
 def _sums(members: Group, gradients: Sequence[Tensor]) -> list[Tensor]:
     """The sums over processes, in one message for each type of number."""
-    found = {}
+    found: dict[int, Tensor] = {}
     for dtype in sorted({g.dtype for g in gradients}, key=str):
         here = [i for i, g in enumerate(gradients) if g.dtype == dtype]
         flat = members.add(torch.cat([gradients[i].flatten() for i in here]))

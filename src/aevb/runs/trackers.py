@@ -66,7 +66,7 @@ class TensorBoard:
     def __init__(self, run: Run) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer: Any = SummaryWriter(str(run.place("tensorboard")))  # type: ignore[no-untyped-call]
+        self.writer: Any = SummaryWriter(str(run.place("tensorboard")))
         self.writer.add_text("recipe", f"```toml\n{recipe_text(run)}```")
         self.writer.add_text("environment", f"```json\n{json.dumps(environment_of(run), indent=2)}\n```")
 

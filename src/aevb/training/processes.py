@@ -19,6 +19,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from aevb.errors import RunError
 from aevb.models.shares import Group, group, messages, sharing
@@ -61,8 +63,8 @@ def together() -> Iterator[Group | None]:
         return
     try:
         backend = "cpu:gloo,cuda:nccl" if _own_gpu() else "gloo"
-        store, rank, size = next(iter(dist.rendezvous("env://", timeout=PATIENCE)))
-        fresh = dist.PrefixStore(_round(store, rank, size), store)
+        store, rank, size = next(iter(rendezvous("env://", timeout=PATIENCE)))
+        fresh = PrefixStore(_round(store, rank, size), store)
         dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise RunError(
