@@ -52,7 +52,7 @@ def main() -> None:
     tasks = [restrict(TASKS[name], options.only) for name in options.tasks]
     command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
     if options.saved:
-        sections = [report.section(task, *report.load(task)) for task in tasks]
+        sections = [report.section(task, *report.load(task)) for task in tasks if report.saved(task)]
     else:
         sections = [run(task, settings, command) for task in tasks if task.contenders]
     print("\n".join(sections))

@@ -46,6 +46,11 @@ def save(task: Task, results: list[Result], about: dict[str, Any]) -> None:
     (RESULTS / f"{task.name}.json").write_text(json.dumps(content, indent=2) + "\n")
 
 
+def saved(task: Task) -> bool:
+    """Whether there are results of a task."""
+    return (RESULTS / f"{task.name}.json").is_file()
+
+
 def load(task: Task) -> tuple[list[Result], dict[str, Any]]:
     """What ``save`` wrote."""
     about = json.loads((RESULTS / f"{task.name}.json").read_text())

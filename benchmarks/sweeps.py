@@ -86,11 +86,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--samples", type=int, default=20_000, help="training samples of each model")
     parser.add_argument("--cases", nargs="+", choices=AIMS, default=list(AIMS))
     parser.add_argument("--short", action="store_true", help="one round of few steps, to see that it runs")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    rounds, samples = (1, 1_000) if asked.short else (asked.rounds, 20_000)
+    rounds, samples = (1, 1_000) if asked.short else (asked.rounds, asked.samples)
     print(
         "| case | one model, s | wall, stack / one | processor, likewise | aim |\n| --- | ---: | ---: | ---: | ---: |"
     )

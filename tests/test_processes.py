@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from aevb.errors import RunError
 from aevb.models.shares import Group, coupled, group, shared, sharing
+from aevb.training.processes import _round as agreed_round
 from aevb.training.processes import largest, placed, together
 from aevb.training.train import steps
 
@@ -167,6 +169,19 @@ def test_without_torchrun_together_is_alone(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with together() as members:
         assert members is None
+
+
+def test_a_new_start_does_not_meet_the_words_of_an_old_one() -> None:
+    """The store is that of the start before, in which process 1 asked and was killed."""
+    store = dist.HashStore()
+    store.set("aevb/ask/1", "of a process that was killed")
+    words = []
+    for _ in range(2):
+        with ThreadPoolExecutor(3) as pool:
+            found = {*pool.map(lambda rank: agreed_round(store, rank, 3), range(3))}
+        assert len(found) == 1
+        words += found
+    assert words[0] != words[1]
 
 
 def test_torchrun_is_for_training_alone() -> None:

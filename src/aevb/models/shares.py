@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -175,14 +175,19 @@ class _Enter(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        found = list(gradients)
-        for dtype in sorted({g.dtype for g in gradients if g is not None}, key=str):
-            here = [i for i, g in enumerate(gradients) if g is not None and g.dtype == dtype]
-            present = [cast(Tensor, gradients[i]) for i in here]
-            flat = ctx.members.add(torch.cat([g.flatten() for g in present]))
-            for i, g, part in zip(here, present, flat.split([g.numel() for g in present]), strict=True):
-                found[i] = part.view(g.shape)
-        return (None, *found)
+        sums = iter(_sums(ctx.members, [g for g in gradients if g is not None]))
+        return (None, *(None if g is None else next(sums) for g in gradients))
+
+
+def _sums(members: Group, gradients: Sequence[Tensor]) -> list[Tensor]:
+    """The sums over processes, in one message for each type of number."""
+    found: dict[int, Tensor] = {}
+    for dtype in sorted({g.dtype for g in gradients}, key=str):
+        here = [i for i, g in enumerate(gradients) if g.dtype == dtype]
+        flat = members.add(torch.cat([gradients[i].flatten() for i in here]))
+        parts = flat.split([gradients[i].numel() for i in here])
+        found |= {i: part.view(gradients[i].shape) for i, part in zip(here, parts, strict=True)}
+    return [found[i] for i in range(len(gradients))]
 
 
 class _Leave(torch.autograd.Function):

@@ -36,7 +36,7 @@ def load_checkpoint(run: Run, learner: Learner) -> TrainingState:
     Raises:
         RunError: the checkpoint is damaged, does not fit the learner, or stands beyond the end of its training.
     """
-    path, forget = place(run), run.forget_after if first() else _keep
+    path, forget = place(run), _forgetting(run)
     if not path.is_file():
         forget(0)
         return TrainingState()
@@ -61,8 +61,9 @@ def load_checkpoint(run: Run, learner: Learner) -> TrainingState:
     return TrainingState.of(Checkpoint(facts["number"], tensors, facts))
 
 
-def _keep(step: int) -> None:
-    """Leave the metrics to the process that writes."""
+def _forgetting(run: Run) -> Callable[[int], None]:
+    """What drops the metrics of steps that will be met again: in the process that writes alone."""
+    return run.forget_after if first() else lambda step: None
 
 
 def _check_best(learner: Learner, best: Mapping[str, Tensor], path: Path) -> None:

@@ -9,6 +9,8 @@ networks, see `models.shares`. The first one writes.
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -17,11 +19,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from aevb.errors import RunError
 from aevb.models.shares import Group, group, messages, sharing
 
 PATIENCE = timedelta(minutes=30)  # for a message of another process; the first one may be evaluating
+POLL = 0.02  # seconds between two looks for processes that ask
 APART = 1e-3  # relative difference of losses beyond which processes no longer train one model
 
 
@@ -58,7 +63,9 @@ def together() -> Iterator[Group | None]:
         return
     try:
         backend = "cpu:gloo,cuda:nccl" if _own_gpu() else "gloo"
-        dist.init_process_group(backend, timeout=PATIENCE)
+        store, rank, size = next(iter(rendezvous("env://", timeout=PATIENCE)))
+        fresh = PrefixStore(_round(store, rank, size), store)
+        dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise RunError(
             f"The processes do not find each other: {str(error).splitlines()[0]} Start them by torchrun, with the same "
@@ -87,6 +94,30 @@ def _leaving_together() -> Iterator[None]:
 def _last_words() -> None:
     with suppress(RunError):  # the last to read them may find the sender gone
         wait()
+
+
+def _round(store: Any, rank: int, size: int) -> str:
+    """A word that the processes of this start agree on, and no earlier start.
+
+    torchrun keeps its store when it starts processes again. In it are the addresses of those that were killed, which
+    the new ones would wait for. So the first process gives out a word of its own to all that ask now, until all have
+    it. The number of a restart does not serve, as each machine counts for itself.
+    """
+    if rank:
+        asked = uuid.uuid4().hex
+        store.set(f"aevb/ask/{rank}", asked)
+        word: str = store.get(f"aevb/answer/{asked}").decode()
+        store.add(f"aevb/got/{word}", 1)
+        return word
+    word, limit = uuid.uuid4().hex, time.monotonic() + PATIENCE.total_seconds()
+    while store.add(f"aevb/got/{word}", 0) < size - 1:
+        if time.monotonic() > limit:
+            raise RuntimeError("Some of them have not come.")
+        for other in range(1, size):
+            if store.check([f"aevb/ask/{other}"]):
+                store.set(f"aevb/answer/{store.get(f'aevb/ask/{other}').decode()}", word)
+        time.sleep(POLL)
+    return word
 
 
 def _own_gpu() -> bool:
