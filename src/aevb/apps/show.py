@@ -190,9 +190,14 @@ class _Told(logging.Handler):
             note(escape(record.getMessage()))
 
 
+def counted(lines: Sequence[Line]) -> int:
+    """The training samples of all curves, each up to its total: whole minibatches may go beyond it."""
+    return sum(min(line.seen, line.total) for line in lines)
+
+
 def curves_line(lines: Sequence[Line], rate: float) -> str:
     """3/18 curves, 41 % · 12:30 left · mnist-z3-aevb 0.4M of 1M."""
-    seen, total = sum(line.seen for line in lines), sum(line.total for line in lines)
+    seen, total = counted(lines), sum(line.total for line in lines)
     done = sum(line.seen >= line.total for line in lines)
     left = f"{duration((total - seen) / rate)} left" if rate > 0 else "time left not known yet"
     busy = ", ".join(f"{x.name} {x.seen / 1e6:.2f}M" for x in lines if x.begun and x.seen < x.total)
@@ -207,7 +212,7 @@ def curves_progress() -> Iterator[Callable[[Sequence[Line]], None]]:
 
     def rate(lines: Sequence[Line]) -> float:
         nonlocal first
-        seen = sum(line.seen for line in lines)
+        seen = counted(lines)
         first = seen if first < 0 else first
         return (seen - first) / max(time.monotonic() - begun, 1e-3)
 
