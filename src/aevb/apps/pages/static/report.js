@@ -98,16 +98,16 @@ function twinOf(name, i) {
 }
 
 function field({ name, text, low, high, shares, twin }) {
-  const made = element("div", {}, element("dt", { title: name }, name), element("dd", {}, text));
-  if (low && low !== high) made.append(element("small", {}, `90 %: ${low} to ${high}`));
+  const said = element("dd", {}, text);
+  if (low && low !== high) said.append(element("small", {}, `90 %: ${low} to ${high}`));
   for (const [level, share] of (shares ?? []).slice(0, 3)) {
     if (share < 0.01) continue;
     const bar = element("em");
     bar.style.width = `${Math.round(100 * share)}%`;
-    made.append(element("small", {}, `${level} ${Math.round(100 * share)} %`), bar);
+    said.append(element("small", {}, `${level} ${Math.round(100 * share)} %`), bar);
   }
-  if (twin) made.append(element("small", { class: "twin" }, twin));
-  return made;
+  if (twin) said.append(element("small", { class: "twin" }, twin));
+  return element("div", {}, element("dt", { title: name }, name), said);
 }
 
 const thumbs = map.thumbs && Object.assign(new Image(), { src: map.thumbs.src, onload: refresh });
