@@ -5,6 +5,7 @@ Each function gives Markdown. tests/test_site.py holds them to the library, with
 
 from __future__ import annotations
 
+import ast
 import inspect
 import posixpath
 import re
@@ -207,6 +208,42 @@ def table_rows() -> dict[str, str]:
     return {**lines, "active units": "latents with Cov E[z|x] > 0.01 of the prior's variance"}
 
 
+def messages(_: str) -> str:
+    """Every message of an error or a warning in the source, with … for what is filled in, by its file."""
+    lines: list[str] = []
+    for path in sorted((ROOT / "src" / "aevb").rglob("*.py")):
+        found = sorted(set(raised(ast.parse(path.read_text(encoding="utf-8")))))
+        if found:
+            rows = [f"| {kind} | {cell(text)} |" for text, kind in found]
+            lines += [f"## {path.relative_to(ROOT / 'src')}", "", "| kind | message |", "|---|---|", *rows, ""]
+    return "\n".join(lines)
+
+
+def raised(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """(message, kind) of what a file raises with AevbError's classes, ValueError or TypeError, or warns of."""
+    for node in ast.walk(tree):
+        call = node.exc if isinstance(node, ast.Raise) else node if isinstance(node, ast.Call) else None
+        if isinstance(call, ast.Call) and call.args:
+            kind = ast.unparse(call.func).split(".")[-1]
+            text = template(call.args[0])
+            if kind in ("warn", *KINDS) and len(text) > 12 and text.strip("… ."):
+                yield text, "warning" if kind == "warn" else kind
+
+
+KINDS = ("DataError", "RecipeError", "RunError", "ShapeError", "TrainingDiverged", "NoLikelihood", "ValueError")
+
+
+def template(node: ast.expr) -> str:
+    """The constant words of a text; what is filled in is …"""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(template(part) for part in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return template(node.left) + template(node.right)
+    return "…"
+
+
 def page(name: str) -> str:
     """A page of the repository's root, with its links as seen from docs/develop."""
     text = (ROOT / name).read_text(encoding="utf-8")
@@ -219,6 +256,7 @@ def page(name: str) -> str:
 GENERATORS: dict[str, Callable[[str], str]] = {
     "api": api,
     "commands": commands,
+    "messages": messages,
     "page": page,
     "recipe-tables": recipe_tables,
     "recipe-parts": recipe_parts,
