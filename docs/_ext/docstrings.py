@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
+
+ROOT = Path(__file__).parent.parent.parent
 
 SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Yields|Example):\s*$")
 ITEM = re.compile(r"^(\*{0,2}\w[\w, *]*?): +(.*)$")
@@ -20,7 +24,21 @@ def blocks(text: str) -> list[str]:
 def escaped(text: str) -> str:
     """Text with `code` in it; *X and |x| are symbols here, and no markup."""
     parts = CODE.split(" ".join(text.split()))
-    return "".join(f"`{p}`" if p.startswith("`") else re.sub(r"([\\*|_<>])", r"\\\1", p) for p in parts)
+    return "".join(code(p) if p.startswith("`") else re.sub(r"([\\*|_<>])", r"\\\1", p) for p in parts)
+
+
+def code(text: str) -> str:
+    """`text` in backticks: a link where it is a public name, or a method of one."""
+    words = text.strip("`").removeprefix("aevb.")
+    known = re.fullmatch(r"\w+(\.\w+)?", words) and words.split(".")[0] in public_names()
+    return f":py:obj:`{words} <aevb.{words}>`" if known else f"``{text.strip('`')}``"
+
+
+@cache
+def public_names() -> dict[str, str]:
+    """The module of each public name, below aevb, in the order of `__init__.pyi`."""
+    text = (ROOT / "src" / "aevb" / "__init__.pyi").read_text(encoding="utf-8")
+    return {name: module for module, name in re.findall(r"(?m)^from \.([\w.]+) import \w+ as (\w+)$", text)}
 
 
 def paragraph(block: str) -> Iterator[str]:

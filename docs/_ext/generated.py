@@ -10,25 +10,16 @@ import inspect
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from docstrings import ITEM, SECTION
+from docstrings import ITEM, ROOT, SECTION, public_names
 
-ROOT = Path(__file__).parent.parent.parent
 PLACE = re.compile(r"(?m)^<!-- generated: ([\w-]+)(?: ([^>]*?))? -->$")
 MARKUP = re.compile(r"(?<!\\)\[/?[a-z]+\]")
 SOURCE = re.compile(r"\[`([\w.]+)`\]\((?:\.\./)*src/aevb/[\w/]+\.py\)")
 OUTSIDE = re.compile(r"\[([^\]]+)\]\(((?:\.\./)*(?:src|tests|benchmarks)/[\w./-]*)\)")
 GIVEN = ("shape", "inputs", "outputs", "image", "family", "context", "labelled", "model", "encoder")  # by the program
-
-
-@cache
-def public_names() -> dict[str, str]:
-    """The module of each public name, below aevb, in the order of `__init__.pyi`."""
-    text = (ROOT / "src" / "aevb" / "__init__.pyi").read_text(encoding="utf-8")
-    return {name: module for module, name in re.findall(r"(?m)^from \.([\w.]+) import \w+ as (\w+)$", text)}
 
 
 def api(modules: str) -> str:

@@ -53,7 +53,7 @@ class Source:
         source: a name, or a path to a table, an array, or a folder or .zip of images.
         values: what the stored numbers mean: dynamic, threshold, grey, levels, standardized or raw.
         axes: where the channels of an array of images are: "first", "last" or "none".
-        size, crop: of pictures, the side in pixels, and "centre" or "stretch" to make them square; 0 and "": as they are.
+        size, crop: of pictures the side in pixels, and "centre" or "stretch" to make them square; 0, "": neither.
         seed: of the split into train, validation and test, where the data have none.
         dir: a folder with data files, searched first.
         columns: of a table, the kinds of columns by name, such as {age = "count"}.
