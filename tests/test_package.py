@@ -5,7 +5,6 @@ from __future__ import annotations
 import tarfile
 import tomllib
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,9 +21,8 @@ MADE = ("__pycache__", ".pyc", "_build", ".ipynb_checkpoints", ".so", ".pt", ".p
 
 
 @pytest.fixture
-def at_root(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    yield
 
 
 def test_a_wheel_holds_the_whole_package_and_no_tests(at_root: None, tmp_path: Path) -> None:
@@ -47,7 +45,14 @@ def test_a_source_distribution_holds_tests_and_pages_and_nothing_made(at_root: N
         names = {name.partition("/")[2] for name in archive.getnames()}
         size = sum(member.size for member in archive.getmembers())
     wanted = ["README.md", "README.ko.md", "CHANGELOG.md", "CONTRIBUTING.md", "AGENTS.md", "llms.txt", "CITATION.cff"]
-    wanted += ["LICENSE", "constraints.txt", "pyproject.toml", "docs/conf.py", "docs/_ext/generated.py", "docs/index.md"]
+    wanted += [
+        "LICENSE",
+        "constraints.txt",
+        "pyproject.toml",
+        "docs/conf.py",
+        "docs/_ext/generated.py",
+        "docs/index.md",
+    ]
     wanted += ["tests/oracle.py", "tests/test_package.py", "src/aevb/__init__.pyi", "docs/ko/vae-from-zero.md"]
     assert set(wanted) - names == set()
     assert [name for name in names if any(made in name for made in MADE)] == []
