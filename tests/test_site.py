@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -266,3 +269,13 @@ def test_search_finds_korean_with_particles_and_without_spaces() -> None:
         assert set(korean.pairs(query)) <= index, query
     assert "ELBO" in index
     assert set(korean.pairs("사후분포")) - index
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_the_page_splits_a_query_as_the_index_was_split() -> None:
+    korean = pytest.importorskip("korean", reason="needs Sphinx, the extra docs")
+    query = "잠재 변수를 log_marginal, p(x|z) 값 ELBO"
+    script = f"{korean.SearchKorean.js_splitter_code}; console.log(JSON.stringify(splitQuery({json.dumps(query)})))"
+    found = json.loads(subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True).stdout)
+    assert found == ["잠재", "변수", "수를", "log_marginal", "p", "x", "z", "값", "ELBO"]
+    assert set(found) - {"값"} <= set(korean.SearchKorean({}).split(query))

@@ -25,7 +25,7 @@ class SearchKorean(SearchEnglish):
     js_splitter_code = f"""
 function splitQuery(query) {{
   const found = [];
-  for (const [word] of query.matchAll(/[{HANGUL}]+|[^\\s{HANGUL}\\p{{P}}\\p{{S}}]+/gu)) {{
+  for (const [word] of query.matchAll(/[{HANGUL}]+|(?:(?![{HANGUL}])[\\p{{L}}\\p{{N}}_])+/gu)) {{
     if (!/[{HANGUL}]/.test(word) || word.length === 1) found.push(word);
     else for (let i = 0; i + 1 < word.length; i++) found.push(word.slice(i, i + 2));
   }}
