@@ -279,3 +279,11 @@ def test_the_page_splits_a_query_as_the_index_was_split() -> None:
     found = json.loads(subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True).stdout)
     assert found == ["잠재", "변수", "수를", "log_marginal", "p", "x", "z", "값", "ELBO"]
     assert set(found) - {"값"} <= set(korean.SearchKorean({}).split(query))
+
+
+def test_equations_become_characters_that_browsers_show() -> None:
+    mathml = pytest.importorskip("mathml", reason="needs the extra docs").mathml
+    found = mathml(r"\mathcal N(z), \mathbb E_q")
+    assert "&#x1D4A9;" in found
+    assert "&#x1D53C;" in found
+    assert "mathvariant" not in found
