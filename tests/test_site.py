@@ -217,7 +217,7 @@ def test_the_glossary_has_every_row_of_every_table() -> None:
 
 def test_every_environment_variable_is_listed() -> None:
     source = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "src" / "aevb").rglob("*.py"))
-    read = set(re.findall(r'environ(?:\.get\(|\[)"(\w+)"', source)) | {"AEVB_DATA", "AEVB_CACHE"}
+    read = set(re.findall(r'environ(?:\.get\(|\[)"(\w+)"', source)) | set(re.findall(r"AEVB_[A-Z_]+", source))
     rows = re.findall(r"(?m)^\| (`[^|]+`) \|", PAGES["reference/environment"])
     listed = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert read - listed == set()
