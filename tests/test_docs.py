@@ -27,11 +27,11 @@ from aevb.runs.parts import AXES
 from aevb.runs.recipe import Recipe, recipe_names
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts)])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RECIPES = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 TRUST = (ROOT / "docs" / "trust.md").read_text(encoding="utf-8")
-BLOCK = re.compile(r"(?ms)(?:^<!-- *(?P<note>[^>]*?) *-->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```$")
+BLOCK = re.compile(r"(?ms)(?:^<!-- *(?P<note>[^>]*?) *-->\n+)?^```(?P<language>[\w{}-]*)[^\n`]*\n(?P<text>.*?)^```$")
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 
 
@@ -147,8 +147,8 @@ def test_slow_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_blocks_are_told_apart() -> None:
     text = "<!-- not run: why -->\n```bash\nrm x\n```\n\n```console\n$ aevb runs\nNo runs\n```\n```text\ny\n```\n"
-    found = blocks(text)
-    assert [b.runs for b in found] == [False, True, False]
+    found = blocks(text + "```{code-cell} python3\nz\n```\n[a](b)\n```{toctree}\nc\n```\n")
+    assert [b.runs for b in found] == [False, True, False, False, False]
     assert commands(found[1]) == ["aevb runs"]
     with pytest.raises(AssertionError, match="only aevb is run"):
         run_command("rm x")

@@ -14,13 +14,14 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 import aevb
 from aevb.data.dataset import Dataset, Split, Values
 from aevb.data.sources import load_data
 from aevb.errors import DataError
-from aevb.figures.style import MISSING, _blue_to_red
+from aevb.figures.style import MISSING, _blue_to_red, save
 from aevb.figures.tables import Table
 
 
@@ -180,3 +181,13 @@ def test_a_table_with_holes_is_drawn_in_its_own_units_and_its_holes_are_grey(tmp
     holes = data.train[:].isnan()
     assert holes.any()
     assert bool(((seen.squeeze(-1) == MISSING).all(1) == holes).all())
+
+
+def test_a_notebook_shows_a_figure_as_its_file_has_it(tmp_path: Path) -> None:
+    figure = aevb.figures.reconstructions(model(), X, n=4)
+    shown = figure._repr_png_()  # type: ignore[attr-defined]
+    save(figure, tmp_path / "f")
+    (tmp_path / "shown.png").write_bytes(shown)
+    file, cell = (np.asarray(Image.open(tmp_path / name).convert("RGB")) for name in ("f.png", "shown.png"))
+    assert np.array_equal(file, cell)
+    assert file.std() > 10

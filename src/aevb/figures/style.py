@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import wraps
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -65,6 +66,16 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "path",
     "svg.image_inline": True,
 }
+
+
+class Picture(Figure):
+    """A figure that a notebook shows, before and without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        with rc_context(STYLE):
+            _small(self).save(buffer, format="png")
+        return buffer.getvalue()
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -202,7 +213,7 @@ def sheet(
     head, foot = _head(title, caption), EDGE + (26 if below else 0)
     longest = max(len(line) for line in caption.split("\n"))  # at most 11 pixels each
     width, height = max(max(w, 560) + margin, 11 * longest) + 2 * EDGE, h + head + foot
-    figure = Figure(figsize=((width + 0.01) / DPI, (height + 0.01) / DPI), dpi=DPI)
+    figure = Picture(figsize=((width + 0.01) / DPI, (height + 0.01) / DPI), dpi=DPI)
     x, y = EDGE + margin, head
     axes = figure.add_axes((x / width, 1 - (y + h) / height, w / width, h / height))
     shown = (
@@ -225,7 +236,7 @@ def fill(tiles: Tensor, columns: int) -> Tensor:
 
 def chart(width: int, height: int, title: str, caption: str = "") -> Figure:
     """An empty figure of so many pixels, with the title and the caption of `sheet`; `settle` places its axes."""
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    figure = Picture(figsize=(width / DPI, height / DPI), dpi=DPI)
     side = EDGE / width
     free = (side, EDGE / height, 1 - 2 * side, 1 - (EDGE + _head(title, caption)) / height)
     figure.set_layout_engine("constrained", rect=free, w_pad=0, h_pad=0, wspace=0.05, hspace=0.08)

@@ -50,6 +50,13 @@ class Source:
     """Which data, and how: the arguments of `load_data`; empty values mean its defaults.
 
     Attributes:
+        source: a name, or a path to a table, an array, or a folder or .zip of images.
+        values: what the stored numbers mean: dynamic, threshold, grey, levels, standardized or raw.
+        axes: where the channels of an array of images are: "first", "last" or "none".
+        size, crop: of pictures the side in pixels, and "centre" or "stretch" to make them square; 0, "": neither.
+        seed: of the split into train, validation and test, where the data have none.
+        dir: a folder with data files, searched first.
+        columns: of a table, the kinds of columns by name, such as {age = "count"}.
         missing: of a table, "random": holes are missing at random; or "model": a Bernoulli for each column that has
             holes in training says where they are.
     """
