@@ -326,8 +326,8 @@ def test_options_without_a_value_show_none_and_samples_means_one_thing() -> None
         text = good(verb, "--help")
         assert "Examples" in text, verb
         assert "--quiet" in text, verb
-        assert ("--samples " in text) == (verb in ("train", "reproduce")), verb
-        assert ("--run " in text) == (verb not in ("runs", "recipes", "data", "reproduce")), verb
+        assert ("--samples " in text) == (verb in ("train", "sweep", "reproduce")), verb
+        assert ("--run " in text) == (verb not in ("runs", "recipes", "data", "reproduce", "sweep")), verb
     assert "[default: the recipe's]" in good("train", "--help")
     assert "AEVB_DATA" in good("train", "--help")
     assert "AEVB_RUNS" in good("evaluate", "--help")

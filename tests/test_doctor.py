@@ -100,7 +100,9 @@ def test_a_posterior_that_collapsed_under_the_plain_bound_is_cured_by_free_bits(
     """Noise alone, of which held-out rows are best described without z."""
     x = np.random.default_rng(0).normal(size=(80, 10))
     wide = ("--set", "encoder.hidden=[128,128]", "--set", "decoder.hidden=[128,128]")
-    found = finding(trained(x, "--recipe", "gaussian", "--latent", "5", "--epochs", "30", *wide), "collapse")
+    found = finding(
+        trained(x, "--recipe", "gaussian", "--latent", "5", "--epochs", "30", "--batch", "16", *wide), "collapse"
+    )
     assert found.command.endswith("--set objective.free_bits=0.25")
     assert "collapse" not in named(treated(found))
 
@@ -227,7 +229,18 @@ def test_holes_between_clusters_are_cured_by_a_prior_fitted_to_the_codes() -> No
 
 
 def test_log_px_that_cannot_be_trusted_is_cured_by_annealing() -> None:
-    options = ("--recipe", "gaussian", "--latent", "8", "--epochs", "20", "--set", "objective.beta=0.05")
+    options = (
+        "--recipe",
+        "gaussian",
+        "--latent",
+        "8",
+        "--epochs",
+        "20",
+        "--batch",
+        "24",
+        "--set",
+        "objective.beta=0.05",
+    )
     found = finding(trained(factors(300, 20, 8, 0.1), *options), "unreliable-log-px")
     assert found.numbers["heavy"] - 2 * found.numbers["heavy"].se > 0.1
     words = shlex.split(found.command)
