@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,12 @@ from aevb.errors import DataError
 
 Table = nw.DataFrame[Any]
 PACKED = 4  # times that a table in memory may be larger than in Parquet
+ONE_BY_ONE: dict[str, Any] = {  # how a folder is read that is larger than memory: nothing ahead of what is asked for
+    "batch_readahead": 0,
+    "fragment_readahead": 0,
+    "use_threads": False,
+    "fragment_scan_options": pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False),
+}
 
 
 def native(table: Table) -> Any:
@@ -110,14 +116,20 @@ def _parquet(path: Path) -> Frame:
         if path.is_file():
             file = pyarrow.parquet.ParquetFile(path)
             size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
-            table = file.read() if fits(size) else in_a_map(file.schema_arrow, file.iter_batches(), path)
+            table = file.read() if fits(size) else in_a_map(file.schema_arrow, groups(file), path)
         else:
             files = sorted(file for ending in PARQUET for file in path.rglob(f"*{ending}"))
             found = pyarrow.dataset.dataset(files or path, format="parquet")
             small = fits(sum(file.stat().st_size for file in files) * PACKED)
-            table = found.to_table() if small else in_a_map(found.schema, found.to_batches(), path)
+            table = found.to_table() if small else in_a_map(found.schema, found.to_batches(**ONE_BY_ONE), path)
     refuse_twice(path, table.column_names)
     return Frame(str(path), _arrow(table), (f"{len(table.column_names)} columns of a Parquet table.",))
+
+
+def groups(file: Any) -> Iterator[Any]:
+    """The batches of a Parquet file, one group of rows at a time: `iter_batches` reads ahead without bound."""
+    for i in range(file.num_row_groups):
+        yield from file.read_row_group(i).to_batches()
 
 
 def in_a_map(schema: Any, batches: Iterable[Any], path: Path) -> Any:
