@@ -149,6 +149,8 @@ def test_parts_of_a_recipe_name_their_exposure() -> None:
     expected = sum(poisson(c.numpy(), RATE * DAYS.double().numpy()) for c in (COUNTS, COUNTS.flip(0)))
     np.testing.assert_allclose(p.log_prob(ROWS.double()).numpy(), expected, rtol=1e-9)
     assert features_of(table, 3).size == 6
+    said = Columns.equation({"v": "x", "net": "net(z)", **table})
+    assert "2 poisson of means in proportion to an exposure" in said
     for part in ({"exposure": 5}, {"exposure": "days"}, {"exposure": 1, "type": "normal"}):
         with pytest.raises(RecipeError, match=r"likelihood\.parts\[0\]\.exposure: expected the number of a column"):
             columns_of({"parts": [table["parts"][0] | part]}, torch.Size((3,)))

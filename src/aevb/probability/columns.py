@@ -204,7 +204,8 @@ class _EachCell(constraints.Constraint):
 
 def of_columns(v: Values) -> str:
     """The equation: what each group of columns is drawn from."""
-    parts = ", ".join(f"{len(part['columns'])} {part['type']}" for part in v["parts"])
+    over = " of means in proportion to an exposure"
+    parts = ", ".join(f"{len(part['columns'])} {part['type']}{over * ('exposure' in part)}" for part in v["parts"])
     which = f": {parts}" if parts else ", a family for each column"
     which += f"; a Bernoulli says which cells of {len(v['masked'])} columns are there" if v.get("masked") else ""
     return f"Π_d p_d({v['v']}_d) over the cells that are there,  their parameters = {v['net']}{which}"
