@@ -46,9 +46,7 @@ def linked(
         exposures: of counts, by name; others: all columns; rows: those that give likelihoods.
     """
     if column.kind == EXPOSURE:
-        counts = [c.name for c in others if c.modelled and exposures.get(c.name) == column.name]
-        used = f"the exposure of {', '.join(counts)}" if counts else "the exposure of no column that is modelled"
-        return replace(column, why=used, likelihood=GIVEN if counts else "")
+        return given(column, [c.name for c in others if c.modelled and exposures.get(c.name) == column.name])
     exposure = exposures.get(column.name, "")
     if not exposure or not column.modelled:
         return column
@@ -56,6 +54,12 @@ def linked(
     there = ~np.isnan(x)
     likelihood = suited_count(x[there], e[there]) if there.any() else column.likelihood
     return replace(column, exposure=exposure, why=f"asked for; over {exposure}", likelihood=likelihood)
+
+
+def given(column: Column, counts: Sequence[str]) -> Column:
+    """An exposure of these counts; one of none is not read."""
+    used = f"the exposure of {', '.join(counts)}" if counts else "the exposure of no column that is modelled"
+    return replace(column, why=used, likelihood=GIVEN if counts else "")
 
 
 def aligned(cells: Cells) -> NDArray[np.float64]:

@@ -109,6 +109,12 @@ def _exposures(table: Mapping[str, Any], columns: int) -> list[int | None]:
     return found
 
 
+def _per(table: Mapping[str, Any], columns: int) -> dict[int, int]:
+    """Of each column of counts that has an exposure the column of that."""
+    each = zip(_read(table, columns), _exposures(table, columns), strict=True)
+    return {place: e for (*_, places), e in each if e is not None for place in places}
+
+
 def _masked(table: Mapping[str, Any], columns: int) -> list[int]:
     """The columns whose holes are modelled.  RecipeError: they are no numbers of columns."""
     masked = table.get("masked", [])
@@ -121,17 +127,15 @@ def features_of(table: Mapping[str, Any], columns: int) -> CellFeatures | HoleFe
     """What the encoder sees of rows (columns,) of such a likelihood."""
     groups: dict[Any, list[int]] = {}
     levels: list[tuple[int, int]] = []
-    read = _read(table, columns)
-    for _, part, places in read:
+    for _, part, places in _read(table, columns):
         if isinstance(part.get("classes"), list):
             levels += zip(places, part["classes"], strict=True)
         else:
             groups.setdefault(find(LIKELIHOOD, part["type"]).offers.support, []).extend(places)
     angles, counts = groups.pop(Support.ANGLES, []), groups.get(Support.COUNTS, [])
     numbers = sorted(place for places in groups.values() for place in places)
-    exposures = _exposures(table, columns)
-    numbers = sorted({*numbers, *(e for e in exposures if e is not None)})
-    per = {place: e for (*_, places), e in zip(read, exposures, strict=True) if e is not None for place in places}
+    per = _per(table, columns)
+    numbers = sorted({*numbers, *per.values()})
     cells, masked = CellFeatures(columns, numbers, counts, angles, levels, per), _masked(table, columns)
     return HoleFeatures(cells, masked) if masked else cells
 
