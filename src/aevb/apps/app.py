@@ -192,7 +192,8 @@ Kinds = Annotated[
     typer.Option(
         "--column",
         metavar="NAME=KIND",
-        help=f"The kind of a column of a table, such as age=count; may be repeated.{default('by its values')}",
+        help="The kind of a column of a table, such as age=count, or visits=count:days for a count over so many days;"
+        f" may be repeated.{default('by its values')}",
         rich_help_panel=DATA,
     ),
 ]

@@ -143,6 +143,22 @@ def drawn(model: Model, n: int, schema: Schema, given: str | None, seed: int) ->
     return schema.inverse(generate(model, n, seed=seed, draw=True))
 
 
+def tell_exposures(schema: Schema, given: str | None) -> None:
+    """Say one sentence for each exposure that new rows have because none was given."""
+    from aevb.data.columns import EXPOSURE
+
+    named = {column.name for column, _ in assignments(given or "", schema)}
+    for column in schema.model:
+        if column.kind == EXPOSURE and column.name not in named:
+            of = ", ".join(c.name for c in schema.model if c.exposure == column.name)
+            taken = f"{column.name}={column.scale:g}"
+            show.note(
+                show.escaped(
+                    f"{of}: over {taken}, the median of the train rows; another by --given {column.name}=VALUE."
+                )
+            )
+
+
 def write_rows(out: Path, schema: Schema, rows: Tensor, what: str = "new rows") -> None:
     """New rows as a table with the columns and types of the source, or as numbers."""
     if out.suffix == ".npy":

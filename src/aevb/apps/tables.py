@@ -14,6 +14,7 @@ HEAD = """\
 # The columns of {name}, each with its kind; change a kind after the sign =.
 # Kinds: {kinds}.
 # What is constant, id or text is kept in the table, and not modelled.
+# "count:NAME" is a count over the exposure in the column NAME, such as days.
 # Use it with: aevb train {name} --schema {file}
 """
 
@@ -58,14 +59,16 @@ def write_kinds(path: Path, source: str, columns: Sequence[Mapping[str, Any]]) -
     """A file of the kinds of columns, to be edited: JSON by its suffix, else TOML with the reasons as comments."""
     from aevb.data.columns import KINDS
 
-    kinds = {column["name"]: column["kind"] for column in columns}
+    kinds = {column["name"]: column["asked"] for column in columns}
     if path.suffix.lower() == ".json":
         path.write_text(json.dumps({"columns": kinds}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return
     lines = [HEAD.format(name=source, file=path, kinds=", ".join(KINDS)), "[columns]"]
     for column in columns:
         name = json.dumps(column["name"], ensure_ascii=False)
-        lines.append(f'{name} = "{column["kind"]}"  # {" ".join(str(column["why"]).split())}')
+        lines.append(
+            f"{name} = {json.dumps(column['asked'], ensure_ascii=False)}  # {' '.join(str(column['why']).split())}"
+        )
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -87,6 +87,7 @@ def sample(
     model = actions.ex_post(opened, data_dir, place) if ex_post else opened.model(place)
     if schema is not None:
         new = conditions.drawn(model, n, schema, given, seed)
+        conditions.tell_exposures(schema, given)
         if check:
             checking.check_rows(opened, new, data_dir, seed)
             if out is None:

@@ -29,9 +29,11 @@ KINDS = {  # what a column can be, and what that means
     "id": "a value of its own in each row; not modelled",
     "text": "free text; not modelled",
     "weight": "how much each row counts; not modelled",
+    "exposure": "how much time, area or material counts of a row are over; given, not modelled",
 }
 CODED = ("binary", "categorical", "ordinal")  # kinds that are stored as codes of levels
 UNMODELLED = ("constant", "id", "text", "weight")
+EXPOSURE, GIVEN = "exposure", "given"  # a kind, and what stands for its likelihood: the model reads it, and no more
 EXACT = 2**53  # float64 holds every integer up to here
 EDGE = 1e-6  # of the range of a bounded column: how near a number may come to a bound in its logit
 NEAR = 1e-5  # of the scale of a column: how near a number is to a spike that it is taken for
@@ -56,6 +58,7 @@ class Column:
         map: x = (map(s) - center) / scale: "identity", "log", or "logit" between the bounds.
         center, scale: of the map, float64.
         low, high: the smallest and the largest stored number; of a bounded column its bounds.
+        exposure: the name of the column that is the exposure of a count; "" where it has none.
         origin: stored are the numbers less this one, where they are whole numbers that float64 would round.
         decimals: what leaves the model is rounded to so many; 0 of whole numbers; None: it is not.
         bins: of the likelihood "quantiles".
@@ -81,10 +84,16 @@ class Column:
     spikes: tuple[float, ...] = ()
     least: float = 0.05
     origin: int = 0
+    exposure: str = ""
 
     @property
     def modelled(self) -> bool:
         return bool(self.likelihood)
+
+    @property
+    def asked(self) -> str:
+        """How the kind is asked for: "count", or "count:days" of one with an exposure."""
+        return f"{self.kind}:{self.exposure}" if self.exposure else self.kind
 
     def numbers(self, stored: Tensor) -> Tensor:
         """x of stored numbers s, float64; NaN stays NaN."""
@@ -119,7 +128,7 @@ class Column:
     def log_abs_det(self, stored: Tensor) -> Tensor:
         """log |dx/ds| of each stored number, in nats; 0 where it is missing, and of kinds that are discrete."""
         s, logs = stored.double(), torch.zeros_like(stored, dtype=torch.float64)
-        if self.kind in (*CODED, "count"):
+        if self.kind in (*CODED, "count", EXPOSURE):
             return logs
         logs = logs - torch.tensor(self.scale, dtype=torch.float64).log()
         if self.map == "log":

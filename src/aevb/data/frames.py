@@ -16,8 +16,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from aevb.data.cells import DATE, NUMBER, WORD, Cells, cells_of, less
-from aevb.data.columns import CODED, Column, Schema
+from aevb.data.columns import CODED, EXPOSURE, Column, Schema
 from aevb.data.dates import NEVER, read
+from aevb.data.exposures import refuse_unexposed
 from aevb.data.images import few
 from aevb.data.room import room
 from aevb.data.tables import Frame
@@ -40,6 +41,8 @@ def stored(schema: Schema, frame: Frame) -> tuple[Numbers, list[str]]:
     for place, position in enumerate(schema.modelled):
         column = schema.columns[position]
         cells = cells_of(frame, column.name)
+        if column.kind == EXPOSURE:
+            refuse_unexposed(cells, frame.name)
         numbers, said = numbers_in(column, cells, frame.name)
         out[:, place] = np.nan
         out[cells.seen, place] = numbers

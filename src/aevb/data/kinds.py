@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from aevb.data.cells import DATE, NUMBER, OTHER, WORD, Array, Cells, beyond, cells_of
-from aevb.data.columns import KINDS, UNMODELLED, Column, Schema
+from aevb.data.columns import EXPOSURE, KINDS, UNMODELLED, Column, Schema
 from aevb.data.dates import NEVER
+from aevb.data.exposures import linked, parted, refuse_unexposed
 from aevb.data.guesses import NUMBER as WRITTEN_NUMBER
 from aevb.data.likelihoods import measured, suited_count, unfit
 from aevb.data.tables import Frame
@@ -38,7 +39,8 @@ def look(frame: Frame, columns: Mapping[str, str] = {}, rows: Array | None = Non
 
     Args:
         frame: the table.
-        columns: the kinds of columns that are not to be guessed, such as {"age": "count"}.
+        columns: the kinds of columns that are not to be guessed, such as {"age": "count"}; "count:days" is a count
+            whose exposure is the column days.
         rows: the numbers of those rows that give center, scale and likelihood; all of them by default.
 
     Raises:
@@ -47,14 +49,18 @@ def look(frame: Frame, columns: Mapping[str, str] = {}, rows: Array | None = Non
     """
     if not len(frame):
         raise DataError(f"{frame.name} has no rows.")
-    check_asked(frame, columns)
-    return Schema(tuple(_column(frame, name, columns, rows) for name in frame.table.columns))
+    kinds, exposures = parted(columns)
+    check_asked(frame, kinds)
+    found = [_column(frame, name, kinds, rows) for name in frame.table.columns]
+    return Schema(tuple(linked(column, exposures, found, frame, rows) for column in found))
 
 
 def _column(frame: Frame, name: str, columns: Mapping[str, str], rows: Array | None) -> Column:
     asked = columns.get(name, "")
     try:
         cells = numbers_as_text(cells_of(frame, name), asked)
+        if asked == EXPOSURE:
+            refuse_unexposed(cells, frame.name)
         cells = replace(cells, origin=beyond(cells.numbers)) if cells.form == NUMBER else cells
         found = chosen(cells, asked, frame)
     except DataError:

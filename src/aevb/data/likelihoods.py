@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aevb.data.cells import DATE, NUMBER, WORD, Cells
-from aevb.data.columns import CODED, UNMODELLED, Column, step_of
+from aevb.data.columns import CODED, EXPOSURE, UNMODELLED, Column, step_of
 
 NORMAL_IQR = 1.349  # of a standard normal
 DECADE = 10.0  # the ratio of two quantiles from which on logarithms are taken
@@ -97,6 +97,8 @@ def circle(x: Numbers) -> tuple[float, float]:
 def suited_map(column: Column, x: Numbers, cells: Cells) -> Column:
     """With bounds, map, center, scale and likelihood."""
     column = noted(column, x, cells)
+    if column.kind == EXPOSURE:
+        return replace(column, scale=float(np.sort(x)[(len(x) - 1) // 2]))  # the median, as one that was seen
     if column.kind == "count":
         return suited(replace(column, likelihood=suited_count(x)), x)
     if column.kind == "bounded":
@@ -205,11 +207,18 @@ def heavy(x: Numbers) -> bool:
     return bool(highest - lowest > HEAVY * (high - low))
 
 
-def suited_count(x: Numbers) -> str:
-    """Poisson where the variance is as the mean; negative binomial above; with more zeros where it has too few."""
-    mean, variance, zeros = float(x.mean()), float(x.var()), float((x == 0).mean())
-    if variance <= 1.2 * mean:
+def suited_count(x: Numbers, e: Numbers | None = None) -> str:
+    """Poisson where the variance is as the mean; negative binomial above; with more zeros where it has too few.
+
+    Args:
+        x: (N,), counts.
+        e: (N,), their exposures, to which the means are in proportion; all alike by default.
+    """
+    each = np.ones(len(x)) if e is None else e
+    mean = each * (x.sum() / each.sum())
+    variance, zeros = float(((x - mean) ** 2).mean()), float((x == 0).mean())
+    if variance <= 1.2 * mean.mean():
         return "poisson"
-    r = mean**2 / (variance - mean)
-    expected = (r / (r + mean)) ** r
+    r = float((mean**2).mean() / (variance - mean.mean()))
+    expected = float(((r / (r + mean)) ** r).mean())
     return "zero-inflated-negative-binomial" if zeros > expected + 0.1 else "negative-binomial"

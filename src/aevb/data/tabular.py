@@ -80,7 +80,9 @@ def described(source: str, columns: Mapping[str, str] | None = None) -> dict[str
     schema = look(frame, columns or {})
     shown = ("name", "kind", "likelihood", "why", "holes", "dtype", "map", "center", "scale", "low", "high", "decimals")
     each = [
-        {key: getattr(column, key) for key in shown} | {"levels": len(column.levels)} | ends_of(column)
+        {key: getattr(column, key) for key in shown}
+        | {"asked": column.asked, "exposure": column.exposure, "levels": len(column.levels)}
+        | ends_of(column)
         for column in schema.columns
     ]
     return {"source": source, "rows": len(frame), "notes": list(frame.notes), "columns": each, "recipe": "table"}

@@ -21,7 +21,7 @@ from aevb.models.checks import likelihood_batches
 from aevb.models.inference import Model, as_result, inference
 from aevb.models.rows import Group, by_batch
 from aevb.notation import Brief
-from aevb.probability.columns import complete
+from aevb.probability.columns import complete, exposed
 
 DRAWS = 100  # of p(x|z) for each row
 PROPOSALS = 20  # z ~ q(z|x), of which one is taken by its importance weight
@@ -75,7 +75,8 @@ def _ranked(model: Model, group: Group, statistics: Statistics | None) -> Iterat
     for start in range(0, len(z), size):
         part = slice(start, start + size)
         batch: Batch = group.batch[part]
-        draws = as_result(complete(model.decode(z[part], batch.y)).sample(torch.Size((DRAWS,)))).flatten(2)
+        p = complete(exposed(model.decode(z[part], batch.y), batch.x))
+        draws = as_result(p.sample(torch.Size((DRAWS,)))).flatten(2)
         x = as_result(batch.x).flatten(1)
         u = ranked(x, draws)
         beyond = (u - 0.5).abs() > INSIDE / 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from aevb.probability.masks import known
 
 FEW = 32  # levels, each of which has an indicator; more have vectors
 EMBEDDING = 16  # numbers of such a vector
+LEAST = 1e-30  # of what a logarithm is taken
 
 
 def _whole(numbers: Iterable[int]) -> Tensor:
@@ -22,7 +23,8 @@ class CellFeatures(nn.Module):
     """Rows x (B, F), NaN where a cell is missing → features (B, H).
 
     A number x becomes asinh((g(x) - m) / s), which is near x where x is small and grows as a logarithm, so that an
-    outlier cannot drown the other cells; g(x) = log(1 + x) for counts, and m and s are set from training rows. An angle
+    outlier cannot drown the other cells; g(x) = log(1 + x) for counts, and m and s are set from training rows. With an
+    exposure e of counts g is log(1 + x/e) of them, missing where e is, and log e of the exposure itself. An angle
     becomes its sine and cosine. Of a column of few levels each has an indicator, of one of many each has a vector
     that is learned; the last level, for what training never sees, counts as missing here. A missing cell is 0 in all of
     these, and beside the features of numbers stands which of them are there.
@@ -33,6 +35,7 @@ class CellFeatures(nn.Module):
         counts: those of them that are counts.
         angles: the columns that are angles.
         levels: the columns of levels, and how many there are, the last one for what training never sees.
+        exposures: of counts that have an exposure, its column.
     """
 
     mean: Tensor
@@ -40,6 +43,8 @@ class CellFeatures(nn.Module):
     numbers: Tensor
     angles: Tensor
     counted: Tensor
+    measures: Tensor
+    per: Tensor
     coded: Tensor
     starts: Tensor
     ends: Tensor
@@ -51,6 +56,7 @@ class CellFeatures(nn.Module):
         counts: Sequence[int] = (),
         angles: Sequence[int] = (),
         levels: Sequence[tuple[int, int]] = (),
+        exposures: Mapping[int, int] = {},
     ) -> None:
         super().__init__()
         self.columns = columns
@@ -61,6 +67,8 @@ class CellFeatures(nn.Module):
         whole = {"numbers": _whole(numbers), "angles": _whole(angles), "coded": _whole(column for column, _ in few)}
         whole |= {"starts": sizes.cumsum(0) - sizes, "ends": sizes - 1}
         whole["counted"] = torch.isin(whole["numbers"], _whole(counts))
+        whole["measures"] = torch.isin(whole["numbers"], _whole(exposures.values()))
+        whole["per"] = _whole(exposures.get(column, columns) for column in numbers)  # behind all columns stands a 1
         for name, places in whole.items():
             self.register_buffer(name, places, persistent=False)
         self.register_buffer("mean", torch.zeros(len(numbers)))
@@ -74,7 +82,7 @@ class CellFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x.flatten(1)
-        numbers, angles = flat.index_select(1, self.numbers), flat.index_select(1, self.angles)
+        numbers, angles = self._numbers(flat), flat.index_select(1, self.angles)
         seen, known = ~numbers.isnan(), ~angles.isnan()
         standardized = (self._logged(torch.where(seen, numbers, 0.0)) - self.mean) / self.std
         features = [torch.where(seen, standardized.asinh(), 0.0), seen.to(x)]
@@ -94,8 +102,17 @@ class CellFeatures(nn.Module):
         at = self.starts + torch.where(seen, codes, 0.0).long().clamp(min=0)
         return torch.zeros(codes.shape[0], self.indicators, device=codes.device).scatter(1, at, seen.float())
 
+    def _numbers(self, flat: Tensor) -> Tensor:
+        """The numbers of rows, counts per unit of their exposure; NaN where either is missing."""
+        numbers = flat.index_select(1, self.numbers)
+        if not self.measures.any():
+            return numbers
+        own = flat[:, : self.columns]
+        return numbers / torch.cat([own, torch.ones_like(own[:, :1])], 1).index_select(1, self.per)
+
     def _logged(self, numbers: Tensor) -> Tensor:
-        return torch.where(self.counted, numbers.clamp(min=0).log1p(), numbers)
+        logged = torch.where(self.counted, numbers.clamp(min=0).log1p(), numbers)
+        return torch.where(self.measures, numbers.clamp(min=LEAST).log(), logged)
 
     @torch.no_grad()
     def start_at(self, x: Tensor) -> None:
@@ -103,7 +120,7 @@ class CellFeatures(nn.Module):
 
         Both are robust; the s of a constant is 1.
         """
-        cells = self._logged(x.flatten(1).index_select(1, self.numbers)).double()
+        cells = self._logged(self._numbers(x.flatten(1))).double()
         if not cells.numel():
             return
         middle = cells.nanmedian(0).values

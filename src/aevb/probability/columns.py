@@ -10,15 +10,16 @@ unless which cells are there is modelled as well (`probability.masks`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution, Independent, constraints
 
 from aevb.errors import ShapeError
 from aevb.parts import LIKELIHOOD, Offers, Support, Values
+from aevb.probability.exposures import Given, over
 from aevb.probability.families import Family, Normal, Shape, check_size
 from aevb.probability.masks import Mask, known, start_of
 
@@ -32,11 +33,13 @@ class Group:
     Attributes:
         places: of the n columns in the row; p: their distribution, event shape (n,), independent; within: a number
             that is in its support.
+        exposure: the place of the exposure of these counts; then p is that of counts over one unit of it.
     """
 
     places: Tensor
     p: Distribution
     within: float
+    exposure: int | None = None
 
     @property
     def cells(self) -> Distribution:
@@ -46,10 +49,38 @@ class Group:
 
     def log_prob_each(self, x: Tensor) -> Tensor:
         """log p of each cell, (*, n), of rows x (*, F); 0 where it is missing."""
-        cells = x.index_select(-1, self.places)
+        cells = self.per(x)
         seen = ~cells.isnan()
-        each = self.cells.log_prob(torch.where(seen, cells, self.within))
+        each = self.exposed(x).cells.log_prob(torch.where(seen, x.index_select(-1, self.places), self.within))
         return torch.where(seen, each, 0.0)  # filled before, so that no NaN reaches a gradient
+
+    def per(self, x: Tensor) -> Tensor:
+        """The cells (*, n) of rows x (*, F), counts per unit of their exposure; NaN where either is missing."""
+        return per_unit(x, self.places, self.exposure)
+
+    def exposed(self, x: Tensor) -> Group:
+        """The same with counts over the exposures of rows x (*, F), and with these as given; 1 where there is none."""
+        if isinstance(self.cells, Given):
+            e = _or_one(x.index_select(-1, self.places))
+            return replace(self, p=_independent(Given(e + torch.zeros_like(self.cells.value))))
+        if self.exposure is None:
+            return self
+        e = _or_one(x[..., self.exposure].unsqueeze(-1))
+        return replace(self, p=_independent(over(self.cells, e)), exposure=None)
+
+
+def per_unit(x: Tensor, places: Tensor, exposure: int | None) -> Tensor:
+    """The cells at some places of rows x (*, F), divided by the exposure at another place, where there is one."""
+    cells = x.index_select(-1, places)
+    return cells if exposure is None else cells / x[..., exposure].unsqueeze(-1)
+
+
+def _or_one(e: Tensor) -> Tensor:
+    return torch.where(e.isnan(), 1.0, e)
+
+
+def _independent(cells: Distribution) -> Distribution:
+    return Independent(cells, 1, validate_args=False)
 
 
 class ProductOfColumns(Distribution):
@@ -77,6 +108,10 @@ class ProductOfColumns(Distribution):
         parts = [group.log_prob_each(x).sum(-1) for group in self.groups]
         parts += [] if self.mask is None else [self.mask.log_prob_each(value).sum(-1)]
         return torch.stack(parts).sum(0)
+
+    def exposed(self, x: Tensor) -> ProductOfColumns:
+        """The same where counts are over the exposures that rows x (*, F) hold; without rows they are over one unit."""
+        return ProductOfColumns([group.exposed(x) for group in self.groups], self.event_shape[0], self.mask)
 
     @property
     def mean(self) -> Tensor:
@@ -113,6 +148,11 @@ class ProductOfColumns(Distribution):
 def complete(p: Distribution) -> Distribution:
     """The distribution of rows without holes: what a cell is where it is there."""
     return ProductOfColumns(p.groups, p.event_shape[0]) if isinstance(p, ProductOfColumns) else p
+
+
+def exposed(p: Distribution, x: Tensor) -> Distribution:
+    """The distribution of rows whose exposures of counts are those of x (*, F); p itself where it knows none."""
+    return p.exposed(x) if isinstance(p, ProductOfColumns) else p
 
 
 def _mode(p: Distribution) -> Tensor:
@@ -164,7 +204,8 @@ class _EachCell(constraints.Constraint):
 
 def of_columns(v: Values) -> str:
     """The equation: what each group of columns is drawn from."""
-    parts = ", ".join(f"{len(part['columns'])} {part['type']}" for part in v["parts"])
+    over = " of means in proportion to an exposure"
+    parts = ", ".join(f"{len(part['columns'])} {part['type']}{over * ('exposure' in part)}" for part in v["parts"])
     which = f": {parts}" if parts else ", a family for each column"
     which += f"; a Bernoulli says which cells of {len(v['masked'])} columns are there" if v.get("masked") else ""
     return f"Π_d p_d({v['v']}_d) over the cells that are there,  their parameters = {v['net']}{which}"
@@ -178,6 +219,8 @@ class Columns(Family, nn.Module):
         parts: families, each over (n,) columns; one normal over all of them if none are given.
         places: which n columns of the F each family has; together every column once.
         masked: columns whose holes are modelled, by a Bernoulli each; the holes of others are missing at random.
+        exposures: of each part the column that is the exposure of its counts, or None. These columns are given: they
+            are in no part, and have no density.
     """
 
     word, roles = "columns", (LIKELIHOOD,)
@@ -185,6 +228,7 @@ class Columns(Family, nn.Module):
     equation = staticmethod(of_columns)
 
     masked: Tensor
+    given: Tensor
 
     def __init__(
         self,
@@ -192,16 +236,20 @@ class Columns(Family, nn.Module):
         parts: Sequence[Family] = (),
         places: Sequence[Sequence[int]] = (),
         masked: Sequence[int] = (),
+        exposures: Sequence[int | None] = (),
     ) -> None:
         nn.Module.__init__(self)
         Family.__init__(self, shape)
         parts, places = (parts, places) if parts else ([Normal(self.shape)], [range(self.shape[0])])
-        _check_places(self.shape[0], places, [f.shape[0] for f in parts])
+        self.exposures = [*exposures] or [None] * len(parts)
+        given = sorted({e for e in self.exposures if e is not None})
+        _check_places(self.shape[0], [*places, given], [*(f.shape[0] for f in parts), len(given)])
         self.families = list(parts)  # a plain list: those that are modules are registered below
         self.learning = nn.ModuleList(f for f in parts if isinstance(f, nn.Module))
         for i, group in enumerate(places):
             self.register_buffer(f"places_{i}", torch.tensor(list(group)), persistent=False)
         self.register_buffer("masked", torch.tensor(list(masked), dtype=torch.int64), persistent=False)
+        self.register_buffer("given", torch.tensor(given, dtype=torch.int64), persistent=False)
 
     @property
     def starts(self) -> bool:  # type: ignore[override]
@@ -217,8 +265,8 @@ class Columns(Family, nn.Module):
 
     def start(self, x: Tensor) -> Tensor:
         """φ₀ of the parts that have one, each from the rows in which its cells are there; 0 of the others."""
-        whole = zip(self.families, self.places, strict=True)
-        parts = [self._start(family, x.index_select(-1, at)) for family, at in whole]
+        whole = zip(self.families, self.places, self.exposures, strict=True)
+        parts = [self._start(family, per_unit(x, at, exposure)) for family, at, exposure in whole]
         return torch.cat([*parts, start_of(x.index_select(-1, self.masked)).to(x)])
 
     @staticmethod
@@ -229,8 +277,10 @@ class Columns(Family, nn.Module):
         phi = check_size(self, phi)
         *parts, logits = phi.split([*(f.size for f in self.families), len(self.masked)], -1)
         within = [WITHIN.get(f.offers.support, 1.0) if f.offers and f.offers.support else 1.0 for f in self.families]
-        whole = zip(self.places, self.families, parts, within, strict=True)
-        groups = [Group(at, family(part), w) for at, family, part, w in whole]
+        whole = zip(self.places, self.families, parts, within, self.exposures, strict=True)
+        groups = [Group(at, family(part), w, exposure) for at, family, part, w, exposure in whole]
+        if len(self.given):
+            groups.append(Group(self.given, _independent(Given(phi.new_ones(*phi.shape[:-1], len(self.given)))), 1.0))
         return ProductOfColumns(groups, self.shape[0], Mask(self.masked, logits) if len(self.masked) else None)
 
 

@@ -51,7 +51,7 @@ def like_run(run: Run) -> Recipe:
     for table, keys in lengths.items():
         settings[table] = {k: v for k, v in settings[table].items() if k not in keys}
     schema = run.values().schema
-    kinds = {} if schema is None else {"columns": {column.name: column.kind for column in schema.columns}}
+    kinds = {} if schema is None else {"columns": {column.name: column.asked for column in schema.columns}}
     data = {**settings["data"], **kinds}
     return Recipe(run.recipe.name, {**settings, "data": data}).replace(init=str(run.path.resolve()))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from aevb.data.columns import CODED, Column, Schema, step_of
+from aevb.data.columns import CODED, EXPOSURE, Column, Schema, step_of
 from aevb.errors import RecipeError
 from aevb.models.column_inputs import CellFeatures, HoleFeatures
 from aevb.parts import LIKELIHOOD, Support, find
@@ -31,11 +31,19 @@ def parts_of(schema: Schema) -> list[dict[str, Any]]:
     """
     groups: dict[tuple[str, ...], list[int]] = {}
     for place, column in enumerate(schema.model):
-        groups.setdefault(_together(column), []).append(place)
+        if column.kind != EXPOSURE:
+            groups.setdefault(_together(column), []).append(place)
     if not groups:
         raise RecipeError("The table has no column that can be modelled: all are constant, ids or text.")
     ordered = (_by_levels(schema.model, places) for places in groups.values())
-    return [_part([schema.model[i] for i in places], places) for places in ordered]
+    at = {column.name: place for place, column in enumerate(schema.model)}
+    each = [(places, [schema.model[i] for i in places]) for places in ordered]
+    return [_part(columns, places) | _exposed(columns[0], at) for places, columns in each]
+
+
+def _exposed(column: Column, at: Mapping[str, int]) -> dict[str, int]:
+    """The place of the exposure of a part's counts, where it has one."""
+    return {"exposure": at[column.exposure]} if column.exposure else {}
 
 
 def _by_levels(columns: Sequence[Column], places: list[int]) -> list[int]:
@@ -52,7 +60,7 @@ def _together(column: Column) -> tuple[str, ...]:
     """What columns have in common that are one part of the likelihood."""
     if column.kind in CODED:
         return ("categories", *([column.name] if levels_of(column) > FEW else []))
-    return (column.likelihood, str(column.least), str(column.bins))
+    return (column.likelihood, str(column.least), str(column.bins), column.exposure)
 
 
 def levels_of(column: Column) -> int:
@@ -85,8 +93,26 @@ def columns_of(table: Mapping[str, Any], event: torch.Size) -> Columns:
     read = _read(table, event.numel())
     parts = [build(LIKELIHOOD, part, where=where, shape=(len(places),)) for where, part, places in read]
     places, masked = [places for *_, places in read], _masked(table, event.numel())
-    family: Columns = wrap_errors("likelihood", lambda: Columns(event, parts, places, masked))
+    exposures = _exposures(table, event.numel())
+    family: Columns = wrap_errors("likelihood", lambda: Columns(event, parts, places, masked, exposures))
     return family
+
+
+def _exposures(table: Mapping[str, Any], columns: int) -> list[int | None]:
+    """Of each part the column that is the exposure of its counts.  RecipeError: there is none such, or no counts."""
+    found = [part.get("exposure") for part in table.get("parts") or [{}]]
+    for i, (part, exposure) in enumerate(zip(table.get("parts") or [{}], found, strict=True)):
+        counts = exposure is None or find(LIKELIHOOD, part["type"]).offers.support is Support.COUNTS
+        if not counts or exposure not in (None, *range(columns)):
+            expected = f"the number of a column, 0 to {columns - 1}, for a part of counts"
+            raise RecipeError(f"likelihood.parts[{i}].exposure: expected {expected}; got {shown(exposure)}.")
+    return found
+
+
+def _per(table: Mapping[str, Any], columns: int) -> dict[int, int]:
+    """Of each column of counts that has an exposure the column of that."""
+    each = zip(_read(table, columns), _exposures(table, columns), strict=True)
+    return {place: e for (*_, places), e in each if e is not None for place in places}
 
 
 def _masked(table: Mapping[str, Any], columns: int) -> list[int]:
@@ -108,7 +134,9 @@ def features_of(table: Mapping[str, Any], columns: int) -> CellFeatures | HoleFe
             groups.setdefault(find(LIKELIHOOD, part["type"]).offers.support, []).extend(places)
     angles, counts = groups.pop(Support.ANGLES, []), groups.get(Support.COUNTS, [])
     numbers = sorted(place for places in groups.values() for place in places)
-    cells, masked = CellFeatures(columns, numbers, counts, angles, levels), _masked(table, columns)
+    per = _per(table, columns)
+    numbers = sorted({*numbers, *per.values()})
+    cells, masked = CellFeatures(columns, numbers, counts, angles, levels, per), _masked(table, columns)
     return HoleFeatures(cells, masked) if masked else cells
 
 
@@ -119,5 +147,5 @@ def _read(table: Mapping[str, Any], columns: int) -> list[tuple[str, dict[str, A
         where = f"likelihood.parts[{i}]"
         if not isinstance(part, Mapping) or not isinstance(part.get("columns"), list) or "type" not in part:
             raise RecipeError(f"{where}: expected {FORM}; got {shown(part)}.")
-        read.append((where, {k: v for k, v in part.items() if k != "columns"}, part["columns"]))
+        read.append((where, {k: v for k, v in part.items() if k not in ("columns", "exposure")}, part["columns"]))
     return read

@@ -85,7 +85,7 @@ class Weighed:
         """x ~ p(x | x_O), (n, B, F): z is drawn again by its weight, then every cell."""
         k = picked(self.w, self.group.uniform(n, 1, "which").squeeze(-1))
         z = self.z[k, torch.arange(self.z.shape[1], device=k.device)]
-        p = columns_of(self.model.decode(z, self.group.batch.y))
+        p = columns_of(self.model.decode(z, self.group.batch.y)).exposed(self.group.batch.x)
         return cells_at(p, self.group.uniform(n, p.event_shape[0], "drawn"))
 
     def told_apart(self, seen: dict[int, int]) -> Weighed:
@@ -266,7 +266,7 @@ def weighed_group(model: Model, group: Group, samples: int) -> Weighed:
     """K draws of z for the rows of a group, and their weights."""
     refuse_point(group.q, "importance sampling", everywhere=True)
     z = torch.cat(list(group.blocks(samples)))
-    p = columns_of(model.decode(z, group.batch.y))
+    p = columns_of(model.decode(z, group.batch.y)).exposed(group.batch.x)
     log_w = p.log_prob(group.batch.x) + model.trace_at(group.batch, group.q, z).log_pz - group.q.log_prob(z)
     return Weighed(model, group, z, p, log_w.double().softmax(0))
 

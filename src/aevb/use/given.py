@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from aevb.data.batch import Batch
-from aevb.data.columns import Column, Schema, step_of
+from aevb.data.columns import EXPOSURE, Column, Schema, step_of
 from aevb.data.randomness import derive
 from aevb.errors import AevbWarning, DataError
 from aevb.evidence.support import refuse_point
@@ -156,7 +156,7 @@ def by_number(given: Asked, schema: Schema | None, columns: int) -> dict[int, Li
 
 
 def wanted_of(given: Asked, columns: int, schema: Schema | None, device: torch.device, dtype: torch.dtype) -> Wanted:
-    """What is given in model numbers.  DataError for a range without numbers."""
+    """What is given in model numbers; an exposure that is not is the median.  DataError for a range without numbers."""
     x = torch.full((columns,), math.nan, dtype=torch.float64)
     low, high = torch.full_like(x, -math.inf), torch.full_like(x, math.inf)
     for d, asked in by_number(given, schema, columns).items():
@@ -165,6 +165,8 @@ def wanted_of(given: Asked, columns: int, schema: Schema | None, device: torch.d
             low[d], high[d] = _ends((asked.low, asked.high), column)
         else:
             x[d] = _value(cast(float, asked.low), column)
+    if schema is not None:
+        x = torch.where(x.isnan() & torch.tensor([column.kind == EXPOSURE for column in schema.model]), 1.0, x)
     return Wanted(x.to(device, dtype), low.to(device), high.to(device))
 
 
@@ -172,6 +174,8 @@ def _value(asked: float, column: Column | None) -> float:
     """A value in model numbers.  DataError for a level that there is not."""
     if column is None:
         return asked
+    if column.kind == EXPOSURE and not 0 < asked < math.inf:
+        raise DataError(f"Column {column.name!r} is an exposure, which is above zero; got {asked:g}.")
     if not -math.inf < asked < column.levels_end:
         raise DataError(f"Column {column.name!r} has the levels 0 to {column.levels_end - 1:g}; got {asked:g}.")
     return float(column.numbers(torch.tensor(float(asked))))
@@ -180,6 +184,8 @@ def _value(asked: float, column: Column | None) -> float:
 def _ends(asked: Range, column: Column | None) -> tuple[float, float]:
     """The ends of a range in model numbers; of whole numbers that are modelled as real ones half a step wider."""
     low, high = unbounded(asked)
+    if column is not None and column.kind == EXPOSURE:
+        raise DataError(f"Column {column.name!r} is an exposure, which has no range. Give one value.")
     _refuse_empty(low, high, whole=column is not None and column.decimals == 0)
     if column is None:
         return low, high
@@ -218,7 +224,7 @@ def _block(model: Model, wanted: Wanted, n: int) -> tuple[Tensor, float]:
     if not bool(log_w.max().isfinite()):
         raise DataError("The model gives rows with these values no probability. Give fewer columns, or wider ranges.")
     chosen = z[torch.multinomial(w, n, replacement=True)]
-    return wanted.cells(columns_of(model.decode(chosen))), float(1 / w.square().sum())
+    return wanted.cells(columns_of(model.decode(chosen)).exposed(wanted.x)), float(1 / w.square().sum())
 
 
 def _inside(model: Model, wanted: Wanted, row: Batch, q: Distribution) -> list[Distribution]:
@@ -227,7 +233,7 @@ def _inside(model: Model, wanted: Wanted, row: Batch, q: Distribution) -> list[D
     if not bool(log_w.max().isfinite()):
         log_w = torch.zeros_like(log_w)
     chosen = z[torch.multinomial(log_w.softmax(0), INSIDE, replacement=True)]
-    made = wanted.cells(columns_of(model.decode(chosen))).to(wanted.x)
+    made = wanted.cells(columns_of(model.decode(chosen)).exposed(wanted.x)).to(wanted.x)
     rows = torch.where(wanted.ranged, made, row.x)
     return [model.posterior(Batch(one.unsqueeze(0))) for one in rows]
 
@@ -242,6 +248,6 @@ def _weighted(
     log_pz = model.trace_at(row, parts[0][1], z.unsqueeze(1)).log_pz.squeeze(1)
     log_q = torch.stack([*(q.log_prob(z.unsqueeze(1)).squeeze(1) for _, q in parts), log_pz])
     log_r = (log_q + (log_q.new_tensor(counts) / len(z)).log().unsqueeze(1)).logsumexp(0)
-    p = columns_of(model.decode(z))
+    p = columns_of(model.decode(z)).exposed(wanted.x)
     log_px = p.log_prob(row.x.expand(len(z), -1))
     return z, (log_px + log_pz - log_r).double() + wanted.log_share(p)

@@ -9,6 +9,7 @@ from aevb.data.batch import Indexable, batches, check_finite
 from aevb.errors import ShapeError
 from aevb.models.given import of_model
 from aevb.models.inference import Model, code_batches, dtype_of, inference, with_holes
+from aevb.probability.columns import exposed
 
 
 def reconstruct(model: Model, data: Indexable) -> Tensor:
@@ -26,7 +27,7 @@ def reconstruct(model: Model, data: Indexable) -> Tensor:
     """
     with inference(model, 0) as device:
         walk = batches(with_holes(model, data), None, device, dtype_of(model))
-        return torch.cat([model.decode(model.encode(b), b.y).mean.cpu() for b in walk])
+        return torch.cat([exposed(model.decode(model.encode(b), b.y), b.x).mean.cpu() for b in walk])
 
 
 def decode(model: Model, z: Tensor, y: Tensor | None = None) -> Tensor:

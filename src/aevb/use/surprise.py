@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from aevb.data.batch import Batch, Indexable
+from aevb.data.columns import EXPOSURE
 from aevb.data.randomness import derive
 from aevb.data.walk import Counter
 from aevb.errors import DataError
@@ -50,7 +51,7 @@ def surprise(model: Model, data: Indexable, samples: int = 200, *, seed: int = 0
         seed: of the noise, which is a function of the row.
 
     Returns:
-        (N, *X), float64, on the CPU; NaN where a cell is missing.
+        (N, *X), float64, on the CPU; NaN where a cell is missing, and of exposures, which are given.
 
     Raises:
         NoLikelihood: the model is no density, such as an autoencoder.
@@ -68,8 +69,10 @@ def surprise(model: Model, data: Indexable, samples: int = 200, *, seed: int = 0
     split = split_of(data)
     if split is None or split.values.schema is None:
         return found
-    columns = zip(split.values.schema.model, as_result(split.stored).unbind(1), strict=True)
-    return found - torch.stack([column.log_abs_det(cells) for column, cells in columns], 1)
+    model_columns = split.values.schema.model
+    columns = zip(model_columns, as_result(split.stored).unbind(1), strict=True)
+    found = found - torch.stack([column.log_abs_det(cells) for column, cells in columns], 1)
+    return found.masked_fill(torch.tensor([column.kind == EXPOSURE for column in model_columns]), torch.nan)
 
 
 def _surprises(model: Model, batch: Batch, samples: int, seed: int) -> Tensor:
