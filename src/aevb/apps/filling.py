@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -86,15 +86,19 @@ def impute(
         raise DataError("Name the table whose holes to fill, as in: aevb impute table.csv -o filled.csv")
     schema = schema_of(asked, data_dir)
     out = out or Path(f"{asked.stem}-filled.csv")
+    filling = Filling(method, draws, intervals, samples, seed)
+    from aevb.apps import streaming
+
+    if parts := streaming.parts_of(asked):
+        return streaming.impute(asked, parts, filling, asked.run.model(place), out)
     found = rows(asked)
     frame = frame_of(found, asked)
     if not bool(found.split.stored.isnan().any()):
-        return unchanged(asked.new, frame, schema, out)
-    filling = Filling(method, draws, intervals, samples, seed)
+        return unchanged(asked.new, len(frame), out, lambda: outputs.write_frame(out, frame))
     with show.counting("filling"):
         made = filled_frame(found, frame, schema, filling, asked.run.model(place))
     outputs.write_frame(out, made)
-    show.out.print(f"{out}: {told(frame, schema, found)}")
+    show.out.print(f"{out}: {told(len(frame), holes_in(frame, schema))}")
     return None
 
 
@@ -116,28 +120,28 @@ def frame_of(found: Found, asked: Asked) -> Frame:
     return tables.frame_of(found.split.stored.numpy(), asked.new or "")
 
 
-def unchanged(source: str, frame: Frame, schema: Schema, out: Path) -> None:
-    """A table that has nothing to fill, byte for byte where the file is of the same kind."""
+def unchanged(source: str, rows: int, out: Path, write: Callable[[], None]) -> None:
+    """A table that has nothing to fill, byte for byte where the file is of the same kind; else by `write`."""
     path = Path(source).expanduser()
     if path.is_file() and path.suffix.lower() == out.suffix.lower():
         outputs.written(out, partial(shutil.copyfile, path))
     else:
-        outputs.write_frame(out, frame)
-    show.out.print(f"{out}: {len(frame):,} rows without holes in modelled columns; written unchanged.")
+        write()
+    show.out.print(f"{out}: {rows:,} rows without holes in modelled columns; written unchanged.")
 
 
 def filled_frame(found: Found, frame: Frame, schema: Schema, filling: Filling, model: Model) -> Frame:
     """The table with its holes filled, perhaps several times, and with intervals."""
     from aevb.data.frames import filled
 
-    each = [filled(schema, frame, numbers.numpy()) for numbers in fillings(found, filling, model)]
+    each = [filled(schema, frame, numbers.numpy()) for numbers in fillings(found, filling, model, {})]
     if filling.share is not None:
         each = [with_intervals(one, frame, schema, bounds(found, filling, model)) for one in each]
     return each[0] if filling.draws == 0 else stacked(each)
 
 
-def fillings(found: Found, filling: Filling, model: Model) -> Sequence[Tensor]:
-    """Stored numbers of all rows, (N, F), once or for each draw."""
+def fillings(found: Found, filling: Filling, model: Model, seen: dict[int, int]) -> Sequence[Tensor]:
+    """Stored numbers of all rows, (N, F), once or for each draw; `seen` as of `conditional_draws`."""
     from aevb.use.condition import conditional_draws, impute
 
     if not filling.drawn:
@@ -145,7 +149,7 @@ def fillings(found: Found, filling: Filling, model: Model) -> Sequence[Tensor]:
         return [impute(model, found.split, filling.samples, method=method, seed=filling.seed).values]
     n = max(filling.draws, 1)
     k = max(filling.samples, 5 * n)
-    return list(conditional_draws(model, found.split, n, samples=k, seed=filling.seed))
+    return list(conditional_draws(model, found.split, n, samples=k, seed=filling.seed, seen=seen))
 
 
 def bounds(found: Found, filling: Filling, model: Model) -> tuple[Tensor, Tensor]:
@@ -157,15 +161,21 @@ def bounds(found: Found, filling: Filling, model: Model) -> tuple[Tensor, Tensor
 
 def with_intervals(filled: Frame, frame: Frame, schema: Schema, ends: tuple[Tensor, Tensor]) -> Frame:
     """The table with NAME_low and NAME_high of each column of numbers that had holes, behind its own columns."""
+    columns = ends_of(bounded(schema, ends[0]), frame, schema, ends)
+    return replace(filled, table=filled.table.with_columns(*(c.alias(free(c.name, frame)) for c in columns)))
+
+
+def bounded(schema: Schema, low: Tensor) -> list[str]:
+    """The columns of which some cell has an interval."""
+    return [column.name for column, x in zip(schema.model, low.unbind(1), strict=True) if not x.isnan().all()]
+
+
+def ends_of(names: Sequence[str], frame: Frame, schema: Schema, ends: tuple[Tensor, Tensor]) -> list[Any]:
+    """The ends of intervals, (N, F) each, as columns NAME_low, NAME_high of these names, one after another."""
     from aevb.data.frames import made
 
-    holed = [column.name for column, low in zip(schema.model, ends[0].unbind(1), strict=True) if not low.isnan().all()]
-    table = filled.table
-    for word, numbers in zip(("low", "high"), ends, strict=True):
-        bound = made(schema, numbers.numpy(), frame).table
-        table = table.with_columns(*(bound[name].alias(free(f"{name}_{word}", frame)) for name in holed))
-    order = [f"{name}_{word}" for name in holed for word in ("low", "high")]
-    return replace(filled, table=table.select(*filled.table.columns, *order))
+    low, high = (made(schema, numbers.numpy(), frame).table for numbers in ends)
+    return [bound[name].alias(f"{name}_{word}") for name in names for word, bound in (("low", low), ("high", high))]
 
 
 def free(name: str, frame: Frame) -> str:
@@ -179,24 +189,35 @@ def stacked(frames: Sequence[Frame]) -> Frame:
     """Tables below one another, the number of each before its columns."""
     import narwhals.stable.v2 as nw
 
-    name = free(NUMBER, frames[0])
-    each = [f.table.with_columns(nw.lit(i).alias(name)) for i, f in enumerate(frames, 1)]
-    table = nw.concat([one.select(name, *frames[0].table.columns) for one in each], how="vertical")
+    table = nw.concat([numbered(frame, i).table for i, frame in enumerate(frames, 1)], how="vertical")
     return replace(frames[0], table=table)
 
 
-def told(frame: Frame, schema: Schema, found: Found) -> str:
-    """What was filled, and what was not."""
+def numbered(frame: Frame, number: int) -> Frame:
+    """A table with a number before its columns, the same for all rows."""
+    import narwhals.stable.v2 as nw
+
+    name = free(NUMBER, frame)
+    table = frame.table.with_columns(nw.lit(number).alias(name))
+    return replace(frame, table=table.select(name, *frame.table.columns))
+
+
+def holes_in(frame: Frame, schema: Schema) -> dict[Column, int]:
+    """How many cells are missing in each column."""
     from aevb.data.frames import seen_in
 
     def holes(column: Column) -> int:
         there = column.name in frame.table.columns
         return int((~seen_in(frame, column.name)).sum()) if there else 0
 
-    counts = {column: holes(column) for column in schema.columns}
+    return {column: holes(column) for column in schema.columns}
+
+
+def told(rows: int, counts: Mapping[Column, int]) -> str:
+    """What was filled, and what was not."""
     filled = {c.name: n for c, n in counts.items() if c.modelled and n}
     left = {c.name: n for c, n in counts.items() if not c.modelled and n}
-    text = f"{len(frame):,} rows; {sum(filled.values()):,} holes filled in {listed(filled)}"
+    text = f"{rows:,} rows; {sum(filled.values()):,} holes filled in {listed(filled)}"
     return f"{text}; left in {listed(left)}, not modelled" if left else text
 
 
