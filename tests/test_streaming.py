@@ -19,7 +19,7 @@ from test_impute import NETS, table, write
 
 from aevb.apps import streaming
 from aevb.apps.rows import Asked
-from aevb.data import parts, text_parts
+from aevb.data import parts, text, text_parts
 from aevb.data.columns import Schema
 from aevb.data.tables import Frame, read_frame
 from aevb.data.typed import typed
@@ -202,7 +202,7 @@ def test_types_found_in_parts_are_those_of_the_whole_column() -> None:
         kind.split() for kind in (*kinds, "-", "NA ?", "9223372036854775808", "-1", "99999999999999999999", "None x")
     ]
     choose = random.Random(0)
-    for _ in range(600):
+    for _ in range(150):
         words = [choose.choice(pool) for pool in choose.sample(pools, choose.randint(1, 3)) for _ in range(3)]
         words += [""] * choose.randint(0, 2)
         choose.shuffle(words)
@@ -218,12 +218,12 @@ def test_types_found_in_parts_are_those_of_the_whole_column() -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    "lines",
     ["a b\n" + "1 2\n" * 30, "a,b\n" + "x,1,2\n" * 30, 'a,b\n1, "x"\n' + "1,2\n" * 30],
     ids=["blanks", "short header", "quotes behind blanks"],
 )
-def test_forms_that_only_the_whole_shows_are_read_as_a_whole(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("odd.csv").write_text(text)
+def test_forms_that_only_the_whole_shows_are_read_as_a_whole(lines: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("odd.csv").write_text(lines)
     in_parts(monkeypatch)
     assert parts.parts_of(Path("odd.csv"), Schema(())) is None
 
@@ -278,6 +278,7 @@ def test_what_is_to_be_said_is_said_once(monkeypatch: pytest.MonkeyPatch, tmp_pa
 # Memory
 
 
+@pytest.mark.filterwarnings("ignore:.*was not there in training")
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
 def test_memory_does_not_grow_with_the_rows(ending: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Of ten times as many rows the peak is about the same: of Python and NumPy, and of Arrow's own pool."""
@@ -285,6 +286,8 @@ def test_memory_does_not_grow_with_the_rows(ending: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(parts, "SMALL", 0)
     monkeypatch.setattr(text_parts, "BLOCK", 2**14)
     monkeypatch.setattr(text_parts, "PIECE", 2**14)
+    for module in (text, text_parts):
+        monkeypatch.setattr(module, "SAMPLE", 2**12)
     peaks = []
     for n in (1000, 10_000):
         path = tmp_path / f"{n}{ending}"
@@ -294,7 +297,7 @@ def test_memory_does_not_grow_with_the_rows(ending: str, monkeypatch: pytest.Mon
         else:
             pq.write_table(read_frame(tmp_path / "rows.csv").table.to_arrow(), path, row_group_size=500)
         peaks.append(peak_of(path))
-    assert peaks[1] < 1.3 * peaks[0] + 2e5
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 def peak_of(path: Path) -> int:

@@ -17,11 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet
 import torch
 
-from aevb.apps import filling, outputs, scores, show
+from aevb.apps import filled as filling
+from aevb.apps import outputs, scores, show
 from aevb.apps.rows import Asked, Found
 from aevb.data import parts as long_tables
 from aevb.data.dataset import Split
-from aevb.data.frames import filled, stored
+from aevb.data.frames import filled as with_numbers
+from aevb.data.frames import stored
 from aevb.data.parts import Parts
 from aevb.data.sources import SOURCES
 from aevb.data.splits import tensor
@@ -175,7 +177,7 @@ def write_codes(parts: Iterator[tuple[Found, Any]], path: Path, rows: int) -> No
 
 
 def impute(asked: Asked, parts: Parts, how: filling.Filling, model: Model, out: Path) -> None:
-    """Fill the holes of all rows, and write the table, as `filling.impute` does."""
+    """Fill the holes of all rows, and write the table, as `filling` does the whole."""
     done = FilledParts(parts.name, how)
     with show.counting("filling"):
         for found in pieces(asked, parts):
@@ -212,7 +214,7 @@ class FilledParts:
         each = [frame] * len(self.spools)
         low = high = torch.full_like(found.split.stored, torch.nan)
         if bool(found.split.stored.isnan().any()):
-            each = [filled(schema, frame, x.numpy()) for x in filling.fillings(found, self.how, model, self.seen)]
+            each = [with_numbers(schema, frame, x.numpy()) for x in filling.fillings(found, self.how, model, self.seen)]
             low, high = (low, high) if self.ends is None else filling.bounds(found, self.how, model)
         for spool, one in zip(self.spools, each, strict=True):
             spool.add(one.table.to_arrow())
