@@ -219,13 +219,19 @@ def test_types_found_in_parts_are_those_of_the_whole_column() -> None:
 
 @pytest.mark.parametrize(
     "lines",
-    ["a b\n" + "1 2\n" * 30, "a,b\n" + "x,1,2\n" * 30, 'a,b\n1, "x"\n' + "1,2\n" * 30],
-    ids=["blanks", "short header", "quotes behind blanks"],
+    [
+        "a b\n" + "1 2\n" * 30,
+        "a,b\n" + "x,1,2\n" * 30,
+        'a,b\n1, "x"\n' + "1,2\n" * 30,
+        "a,b\n" + "1,2\n" * 30 + "x" * 2000 + ",2\n",
+    ],
+    ids=["blanks", "short header", "quotes behind blanks", "a long row"],
 )
 def test_forms_that_only_the_whole_shows_are_read_as_a_whole(lines: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("odd.csv").write_text(lines)
     in_parts(monkeypatch)
     assert parts.parts_of(Path("odd.csv"), Schema(())) is None
+    assert len(read_frame("odd.csv")) >= 30
 
 
 def test_dates_that_are_written_otherwise_are_read_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,23 +287,23 @@ def test_what_is_to_be_said_is_said_once(monkeypatch: pytest.MonkeyPatch, tmp_pa
 @pytest.mark.filterwarnings("ignore:.*was not there in training")
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
 def test_memory_does_not_grow_with_the_rows(ending: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Of ten times as many rows the peak is about the same: of Python and NumPy, and of Arrow's own pool."""
+    """Of five times as many rows the peak is about the same: of Python and NumPy, and of Arrow's own pool."""
     monkeypatch.setattr(parts, "ROWS", 200)
     monkeypatch.setattr(parts, "SMALL", 0)
-    monkeypatch.setattr(text_parts, "BLOCK", 2**14)
+    monkeypatch.setattr(text_parts, "BLOCK", 2**11)
     monkeypatch.setattr(text_parts, "PIECE", 2**14)
     for module in (text, text_parts):
         monkeypatch.setattr(module, "SAMPLE", 2**12)
     peaks = []
-    for n in (1000, 10_000):
+    for n in (4000, 20_000):
         path = tmp_path / f"{n}{ending}"
         write(tmp_path / "rows.csv", table(1000, 8) * (n // 1000))
         if ending == ".csv":
             (tmp_path / "rows.csv").rename(path)
         else:
-            pq.write_table(read_frame(tmp_path / "rows.csv").table.to_arrow(), path, row_group_size=500)
+            pq.write_table(read_frame(tmp_path / "rows.csv").table.to_arrow(), path, row_group_size=2000)
         peaks.append(peak_of(path))
-    assert peaks[1] < 1.2 * peaks[0]
+    assert peaks[1] < 1.5 * peaks[0]
 
 
 def peak_of(path: Path) -> int:

@@ -82,16 +82,12 @@ def is_long(path: Path) -> bool:
 
 def text(path: Path, schema: Schema) -> Parts | None:
     form = text_parts.form_of(path)
-    if form is None:
+    try:
+        tallies = None if form is None else tallied(form, schema)
+    except text_parts.LongRow:
         return None
-    dates = {c.name: c for c in schema.model if c.kind == "datetime"}
-    tallies, rows = [Tally(form.between) for _ in form.names], 0
-    for columns in form.parts():
-        rows += len(columns[0])
-        for name, tally, words in zip(form.names, tallies, columns, strict=True):
-            there = tally.add(words)
-            if name in dates and not written_alike(dates[name], there):
-                return None
+    if form is None or tallies is None:
+        return None
     meanings = [tally.meaning() for tally in tallies]
 
     def tables() -> Iterator[Any]:
@@ -99,7 +95,19 @@ def text(path: Path, schema: Schema) -> Parts | None:
             arrays = [meaning.read(words) for meaning, words in zip(meanings, columns, strict=True)]
             yield pa.table(arrays, names=list(form.names))
 
-    return Parts(str(path), rows, tables) if rows else None
+    return Parts(str(path), tallies[0].rows, tables) if tallies[0].rows else None
+
+
+def tallied(form: text_parts.Form, schema: Schema) -> list[Tally] | None:
+    """What is known of each column after all parts; None where dates are not written as they were in training."""
+    dates = {c.name: c for c in schema.model if c.kind == "datetime"}
+    tallies = [Tally(form.between) for _ in form.names]
+    for columns in form.parts():
+        for name, tally, words in zip(form.names, tallies, columns, strict=True):
+            there = tally.add(words)
+            if name in dates and not written_alike(dates[name], there):
+                return None
+    return tallies
 
 
 def written_alike(column: Column, words: Any) -> bool:
@@ -119,10 +127,17 @@ def parquet(path: Path, schema: Schema) -> Parts | None:
 
     def tables(columns: Sequence[str] | None = None) -> Iterator[Any]:
         with reading(path, "a Parquet table"):
-            for batch in found.to_batches(
-                columns=columns, batch_size=rows_of(len(names)), batch_readahead=1, fragment_readahead=1
-            ):
-                yield pa.table(batch)
+            for fragment in found.get_fragments():
+                for group in fragment.split_by_row_group():  # else Arrow keeps what it has read of the file
+                    for batch in group.to_batches(
+                        schema=found.schema,
+                        columns=columns,
+                        batch_size=rows_of(len(names)),
+                        batch_readahead=1,
+                        use_threads=False,
+                        fragment_scan_options=pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False),
+                    ):
+                        yield pa.table(batch)
 
     words = {c.name: c for c in schema.model if c.kind == "datetime" and c.name in names and form_of(c)}
     for table in tables(list(words)) if words else ():

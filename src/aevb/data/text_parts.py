@@ -28,8 +28,12 @@ from aevb.data.text import LOOKED_AT, SAMPLE, encoding_at, first_lines, refuse_t
 from aevb.errors import DataError
 
 OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-BLOCK = 2**24  # bytes that Arrow's reader looks at together: no row may be longer
+BLOCK = 2**20  # bytes that Arrow's reader looks at together, of which it reads 32 ahead: no row may be longer
 PIECE = 2**22  # bytes, or characters, that are copied at a time
+
+
+class LongRow(DataError):
+    """A row is longer than `BLOCK`, so that the file can be read only as a whole."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +55,7 @@ class Form:
     quoted: bool
 
     def parts(self) -> Iterator[list[Any]]:
-        """The columns as arrays of words, some rows at a time.  DataError where a line has another length."""
+        """The columns as arrays of words, some rows at a time.  DataError where a line has another length; LongRow."""
         bad: list[Any] = []
 
         def refuse(row: Any) -> str:
@@ -61,7 +65,7 @@ class Form:
         first = self.named
         with Path(self.copy.name).open("rb") as file, reading(self.path, "a table"):
             file.seek(self.start)
-            for batch in self.reader(file, refuse):
+            for batch in self.batches(file, refuse):
                 if bad:
                     raise self.ragged(bad[0])
                 columns = [trim(column) for column in batch.columns]
@@ -69,6 +73,14 @@ class Form:
                 first = False
         if bad:
             raise self.ragged(bad[0])
+
+    def batches(self, file: IO[bytes], refuse: Any) -> Iterator[Any]:
+        try:
+            yield from self.reader(file, refuse)
+        except pa.ArrowInvalid as fault:
+            if "straddling" not in str(fault):
+                raise
+            raise LongRow(f"{self.path} has a row of more than {BLOCK:,} bytes.") from fault
 
     def reader(self, file: IO[bytes], refuse: Any) -> Any:
         names = [str(i) for i in range(len(self.names))]

@@ -88,11 +88,13 @@ class Tally:
 
     Attributes:
         between: what separates the columns of the file.
+        rows: how many were counted in.
         marks: how often each mark of a missing value stood there; others: two of the other words.
         code: whether a word is a number with leading zeros; ways: those in which all words can be read.
     """
 
     between: str
+    rows: int = 0
     marks: Counter[str] = field(default_factory=Counter)
     others: set[str] = field(default_factory=set)
     code: bool = False
@@ -104,6 +106,7 @@ class Tally:
 
     def add(self, words: Any) -> Any:
         """Count a part of the column in; returns its words that are no marks."""
+        self.rows += len(words)
         absent = pc.is_in(words, value_set=MARKS)
         self.marks.update({s["values"]: s["counts"] for s in pc.value_counts(words.filter(absent)).to_pylist()})
         there = words.filter(pc.invert(absent))
