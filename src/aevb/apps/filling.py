@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from aevb.apps import actions, outputs, show
 from aevb.apps.app import DataDir, First, Moved, Place, RunOption, Second, Seed, TableOut, default, verb
-from aevb.apps.rows import Asked, Found, asked_for, rows
+from aevb.apps.filled import NUMBER, Filling, filled_frame, frame_of, holes_in, told, unchanged
+from aevb.apps.rows import Asked, asked_for, rows
 from aevb.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from aevb.data.columns import Schema
 
-    from aevb.data.columns import Column, Schema
-    from aevb.data.tables import Frame
-    from aevb.models.inference import Model
-
-NUMBER = "imputation"  # the column that counts several imputations
 SAMPLES = 200
-
-
-@dataclass(frozen=True)
-class Filling:
-    """How holes are to be filled."""
-
-    method: str
-    draws: int
-    share: float | None
-    samples: int
-    seed: int
-
-    @property
-    def drawn(self) -> bool:
-        return self.method == "draw" or self.draws > 0
 
 
 @verb(
@@ -86,15 +63,19 @@ def impute(
         raise DataError("Name the table whose holes to fill, as in: aevb impute table.csv -o filled.csv")
     schema = schema_of(asked, data_dir)
     out = out or Path(f"{asked.stem}-filled.csv")
+    filling = Filling(method, draws, intervals, samples, seed)
+    from aevb.apps import streaming
+
+    if parts := streaming.parts_of(asked):
+        return streaming.impute(asked, parts, filling, asked.run.model(place), out)
     found = rows(asked)
     frame = frame_of(found, asked)
     if not bool(found.split.stored.isnan().any()):
-        return unchanged(asked.new, frame, schema, out)
-    filling = Filling(method, draws, intervals, samples, seed)
+        return unchanged(asked.new, len(frame), out, lambda: outputs.write_frame(out, frame))
     with show.counting("filling"):
         made = filled_frame(found, frame, schema, filling, asked.run.model(place))
     outputs.write_frame(out, made)
-    show.out.print(f"{out}: {told(frame, schema, found)}")
+    show.out.print(f"{out}: {told(len(frame), holes_in(frame, schema))}")
     return None
 
 
@@ -105,102 +86,3 @@ def schema_of(asked: Asked, data_dir: Path | None) -> Schema:
         name = asked.run.path.name
         raise RecipeError(f"{name} is no run of a table with columns, so it fills no holes. Train one: --recipe table.")
     return schema
-
-
-def frame_of(found: Found, asked: Asked) -> Frame:
-    """The table of new rows; of an array its columns x0, x1, ..."""
-    if found.frame is not None:
-        return found.frame
-    from aevb.data import tables
-
-    return tables.frame_of(found.split.stored.numpy(), asked.new or "")
-
-
-def unchanged(source: str, frame: Frame, schema: Schema, out: Path) -> None:
-    """A table that has nothing to fill, byte for byte where the file is of the same kind."""
-    path = Path(source).expanduser()
-    if path.is_file() and path.suffix.lower() == out.suffix.lower():
-        outputs.written(out, partial(shutil.copyfile, path))
-    else:
-        outputs.write_frame(out, frame)
-    show.out.print(f"{out}: {len(frame):,} rows without holes in modelled columns; written unchanged.")
-
-
-def filled_frame(found: Found, frame: Frame, schema: Schema, filling: Filling, model: Model) -> Frame:
-    """The table with its holes filled, perhaps several times, and with intervals."""
-    from aevb.data.frames import filled
-
-    each = [filled(schema, frame, numbers.numpy()) for numbers in fillings(found, filling, model)]
-    if filling.share is not None:
-        each = [with_intervals(one, frame, schema, bounds(found, filling, model)) for one in each]
-    return each[0] if filling.draws == 0 else stacked(each)
-
-
-def fillings(found: Found, filling: Filling, model: Model) -> Sequence[Tensor]:
-    """Stored numbers of all rows, (N, F), once or for each draw."""
-    from aevb.use.condition import conditional_draws, impute
-
-    if not filling.drawn:
-        method: Any = filling.method
-        return [impute(model, found.split, filling.samples, method=method, seed=filling.seed).values]
-    n = max(filling.draws, 1)
-    k = max(filling.samples, 5 * n)
-    return list(conditional_draws(model, found.split, n, samples=k, seed=filling.seed))
-
-
-def bounds(found: Found, filling: Filling, model: Model) -> tuple[Tensor, Tensor]:
-    from aevb.use.condition import intervals
-
-    k = max(filling.samples, 500)
-    return intervals(model, found.split, filling.share or 0.9, samples=k, seed=filling.seed)
-
-
-def with_intervals(filled: Frame, frame: Frame, schema: Schema, ends: tuple[Tensor, Tensor]) -> Frame:
-    """The table with NAME_low and NAME_high of each column of numbers that had holes, behind its own columns."""
-    from aevb.data.frames import made
-
-    holed = [column.name for column, low in zip(schema.model, ends[0].unbind(1), strict=True) if not low.isnan().all()]
-    table = filled.table
-    for word, numbers in zip(("low", "high"), ends, strict=True):
-        bound = made(schema, numbers.numpy(), frame).table
-        table = table.with_columns(*(bound[name].alias(free(f"{name}_{word}", frame)) for name in holed))
-    order = [f"{name}_{word}" for name in holed for word in ("low", "high")]
-    return replace(filled, table=table.select(*filled.table.columns, *order))
-
-
-def free(name: str, frame: Frame) -> str:
-    """A name for a new column.  DataError where the table has one of that name."""
-    if name in frame.table.columns:
-        raise DataError(f"{frame.name} has a column {name!r} already. Rename it, and train on the table again.")
-    return name
-
-
-def stacked(frames: Sequence[Frame]) -> Frame:
-    """Tables below one another, the number of each before its columns."""
-    import narwhals.stable.v2 as nw
-
-    name = free(NUMBER, frames[0])
-    each = [f.table.with_columns(nw.lit(i).alias(name)) for i, f in enumerate(frames, 1)]
-    table = nw.concat([one.select(name, *frames[0].table.columns) for one in each], how="vertical")
-    return replace(frames[0], table=table)
-
-
-def told(frame: Frame, schema: Schema, found: Found) -> str:
-    """What was filled, and what was not."""
-    from aevb.data.frames import seen_in
-
-    def holes(column: Column) -> int:
-        there = column.name in frame.table.columns
-        return int((~seen_in(frame, column.name)).sum()) if there else 0
-
-    counts = {column: holes(column) for column in schema.columns}
-    filled = {c.name: n for c, n in counts.items() if c.modelled and n}
-    left = {c.name: n for c, n in counts.items() if not c.modelled and n}
-    text = f"{len(frame):,} rows; {sum(filled.values()):,} holes filled in {listed(filled)}"
-    return f"{text}; left in {listed(left)}, not modelled" if left else text
-
-
-def listed(counts: dict[str, int], most: int = 5) -> str:
-    shown = ", ".join(f"{name} ({n:,})" for name, n in list(counts.items())[:most])
-    more = len(counts) - most
-    return shown + (f", and {more} more column{'s' * (more > 1)}" if more > 0 else "")

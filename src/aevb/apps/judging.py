@@ -173,11 +173,16 @@ def score(
     """
     place, out = actions.device_named(device), outputs.scores_out(out)
     asked = asked_for(first, second, run, data_, split, {"data_dir": data_dir, "given": given})
-    found = rows(asked)
+    from aevb.apps import streaming
+
     asked_how = scores.Scoring(importance_samples, seed, place, alarm, why)
-    result = scores.compared(found, asked_how, data_dir)
-    if out is not None:
-        scores.write(out, found, result)
+    if not why and (parts := streaming.parts_of(asked)):
+        found, result = streaming.score(asked, parts, asked_how, out)
+    else:
+        found = rows(asked)
+        result = scores.compared(found, asked_how, data_dir)
+        if out is not None:
+            scores.write(out, found, result)
     numbers: dict[str, Any] = scores.summary(found, result)
     if json_:
         from aevb.evaluation.estimate import flat

@@ -110,6 +110,18 @@ def written(path: Path, write: Callable[[Path], None]) -> Path:
     return path
 
 
+def write_parts(path: Path, write: Callable[[Path], None]) -> Path:
+    """As `written`, where the work is done while the file is written: what it replaces is said at the end."""
+    from aevb.runs.files import write_whole
+
+    def all_parts(beside: Path) -> None:
+        write(beside)
+        announced(path)
+
+    write_whole(path, all_parts)
+    return path
+
+
 def write_array(path: Path, values: Any) -> None:
     """A .npy file; prints its path, shape and type."""
     import numpy as np

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from aevb.evidence.marginal import Marginal
+    from aevb.runs.store import Run
 
 LOWEST = 5  # rows that the summary names
 SHARES = (0.01, 0.05, 0.5)  # of the rows, whose scores the summary gives
@@ -51,19 +52,27 @@ class Scoring:
 
 def compared(found: Found, asked: Scoring, data_dir: Path | None) -> Compared:
     """Scores, with percentiles and p-values among those of the validation rows; and why they are low."""
-    from aevb.use.conformal import p_values, percentiles
-
     marginal = scored(found, asked.samples, asked.seed, asked.device)
-    settings = {"importance_samples": marginal.samples, "seed": asked.seed}
-    calibration = Calibration(found.run, data_dir, settings)
-    others = calibration.of("log_px", lambda own: scored(own, marginal.samples, asked.seed, asked.device).log_px)
-    columns: dict[str, Sequence[Any]] = {}
-    if others is not None:
-        columns["percentile"] = percentiles(marginal.log_px, others).tolist()
-        columns["p_value"] = p_values(marginal.log_px, others).tolist()
+    calibration, others = calibrated(found.run, asked, marginal.samples, data_dir)
+    columns: dict[str, Sequence[Any]] = {name: x.tolist() for name, x in beside(marginal, others).items()}
     if asked.why and not is_pictures(found):
         columns |= why(found, excess(found, asked, calibration))
     return Compared(marginal, asked.alarm, 0 if others is None else len(others), columns)
+
+
+def calibrated(run: Run, asked: Scoring, samples: int, data_dir: Path | None) -> tuple[Calibration, Tensor | None]:
+    """The validation rows of a run, and their scores where there are any."""
+    calibration = Calibration(run, data_dir, {"importance_samples": samples, "seed": asked.seed})
+    return calibration, calibration.of("log_px", lambda own: scored(own, samples, asked.seed, asked.device).log_px)
+
+
+def beside(marginal: Marginal, others: Tensor | None) -> dict[str, Tensor]:
+    """Percentiles and p-values of scores among those of validation rows; nothing without any."""
+    from aevb.use.conformal import p_values, percentiles
+
+    if others is None:
+        return {}
+    return {"percentile": percentiles(marginal.log_px, others), "p_value": p_values(marginal.log_px, others)}
 
 
 def is_pictures(found: Found) -> bool:
@@ -126,14 +135,19 @@ def write(out: Path, found: Found, scores: Compared) -> None:
     if out.suffix == ".npy":
         outputs.write_array(out, marginal.log_px)
         return
-    columns = {
+    columns = columns_of(found, marginal, scores.columns)
+    outputs.write_columns(out, columns)
+    show.out.print(f"{out}: {len(found.names):,} rows, columns {', '.join(columns)}")
+
+
+def columns_of(found: Found, marginal: Marginal, others: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """The columns of a table of scores."""
+    return {
         found.column: list(found.names),
         "log_px": marginal.log_px.tolist(),
         "log_px_se": marginal.se.tolist(),
-        **scores.columns,
+        **others,
     }
-    outputs.write_columns(out, columns)
-    show.out.print(f"{out}: {len(found.names):,} rows, columns {', '.join(columns)}")
 
 
 def summary(found: Found, scores: Compared) -> dict[str, Any]:

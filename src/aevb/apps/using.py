@@ -32,6 +32,7 @@ from aevb.apps.rows import Asked, asked_for, open_run, rows
 
 if TYPE_CHECKING:
     from aevb.data.batch import Batch, Indexable
+    from aevb.models.inference import Model
 
 FEW = 20  # rows that a picture shows
 
@@ -186,26 +187,36 @@ def encode(
     """
     place, out = actions.device_named(device), outputs.codes_out(out)
     asked = asked_for(first, second, run, data_, split, {"data_dir": data_dir, "given": given})
+    from aevb.apps import streaming
     from aevb.runs.build import latent_shapes, latents_text
-    from aevb.use.encode import encode as encode_all
-    from aevb.use.encode import posterior_draws
 
     opened, draws = asked.run, draws if samples is None else samples
     outputs.refuse_draws(out, draws)
-    model, found = opened.model(place), rows(asked)
-    data = found.data(place)
-    if clusters:
-        shares = actions.clusters(opened, model, data)
-        outputs.write_codes(
-            out or outputs.beside_run(opened, f"clusters-{asked.stem}.npy"), shares, found.column, found.names, "p"
-        )
-        return
-    codes = posterior_draws(model, data, draws, seed=seed) if draws else encode_all(model, data)
-    outputs.write_codes(
-        out or outputs.beside_run(opened, f"codes-{asked.stem}.npy"), codes, found.column, found.names, "z"
-    )
+    model = opened.model(place)
+    if not (clusters or draws) and (parts := streaming.parts_of(asked)):
+        streaming.encode(asked, parts, model, out or outputs.beside_run(opened, f"codes-{asked.stem}.npy"))
+    else:
+        encode_rows(asked, model, (clusters, draws, seed), place, out)
+        if clusters:
+            return
     if len(latent_shapes(opened.recipe, opened.meta["shape"])) > 1:
         show.out.print(f"layers side by side: {latents_text(opened.recipe, opened.meta['shape'])} numbers")
+
+
+def encode_rows(asked: Asked, model: Model, how: tuple[bool, int, int], device: str, out: Path | None) -> None:
+    """Write the codes of rows that are read as a whole: shares of clusters, or draws where there are any, or means."""
+    from aevb.use.encode import encode as encode_all
+    from aevb.use.encode import posterior_draws
+
+    clusters, draws, seed = how
+    found, kind = rows(asked), "clusters" if clusters else "codes"
+    data = found.data(device)
+    if clusters:
+        codes = actions.clusters(asked.run, model, data)
+    else:
+        codes = posterior_draws(model, data, draws, seed=seed) if draws else encode_all(model, data)
+    out = out or outputs.beside_run(asked.run, f"{kind}-{asked.stem}.npy")
+    outputs.write_codes(out, codes, found.column, found.names, "p" if clusters else "z")
 
 
 @verb("aevb decode codes.npy", "aevb decode codes.npy --run runs/mnist --out images.npy")

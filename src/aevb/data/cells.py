@@ -108,7 +108,7 @@ def cells_of(frame: Frame, name: str) -> Cells:
     for fits, read in READ:
         if fits(kind):
             cells = read(name, dtype, seen, there)
-            return finite(frame.name, cells)
+            return finite(frame, cells)
     return Cells(name, dtype, OTHER, seen, np.zeros(len(there)))
 
 
@@ -117,13 +117,13 @@ def dtype_of(frame: Frame, name: str) -> str:
     return str(frame.table[name].dtype).partition("(categories")[0]
 
 
-def finite(where: str, cells: Cells) -> Cells:
+def finite(frame: Frame, cells: Cells) -> Cells:
     """The cells, if no number is infinite."""
     if cells.form == NUMBER and np.isinf(cells.floats).any():
-        row = int(np.flatnonzero(cells.seen)[np.flatnonzero(np.isinf(cells.floats))[0]])
+        row = frame.start + int(np.flatnonzero(cells.seen)[np.flatnonzero(np.isinf(cells.floats))[0]])
         raise DataError(
-            f"{where}: column {cells.name!r} holds an infinite number (row {row}, counted from 0). Make it a missing"
-            " value."
+            f"{frame.name}: column {cells.name!r} holds an infinite number (row {row}, counted from 0). Make it a"
+            " missing value."
         )
     return cells
 

@@ -49,6 +49,7 @@ class Frame:
         notes: what was recognised in reading it, one sentence each.
         kinds: of columns whose kind the format itself tells.
         back: gives `table`, or one like it, the form in which it came.
+        start: the number of its first row in the source, where it is a part of one.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Frame:
     notes: tuple[str, ...] = ()
     kinds: Mapping[str, str] = field(default_factory=dict)
     back: Callable[[Table], Any] = native
+    start: int = 0
 
     def __len__(self) -> int:
         return len(self.table)
@@ -261,15 +263,28 @@ def write_frame(frame: Frame, path: Path | str, ending: str = "") -> None:
 
 def write_text(table: Any, path: Path, between: str) -> None:
     """As text, with a header line; missing values are empty, and quotes are only where they must be."""
-    out = pa.table([as_text(column) for column in table.columns], names=table.column_names)
+    out = text_of(table)
+    pyarrow.csv.write_csv(out, path, text_options(between, needs_quotes(out, between)))
+
+
+def text_of(table: Any) -> Any:
+    """A table whose columns Arrow can write as text."""
+    return pa.table([as_text(column) for column in table.columns], names=table.column_names)
+
+
+def needs_quotes(out: Any, between: str) -> bool:
+    """Whether a name or a word of a table, as of `text_of`, can be written in quotes alone."""
     special = rf'[{between}"\r\n]'
     words = [column for column in out.columns if is_text(column.type)]
-    quoted = any(re.search(special, name) for name in out.column_names)
-    quoted = quoted or any(pc.any(pc.match_substring_regex(column, special)).as_py() for column in words)
+    named = any(re.search(special, name) for name in out.column_names)
+    return named or any(pc.any(pc.match_substring_regex(column, special)).as_py() for column in words)
+
+
+def text_options(between: str, quoted: bool) -> Any:
     options = pyarrow.csv.WriteOptions(delimiter=between, quoting_style="needed" if quoted else "none")
     if not quoted:
         options.quoting_header = "none"
-    pyarrow.csv.write_csv(out, path, options)
+    return options
 
 
 def as_text(column: Any) -> Any:

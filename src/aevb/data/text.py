@@ -115,9 +115,6 @@ def decoded(path: Path) -> tuple[bytes, tuple[str, ...]]:
         content = path.read_bytes()
         if unpack := PACKED.get(path.suffix.lower()):
             content = unpack(content)
-    for start, kind in OTHERS.items():
-        if content.startswith(start):
-            raise DataError(f"{path} is {kind}, not a text file: save the table as CSV or Parquet.")
     encoding = encoding_of(path, content)
     if encoding != "utf-8":
         with reading(path, f"text in {encoding}"):
@@ -130,14 +127,8 @@ def decoded(path: Path) -> tuple[bytes, tuple[str, ...]]:
 
 def encoding_of(path: Path, content: bytes) -> str:
     """The encoding; DataError where this is no text."""
-    for mark, name in MARKS.items():
-        if content.startswith(mark):
-            return name
-    start = content[:SAMPLE]
-    if wide := without_mark(start):
-        return wide
-    if len(CONTROL.findall(start)) * 1000 > len(start) or b"\0" in start:
-        raise DataError(f"{path} is a binary file, not a text file: save the table as CSV or Parquet.")
+    if known := encoding_at(path, content[:SAMPLE]):
+        return known
     for name in ("utf-8", "cp1252"):
         try:
             content.decode(name)
@@ -145,6 +136,21 @@ def encoding_of(path: Path, content: bytes) -> str:
             continue
         return name
     return "latin-1"
+
+
+def encoding_at(path: Path, start: bytes) -> str:
+    """The encoding that the start of a file tells, or "".  DataError where this is no text."""
+    for begins, kind in OTHERS.items():
+        if start.startswith(begins):
+            raise DataError(f"{path} is {kind}, not a text file: save the table as CSV or Parquet.")
+    for mark, name in MARKS.items():
+        if start.startswith(mark):
+            return name
+    if wide := without_mark(start):
+        return wide
+    if len(CONTROL.findall(start)) * 1000 > len(start) or b"\0" in start:
+        raise DataError(f"{path} is a binary file, not a text file: save the table as CSV or Parquet.")
+    return ""
 
 
 def without_mark(start: bytes) -> str:

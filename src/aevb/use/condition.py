@@ -122,7 +122,13 @@ def impute(model: Model, data: Indexable, samples: int = 200, *, method: Method 
 
 
 def conditional_draws(
-    model: Model, data: Indexable, n: int = 10, *, samples: int | None = None, seed: int = 0
+    model: Model,
+    data: Indexable,
+    n: int = 10,
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+    seen: dict[int, int] | None = None,
 ) -> Tensor:
     """Multiple imputations: n draws x_M ~ p(x_M | x_O) of what is missing, (n, N, F), by importance resampling.
 
@@ -133,14 +139,15 @@ def conditional_draws(
         data: as of `impute`, with the same units.
         n: draws of each row.
         samples: K; 200, or 5n where that is more, if None.
+        seen: of data that come part by part: the same dict for each part, empty at first; it counts equal rows.
 
     Returns:
         (n, N, F), float64, on the CPU.
     """
-    k, seen = samples or max(200, PER_DRAW * n), dict[int, int]()
+    k, before = samples or max(200, PER_DRAW * n), {} if seen is None else seen
 
     def drawn(found: Weighed, schema: Schema | None) -> Tensor:
-        return in_units(found.told_apart(seen).draws(n), schema)
+        return in_units(found.told_apart(before).draws(n), schema)
 
     return _filled(model, data, k, drawn, seed)[0]
 

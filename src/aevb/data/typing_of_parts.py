@@ -1,0 +1,126 @@
+"""The type of a text column that is read part by part: what `typed` finds in the whole column, in bounded memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from aevb.data.guesses import DOUBTFUL, MISSING
+from aevb.data.typed import COMMA, FLOAT, MONEY, PERCENT, THOUSANDS, WHOLE, coded, fits, unsigned
+
+MARKS = pa.array(sorted(MISSING), pa.string())
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to write numbers.
+
+    Attributes:
+        pattern: of all its words; cut: of what is taken out of them.
+        thousands, decimal: what stands between thousands, and before a fraction.
+    """
+
+    pattern: str
+    cut: str = ""
+    thousands: str = ""
+    decimal: str = "."
+
+    def plain(self, words: Any) -> Any:
+        """The words as Arrow's parser knows them."""
+        plain = pc.replace_substring_regex(words, self.cut, "") if self.cut else words
+        plain = pc.replace_substring(plain, self.thousands, "") if self.thousands else plain
+        return unsigned(pc.replace_substring(plain, self.decimal, "."))
+
+
+PLAIN = (Way(FLOAT), Way(PERCENT, r" ?%$"), Way(MONEY, r"[$€£¥] ?", ","))
+COMMAS = (Way(COMMA, "", ".", ","), Way(THOUSANDS, "", ","))
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """How the words of a column are read: which marks are missing, how its numbers are written, and their type."""
+
+    marks: tuple[str, ...]
+    way: Way | None = None
+    kind: Any = None
+
+    def read(self, words: Any) -> Any:
+        """Some words of the column in its type."""
+        if self.marks:
+            absent = pc.is_in(words, value_set=pa.array(self.marks, pa.string()))
+            words = pc.if_else(absent, pa.scalar(None, pa.string()), words)
+        return words if self.way is None else pc.cast(self.way.plain(words), self.kind)
+
+
+@dataclass
+class Fitting:
+    """What holds of all words so far, read in one way: they are whole numbers, and which types hold them."""
+
+    whole: bool = True
+    types: tuple[Any, ...] = (pa.int64(), pa.uint64())
+
+    def add(self, plain: Any) -> None:
+        self.whole = self.whole and fits(plain, WHOLE)
+        if self.whole:
+            self.types = tuple(kind for kind in self.types if holds(kind, plain))
+
+    @property
+    def kind(self) -> Any:
+        return (*self.types, pa.string())[0] if self.whole else pa.float64()
+
+
+def holds(kind: Any, words: Any) -> bool:
+    """Whether a type of whole numbers holds all of these."""
+    try:
+        pc.cast(words, kind)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+@dataclass
+class Tally:
+    """What is known of a column after some of its parts.
+
+    Attributes:
+        between: what separates the columns of the file.
+        rows: how many were counted in.
+        marks: how often each mark of a missing value stood there; others: two of the other words.
+        code: whether a word is a number with leading zeros; ways: those in which all words can be read.
+    """
+
+    between: str
+    rows: int = 0
+    marks: Counter[str] = field(default_factory=Counter)
+    others: set[str] = field(default_factory=set)
+    code: bool = False
+    ways: dict[Way, Fitting] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        commas = COMMAS[::-1] if self.between == "," else COMMAS
+        self.ways = {way: Fitting() for way in (*PLAIN, *commas)}
+
+    def add(self, words: Any) -> Any:
+        """Count a part of the column in; returns its words that are no marks."""
+        self.rows += len(words)
+        absent = pc.is_in(words, value_set=MARKS)
+        self.marks.update({s["values"]: s["counts"] for s in pc.value_counts(words.filter(absent)).to_pylist()})
+        there = words.filter(pc.invert(absent))
+        if len(self.others) < 2:
+            self.others |= set(pc.unique(there).slice(0, 2).to_pylist())
+        self.code = self.code or bool(pc.any(coded(there)).as_py())
+        self.ways = {} if self.code else {way: f for way, f in self.ways.items() if fits(there, way.pattern)}
+        for way, found in self.ways.items():
+            found.add(way.plain(there))
+        return there
+
+    def meaning(self) -> Meaning:
+        """How the column is read, now that all parts are counted."""
+        if len(self.others) == 1 and not DOUBTFUL.isdisjoint(self.marks):
+            return Meaning(tuple(mark for mark in self.marks if mark not in DOUBTFUL))
+        way = next(iter(self.ways), None) if self.others else None
+        return Meaning(tuple(self.marks), way, None if way is None else self.ways[way].kind)

@@ -1,0 +1,320 @@
+"""Long tables read, used and written part by part: the same numbers and files as of the whole, in bounded memory."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import random
+import tracemalloc
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from test_cli import good, mistake
+from test_impute import NETS, table, write
+
+from aevb.apps import streaming
+from aevb.apps.rows import Asked
+from aevb.data import parts, text, text_parts
+from aevb.data.columns import Schema
+from aevb.data.tables import Frame, read_frame
+from aevb.data.typed import typed
+from aevb.data.typing_of_parts import Tally
+from aevb.errors import AevbWarning
+from aevb.runs.store import Run
+
+N = 60
+SOURCES = ("new.csv", "new.csv.gz", "new.parquet", "folder")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("long")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("AEVB_RUNS", raising=False)
+        write(folder / "table.csv", table(600, 0))
+        write(folder / "new.csv", [*table(N - 1, 1, holes=0.3), ["a", "", "", "", "", ""]])
+        (folder / "new.csv.gz").write_bytes(gzip.compress((folder / "new.csv").read_bytes()))
+        arrow = read_frame("new.csv").table.to_arrow()
+        at = arrow.schema.get_field_index("kind")
+        arrow = arrow.set_column(at, "kind", arrow["kind"].dictionary_encode())
+        pq.write_table(arrow, "new.parquet")
+        (folder / "folder").mkdir()
+        for i, start in enumerate((0, 25)):
+            pq.write_table(arrow.slice(start, 25 if not i else N), folder / "folder" / f"{i}.parquet")
+        good("train", "table.csv", "--out", "runs/table", "--samples", 6000, "--latent", 2, "--no-figures", *NETS)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.delenv("AEVB_RUNS", raising=False)
+
+
+def in_parts(monkeypatch: pytest.MonkeyPatch, rows: int = 7) -> None:
+    """Have every table read part by part."""
+    monkeypatch.setattr(parts, "ROWS", rows)
+    monkeypatch.setattr(parts, "SMALL", 0)
+    monkeypatch.setattr(text_parts, "BLOCK", 700)
+    monkeypatch.setattr(text_parts, "PIECE", 50)
+
+
+def both(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ending: str, *words: object) -> tuple[Path, Path]:
+    """The files that a verb writes of the whole, and part by part."""
+    whole, pieces = tmp_path / f"whole{ending}", tmp_path / f"parts{ending}"
+    said = good(*words, "-o", whole)
+    with monkeypatch.context() as patch:
+        in_parts(patch)
+        walked = []
+        of = streaming.pieces
+        patch.setattr(streaming, "pieces", lambda *a: (walked.append(len(f.names)) or f for f in of(*a)))
+        assert good(*words, "-o", pieces).replace("parts", "whole") == said
+        assert sum(walked) == N
+        assert max(walked) <= 7
+    assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+    return whole, pieces
+
+
+def same_table(a: Path, b: Path) -> None:
+    one, two = (pq.read_table(p) if p.suffix == ".parquet" else pyarrow.csv.read_csv(p) for p in (a, b))
+    assert one.schema.equals(two.schema)
+    for name in one.column_names:
+        x, y = one[name].to_pylist(), two[name].to_pylist()
+        if pa.types.is_floating(one[name].type):
+            np.testing.assert_allclose(np.array(x, float), np.array(y, float), rtol=1e-5, atol=1e-6, err_msg=name)
+        else:
+            assert x == y, name
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_scores_are_those_of_the_whole(source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for ending in (".csv", ".parquet"):
+        same_table(*both(monkeypatch, tmp_path, ending, "score", "runs/table", source))
+    a, b = map(np.load, both(monkeypatch, tmp_path, ".npy", "score", "runs/table", source))
+    np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("how", [(), ("--intervals", 0.8), ("--draws", 2), ("--draws", 2, "--intervals", 0.8)])
+def test_filled_tables_are_those_of_the_whole(
+    source: str, how: tuple[object, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for ending in (".csv", ".parquet"):
+        same_table(
+            *both(monkeypatch, tmp_path, ending, "impute", "runs/table", source, "--importance-samples", 20, *how)
+        )
+
+
+def test_a_filled_text_is_the_same_byte_for_byte(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    a, b = both(monkeypatch, tmp_path, ".tsv", "impute", "runs/table", "new.csv", "--method", "median")
+    assert a.read_bytes() == b.read_bytes()
+
+
+def test_equal_rows_in_different_parts_get_different_draws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    row = ["", "", "3", "small", "", ""]
+    write(Path("equal.csv"), [[str(i), *row[1:]] for i in range(N)])
+    same_table(*both(monkeypatch, tmp_path, ".csv", "impute", "runs/table", "equal.csv", "--draws", 1))
+    drawn = pyarrow.csv.read_csv(tmp_path / "parts.csv")["size"].to_pylist()
+    assert len(set(drawn)) > N // 2
+
+
+def test_a_long_table_without_holes_is_written_unchanged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write(Path("full.csv"), table(N, 3, holes=0))
+    _, b = both(monkeypatch, tmp_path, ".csv", "impute", "runs/table", "full.csv")
+    assert b.read_bytes() == Path("full.csv").read_bytes()
+    same_table(*both(monkeypatch, tmp_path, ".parquet", "impute", "runs/table", "full.csv"))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_codes_are_those_of_the_whole(source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    same_table(*both(monkeypatch, tmp_path, ".csv", "encode", "runs/table", source))
+    a, b = map(np.load, both(monkeypatch, tmp_path, ".npy", "encode", "runs/table", source))
+    assert a.dtype == b.dtype
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+# Reading
+
+
+def schema() -> Schema:
+    return Run.open("runs/table").values(None).columns
+
+
+def whole_of(found: list[Frame]) -> pa.Table:
+    return pa.concat_tables([frame.table.to_arrow() for frame in found])
+
+
+def compared(path: Path, monkeypatch: pytest.MonkeyPatch) -> pa.Table:
+    """A file read in parts, which must be the file read as a whole."""
+    whole = read_frame(path).table.to_arrow()
+    with monkeypatch.context() as patch:
+        in_parts(patch, 3)
+        found = parts.parts_of(path, Schema(()))
+        assert found is not None
+        pieces = list(found.frames())
+    assert [frame.start for frame in pieces] == np.cumsum([0, *map(len, pieces)])[:-1].tolist()
+    assert whole_of(pieces).combine_chunks().equals(whole.combine_chunks())
+    assert found.rows == len(whole)
+    return whole
+
+
+LINES = ["id;größe;n", *(f'{i};{i},5;"a {i};\n{"x" * i}"' for i in range(20)), "?;NA;", "7;1.234,5;é"]
+TEXTS = {
+    "utf8.csv": "\n".join(LINES).encode(),
+    "mark.csv": "\n".join(LINES).encode("utf-8-sig"),
+    "dos.csv": "\r\n".join(LINES).encode(),
+    "old.csv": "\r".join(LINES).encode(),
+    "wide.csv": "\n".join(LINES).encode("utf-16"),
+    "western.csv": "\n".join(LINES).encode("cp1252"),
+    "packed.csv.bz2": bz2.compress("\n".join(LINES).encode()),
+    "comments.csv": ("# ä\n# b\n" + "\n".join(LINES)).encode(),
+    "excel.csv": ("sep=;\n" + "\n".join(LINES)).encode(),
+    "bare.csv": "\n".join(f"{i},{i / 4}" for i in range(40)).encode(),
+    "one.csv": "\n".join(["x", *map(str, range(30)), "", "1.5"]).encode(),
+    "late.csv": "\n".join(["x,y", *(f"{i},{i}" for i in range(400)), "0.5,b", "+3,007", ",NA"]).encode(),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text_in_parts_is_read_as_the_whole(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(TEXTS[name])
+    assert len(compared(tmp_path / name, monkeypatch)) >= 20
+
+
+def test_types_found_in_parts_are_those_of_the_whole_column() -> None:
+    kinds = [
+        "1 2 -3 +4",
+        "1.5 2 +3e4 inf",
+        "1,234 12 1,000.5",
+        "1.234,5 12 3,5",
+        "5% 6.5%",
+        "$5 €1,000",
+        "007 1",
+        "a b",
+    ]
+    pools = [
+        kind.split() for kind in (*kinds, "-", "NA ?", "9223372036854775808", "-1", "99999999999999999999", "None x")
+    ]
+    choose = random.Random(0)
+    for _ in range(150):
+        words = [choose.choice(pool) for pool in choose.sample(pools, choose.randint(1, 3)) for _ in range(3)]
+        words += [""] * choose.randint(0, 2)
+        choose.shuffle(words)
+        cuts = [0, *sorted(choose.sample(range(len(words)), 2)), len(words)]
+        pieces = [pa.array(words[a:b], pa.string()) for a, b in pairwise(cuts)]
+        for between in (",", ";"):
+            whole, tally = typed(pa.array(words, pa.string()), between).values, Tally(between)
+            for piece in pieces:
+                tally.add(piece)
+            found = pa.chunked_array([tally.meaning().read(piece) for piece in pieces]).combine_chunks()
+            assert found.type == whole.type, words
+            assert str(found) == str(whole), words
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "a b\n" + "1 2\n" * 30,
+        "a,b\n" + "x,1,2\n" * 30,
+        'a,b\n1, "x"\n' + "1,2\n" * 30,
+        "a,b\n" + "1,2\n" * 30 + "x" * 2000 + ",2\n",
+    ],
+    ids=["blanks", "short header", "quotes behind blanks", "a long row"],
+)
+def test_forms_that_only_the_whole_shows_are_read_as_a_whole(lines: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("odd.csv").write_text(lines)
+    in_parts(monkeypatch)
+    assert parts.parts_of(Path("odd.csv"), Schema(())) is None
+    assert len(read_frame("odd.csv")) >= 30
+
+
+def test_dates_that_are_written_otherwise_are_read_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How 01/02/2020 is meant shows in other rows."""
+    rows = table(40, 5)
+    write(Path("same.csv"), rows)
+    for row in rows:
+        row[4] = "/".join(reversed(row[4].split("-")))
+    write(Path("otherwise.csv"), rows)
+    in_parts(monkeypatch)
+    assert parts.parts_of(Path("same.csv"), schema()) is not None
+    assert parts.parts_of(Path("otherwise.csv"), schema()) is None
+
+
+# Faults
+
+
+def test_a_fault_in_a_later_part_names_its_place_and_leaves_no_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    in_parts(monkeypatch)
+    rows, out = table(40, 6), tmp_path / "out.csv"
+    ragged = [*rows[:30], [*rows[30], "more"], *rows[31:]]
+    wrong, endless = [list(row) for row in rows], [list(row) for row in rows]
+    wrong[33][1], endless[33][1] = "much", "inf"
+    for name, lines, words in (
+        ("ragged", ragged, "line 32 has 7 values, but others have 6"),
+        ("wrong", wrong, "column 'size' holds 'much', but numbers in training"),
+        ("endless", endless, "column 'size' holds an infinite number (row 33, counted from 0)"),
+    ):
+        write(Path(f"{name}.csv"), lines)
+        for verb in ("score", "impute", "encode"):
+            assert words in " ".join(str(mistake(verb, "runs/table", f"{name}.csv", "-o", out)).split())
+            assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_to_be_said_is_said_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rows = table(40, 7)
+    for row in rows[20:]:
+        row[3] = "huge"
+    write(Path("unseen.csv"), rows)
+    in_parts(monkeypatch)
+    found = parts.parts_of(Path("unseen.csv"), schema())
+    assert found is not None
+    with pytest.warns(AevbWarning, match="huge") as said:
+        list(streaming.pieces(Asked(Run.open("runs/table"), "unseen.csv"), found))
+    assert len([w for w in said if "huge" in str(w.message)]) == 1
+
+
+# Memory
+
+
+@pytest.mark.filterwarnings("ignore:.*was not there in training")
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_memory_does_not_grow_with_the_rows(ending: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of five times as many rows the peak is about the same: of Python and NumPy, and of Arrow's own pool."""
+    monkeypatch.setattr(parts, "ROWS", 200)
+    monkeypatch.setattr(parts, "SMALL", 0)
+    monkeypatch.setattr(text_parts, "BLOCK", 2**11)
+    monkeypatch.setattr(text_parts, "PIECE", 2**14)
+    for module in (text, text_parts):
+        monkeypatch.setattr(module, "SAMPLE", 2**12)
+    peaks = []
+    for n in (4000, 20_000):
+        path = tmp_path / f"{n}{ending}"
+        write(tmp_path / "rows.csv", table(1000, 8) * (n // 1000))
+        if ending == ".csv":
+            (tmp_path / "rows.csv").rename(path)
+        else:
+            pq.write_table(read_frame(tmp_path / "rows.csv").table.to_arrow(), path, row_group_size=2000)
+        peaks.append(peak_of(path))
+    assert peaks[1] < 1.5 * peaks[0]
+
+
+def peak_of(path: Path) -> int:
+    """The most bytes that are held while a table is read and its numbers are made."""
+    run, most, before = Run.open("runs/table"), 0, pa.total_allocated_bytes()
+    tracemalloc.start()
+    try:
+        found = parts.parts_of(path, run.values(None).columns)
+        assert found is not None
+        for _ in streaming.pieces(Asked(run, str(path)), found):
+            most = max(most, pa.total_allocated_bytes() - before)
+        return tracemalloc.get_traced_memory()[1] + most
+    finally:
+        tracemalloc.stop()
