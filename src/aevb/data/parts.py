@@ -116,6 +116,15 @@ def written_alike(column: Column, words: Any) -> bool:
     return not np.isnan(read(list(map(str, found)), form_of(column) or "%Y-%m-%d")).any()
 
 
+def batches(found: Any, columns: Sequence[str] | None, rows: int) -> Iterator[Any]:
+    """Of a Parquet data set, one group of rows in memory at a time; else Arrow keeps what it has read of the file."""
+    options = pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False)
+    one = {"batch_readahead": 1, "use_threads": False, "fragment_scan_options": options}
+    for fragment in found.get_fragments():
+        for group in fragment.split_by_row_group():
+            yield from group.to_batches(schema=found.schema, columns=columns, batch_size=rows, **one)
+
+
 def parquet(path: Path, schema: Schema) -> Parts | None:
     with reading(path, "a Parquet file" if path.is_file() else "a folder of Parquet files"):
         files = [path] if path.is_file() else sorted(file for e in PARQUET for file in path.rglob(f"*{e}"))
@@ -127,17 +136,7 @@ def parquet(path: Path, schema: Schema) -> Parts | None:
 
     def tables(columns: Sequence[str] | None = None) -> Iterator[Any]:
         with reading(path, "a Parquet table"):
-            for fragment in found.get_fragments():
-                for group in fragment.split_by_row_group():  # else Arrow keeps what it has read of the file
-                    for batch in group.to_batches(
-                        schema=found.schema,
-                        columns=columns,
-                        batch_size=rows_of(len(names)),
-                        batch_readahead=1,
-                        use_threads=False,
-                        fragment_scan_options=pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False),
-                    ):
-                        yield pa.table(batch)
+            yield from map(pa.table, batches(found, columns, rows_of(len(names))))
 
     words = {c.name: c for c in schema.model if c.kind == "datetime" and c.name in names and form_of(c)}
     for table in tables(list(words)) if words else ():
