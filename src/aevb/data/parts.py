@@ -116,6 +116,13 @@ def written_alike(column: Column, words: Any) -> bool:
     return not np.isnan(read(list(map(str, found)), form_of(column) or "%Y-%m-%d")).any()
 
 
+def all_written_alike(schema: Schema, names: Sequence[str], tables: Callable[[Sequence[str]], Iterator[Any]]) -> bool:
+    """Whether all dates in text are written as they were in training."""
+    words = {c.name: c for c in schema.model if c.kind == "datetime" and c.name in names and form_of(c)}
+    parts = tables(list(words)) if words else ()
+    return all(written_alike(column, table[name]) for table in parts for name, column in words.items())
+
+
 def batches(found: Any, columns: Sequence[str] | None, rows: int) -> Iterator[Any]:
     """Of a Parquet data set, one group of rows in memory at a time; else Arrow keeps what it has read of the file."""
     options = pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False)
@@ -138,8 +145,4 @@ def parquet(path: Path, schema: Schema) -> Parts | None:
         with reading(path, "a Parquet table"):
             yield from map(pa.table, batches(found, columns, rows_of(len(names))))
 
-    words = {c.name: c for c in schema.model if c.kind == "datetime" and c.name in names and form_of(c)}
-    for table in tables(list(words)) if words else ():
-        if not all(written_alike(column, table[name]) for name, column in words.items()):
-            return None
-    return Parts(str(path), rows, tables)
+    return Parts(str(path), rows, tables) if all_written_alike(schema, names, tables) else None
