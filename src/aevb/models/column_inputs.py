@@ -59,7 +59,7 @@ class CellFeatures(nn.Module):
         exposures: Mapping[int, int] = {},
     ) -> None:
         super().__init__()
-        self.columns = columns
+        self.columns, self.exposed = columns, bool(exposures)
         few = [(column, n - 1) for column, n in levels if n <= FEW]
         self.many = [(column, n - 1) for column, n in levels if n > FEW]
         sizes = _whole(n for _, n in few)
@@ -105,7 +105,7 @@ class CellFeatures(nn.Module):
     def _numbers(self, flat: Tensor) -> Tensor:
         """The numbers of rows, counts per unit of their exposure; NaN where either is missing."""
         numbers = flat.index_select(1, self.numbers)
-        if not self.measures.any():
+        if not self.exposed:
             return numbers
         own = flat[:, : self.columns]
         return numbers / torch.cat([own, torch.ones_like(own[:, :1])], 1).index_select(1, self.per)
