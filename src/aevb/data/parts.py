@@ -22,7 +22,7 @@ from aevb.data.columns import Column, Schema
 from aevb.data.damage import reading
 from aevb.data.dates import read
 from aevb.data.endings import PACKED, PARQUET, TEXT, ending_of, is_table
-from aevb.data.tables import Frame
+from aevb.data.tables import Frame, batches
 from aevb.data.text import refuse_twice
 from aevb.data.typing_of_parts import Tally
 from aevb.data.writing import form_of
@@ -121,15 +121,6 @@ def all_written_alike(schema: Schema, names: Sequence[str], tables: Callable[[Se
     words = {c.name: c for c in schema.model if c.kind == "datetime" and c.name in names and form_of(c)}
     parts = tables(list(words)) if words else ()
     return all(written_alike(column, table[name]) for table in parts for name, column in words.items())
-
-
-def batches(found: Any, columns: Sequence[str] | None, rows: int) -> Iterator[Any]:
-    """Of a Parquet data set, one group of rows in memory at a time; else Arrow keeps what it has read of the file."""
-    options = pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False)
-    one = {"batch_readahead": 1, "use_threads": False, "fragment_scan_options": options}
-    for fragment in found.get_fragments():
-        for group in fragment.split_by_row_group():
-            yield from group.to_batches(schema=found.schema, columns=columns, batch_size=rows, **one)
 
 
 def parquet(path: Path, schema: Schema) -> Parts | None:

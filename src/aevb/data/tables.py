@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,8 @@ from aevb.data.typed import said, typed
 from aevb.errors import DataError
 
 Table = nw.DataFrame[Any]
+ROWS = 65_536  # of a batch of Parquet
 PACKED = 4  # times that a table in memory may be larger than in Parquet
-ONE_BY_ONE: dict[str, Any] = {  # how a folder is read that is larger than memory: nothing ahead of what is asked for
-    "batch_readahead": 0,
-    "fragment_readahead": 0,
-    "use_threads": False,
-    "fragment_scan_options": pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False),
-}
 
 
 def native(table: Table) -> Any:
@@ -118,27 +113,30 @@ def _parquet(path: Path) -> Frame:
         if path.is_file():
             file = pyarrow.parquet.ParquetFile(path)
             size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
-            table = file.read() if fits(size) else in_a_map(file.schema_arrow, groups(file), path)
+            table = file.read() if fits(size) else in_a_map(pyarrow.dataset.dataset(path, format="parquet"), path)
         else:
             files = sorted(file for ending in PARQUET for file in path.rglob(f"*{ending}"))
             found = pyarrow.dataset.dataset(files or path, format="parquet")
             small = fits(sum(file.stat().st_size for file in files) * PACKED)
-            table = found.to_table() if small else in_a_map(found.schema, found.to_batches(**ONE_BY_ONE), path)
+            table = found.to_table() if small else in_a_map(found, path)
     refuse_twice(path, table.column_names)
     return Frame(str(path), _arrow(table), (f"{len(table.column_names)} columns of a Parquet table.",))
 
 
-def groups(file: Any) -> Iterator[Any]:
-    """The batches of a Parquet file, one group of rows at a time: `iter_batches` reads ahead without bound."""
-    for i in range(file.num_row_groups):
-        yield from file.read_row_group(i).to_batches()
+def batches(found: Any, columns: Sequence[str] | None = None, rows: int = ROWS) -> Iterator[Any]:
+    """Of a Parquet data set, one group of rows in memory at a time; else Arrow keeps what it has read of the file."""
+    options = pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False)
+    one = {"batch_readahead": 1, "use_threads": False, "fragment_scan_options": options}
+    for fragment in found.get_fragments():
+        for group in fragment.split_by_row_group():
+            yield from group.to_batches(schema=found.schema, columns=columns, batch_size=rows, **one)
 
 
-def in_a_map(schema: Any, batches: Iterable[Any], path: Path) -> Any:
-    """The table of batches of rows, in an Arrow stream on disk that has no name, read as a memory map."""
+def in_a_map(found: Any, path: Path) -> Any:
+    """The table of a Parquet data set, in an Arrow stream on disk that has no name, read as a memory map."""
     with tempfile.NamedTemporaryFile(dir=scratch(), prefix="aevb-") as file:
-        with pa.ipc.new_stream(file, schema) as out:
-            for batch in batches:
+        with pa.ipc.new_stream(file, found.schema) as out:
+            for batch in batches(found):
                 refuse_above_disk(batch.nbytes, path, "its next rows")
                 out.write_batch(batch)
         file.flush()
