@@ -137,7 +137,8 @@ def grey(x: torch.Tensor, limits: list[float]) -> np.ndarray:
 
 
 def same_as_pytorch(it: Opened, run: Run, model: Any) -> None:
-    """What the report has decoded of the place where it is."""
+    """What the report has decoded of the place where it is, once it has drawn all that was asked of it."""
+    it.state(DRAWN)
     z, decoded, y = it.state(f"[{Z}, JSON.parse(document.body.dataset.decoded), {CLASS}]")
     wanted = expected(model, z, condition(run, y))
     shown = set(wanted) & set(decoded)
@@ -151,6 +152,7 @@ def same_as_pytorch(it: Opened, run: Run, model: Any) -> None:
         np.testing.assert_allclose(pixels, grey(wanted["mean"], limits).reshape(pixels.shape), atol=1.0)
 
 
+DRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"  # it draws once a frame
 CLASS = "Number([...document.querySelectorAll('.bar select')][1]?.value ?? 0)"
 
 
