@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from aevb.data import dataset
+from aevb.data import dataset, sources
 from aevb.data.arrays import array_dataset, permutation
 from aevb.data.dataset import Dataset, Split, Streamed, Values, placed
 from aevb.data.readers import matlab_images, read_idx, read_mat, read_mat_apart, read_pickled_array
@@ -211,6 +211,15 @@ def test_digits_are_cut_into_disjoint_covering_parts_by_the_seed() -> None:
     assert sorted(i for part in parts for i in part) == list(range(1797))
     assert np.array_equal(grey.train.labels.numpy(), y[parts[0]])
     assert grey.train[:].max() == 1
+
+
+def test_digits_are_the_same_where_scikit_learn_keeps_them_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = load_data("digits")
+    monkeypatch.setattr(sources, "find_spec", lambda name: None)
+    other = load_data("digits")
+    for part in ("train", "validation", "test"):
+        assert torch.equal(getattr(data, part).stored, getattr(other, part).stored)
+        assert torch.equal(getattr(data, part).labels, getattr(other, part).labels)
 
 
 def test_digits_have_seventeen_levels_by_default() -> None:

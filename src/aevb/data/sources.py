@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -223,10 +224,20 @@ def _own(path: Path, fit: Fit, how: Reading) -> Dataset:
 
 
 def _digits(store: Store, seed: int) -> Parts:
-    from sklearn.datasets import load_digits  # here, since it takes a second to import
+    x, y = _scikit_learns_digits()
+    return divide(Rows(x.astype(np.uint8).reshape(-1, 1, 8, 8), y.astype(np.int64)), SOURCES["digits"].counts, seed)
 
-    x, y = load_digits(return_X_y=True)
-    return divide(Rows(x.astype(np.uint8).reshape(-1, 1, 8, 8), y), SOURCES["digits"].counts, seed)
+
+def _scikit_learns_digits() -> tuple[Array, Array]:
+    """Pixels and labels from scikit-learn's own file, since its import takes a second; by its import elsewhere."""
+    found = find_spec("sklearn")
+    file = Path((found and found.origin) or "").parent / "datasets" / "data" / "digits.csv.gz"
+    if file.is_file():
+        table = np.loadtxt(file, delimiter=",")
+        return table[:, :-1], table[:, -1]
+    from sklearn.datasets import load_digits
+
+    return load_digits(return_X_y=True)  # type: ignore[no-any-return]
 
 
 def _idx(store: Store, seed: int) -> Parts:

@@ -38,6 +38,7 @@ class Page {
   constructor(root, words, lang) {
     Object.assign(this, { root, words, lang, mode: "look" });
     this.failed = this.failed.bind(this);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.repaint());
   }
 
   async build(backend, about, second) {
@@ -85,7 +86,11 @@ class Page {
     const dark = getComputedStyle(document.documentElement).colorScheme === "dark";
     localStorage.setItem("aevb-theme", dark ? "light" : "dark");
     theme(dark ? "light" : "dark");
-    for (const side of this.sides) side.map.redraw();
+    this.repaint();
+  }
+
+  repaint() {
+    for (const side of this.sides) side.map.redraw(false, true);
   }
 
   // The map and its tools

@@ -266,7 +266,7 @@ export class LatentMap {
 
   upload() {
     this.points.set(this);
-    this.redraw();
+    this.redraw(false, true);
   }
 
   /** Show all points; a percentile at each side may be cut off. */
@@ -436,19 +436,25 @@ export class LatentMap {
 
   // What is seen
 
-  redraw(changed = false) {
+  /** Draw in the next frame: what is above the points; the points and what is behind them only if they are stale. */
+  redraw(changed = false, stale = changed) {
     this.changed ||= changed;
+    this.stale ||= stale;
     if (this.waiting) return;
     this.waiting = true;
     requestAnimationFrame(() => {
-      this.waiting = false;
-      this.points.rim = this.paper();
-      this.points.draw(this.view, this.size(), this.some);
+      const { changed, stale } = this;
+      Object.assign(this, { waiting: false, changed: false, stale: false });
+      if (stale) this.ground();
       this.overlay();
-      this.under();
-      if (this.changed) this.on.view?.();
-      this.changed = false;
+      if (changed) this.on.view?.();
     });
+  }
+
+  ground() {
+    this.points.rim = this.paper();
+    this.points.draw(this.view, this.size(), this.some);
+    this.under();
   }
 
   /** The colour of the ground, as shares of red, green and blue. */

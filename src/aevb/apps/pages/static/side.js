@@ -209,14 +209,14 @@ export class Side {
     const g = picture.getContext("2d");
     found.forEach(({ x }, k) => g.putImageData(pixels(x, this.about.shape, this.about.limits), (k % nx) * wide, Math.floor(k / nx) * tall));
     this.map.backdrop = [{ picture, low, high }];
-    this.map.redraw();
+    this.map.redraw(false, true);
   }
 
   showBackdrop(on) {
     this.wantsBackdrop = on;
     if (on) this.drawBackdrop();
     else this.map.backdrop = null;
-    this.map.redraw();
+    this.map.redraw(false, true);
   }
 }
 
