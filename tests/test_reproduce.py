@@ -254,6 +254,17 @@ def test_experiments_share_their_curves() -> None:
         curves_of(chosen(["figure-2"]), ["mnist-7"])
 
 
+def test_the_end_of_a_short_run_lies_inside_the_axes_of_its_figure() -> None:
+    run = Followed([{"samples": 5000, "train": -290.0, "test": -300.0}], {"step_size": 0.1})
+    (axes,) = figure3.draw({"N=1000": {"AEVB": run}}).axes
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    assert left < 0.005 < right
+    assert low < -300 < high
+    early = Followed([{"samples": 5000, "train": -290.0, "test": -300.0, "seconds": 1.0}], {"step_size": 0.1})
+    (axes,) = figure2.panels({"MNIST Nz=3": {"AEVB": early}}).axes
+    assert axes.get_xlim()[0] < 5000
+
+
 def test_other_step_sizes_stand_beside_the_paper_at_their_own_marks() -> None:
     def line(step: float, **test: float) -> Followed:
         rows = [{"samples": float(name[1:]), "train": value - 1, "test": value} for name, value in test.items()]

@@ -156,7 +156,8 @@ def _panel(axes: Axes, panel: str, pair: Mapping[str, Followed]) -> None:
     )
     axes.set_title(panel.replace("Nz=", "with ") + " latents")
     axes.set_xscale("log")
-    axes.set_xlim(1e4 if panel.startswith("Frey") else 3e4, 2e8)
+    early = [0.8 * f.rows[-1]["samples"] for f in pair.values()]
+    axes.set_xlim(min([1e4 if panel.startswith("Frey") else 3e4, *early]), 2e8)
     low, high = (-170, -90) if panel.startswith("MNIST") else (0, 1600)
     axes.set_ylim(low, max([high, *(1.02 * y for y in seen)]) if high > 0 else high)
     ends = {a: f.rows[-1]["test"] for a, f in pair.items() if f.rows[-1]["test"] < low}

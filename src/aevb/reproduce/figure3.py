@@ -254,19 +254,21 @@ def draw(known: Known) -> Figure:
 
 
 def _panel(axes: Axes, panel: str, lines: Mapping[str, Followed]) -> None:
+    left, low, high = (0.1, -160.0, -100.0) if panel == "N=1000" else (0.1, -175.0, -120.0)
     for (algorithm, name), colour in zip(NAMES.items(), PALETTE, strict=False):
         for split, dash in SPLITS.items():
             xs, ys = published.curve("3", panel, algorithm, split)
             axes.plot([x / 1e6 for x in xs], ys, color=colour, linestyle=dash, linewidth=2.6, alpha=0.25)
             if algorithm in lines:
                 xs, ys = lines[algorithm].column(split)
-                label = f"{name}, {split}"
-                axes.plot([x / 1e6 for x in xs], ys, color=colour, linestyle=dash, linewidth=1.3, label=label)
+                label, style = f"{name}, {split}", f"{dash}o"
+                axes.plot([x / 1e6 for x in xs], ys, style, color=colour, linewidth=1.3, markersize=2, label=label)
+                left, low = min([left, *(0.8 * x / 1e6 for x in xs[-1:])]), min([low, *(y - 5 for y in ys[-1:])])
     axes.set_title(f"N = {int(panel.removeprefix('N=')):,} training points")
     axes.set_xlabel("training samples in millions")
     axes.set_xscale("log")
-    axes.set_xlim(0.1, 100)
-    axes.set_ylim((-160, -100) if panel == "N=1000" else (-175, -120))
+    axes.set_xlim(left, 100)  # so that the end of a short run is seen
+    axes.set_ylim(low, high)
 
 
 FIGURE3 = Experiment(
