@@ -60,10 +60,12 @@ class Page {
 
   async begin(side) {
     try {
-      await side.load();
+      side.set(side.z, { cursor: false });
+      const { name, kind } = side.about.colours[0], soon = kind === "classes"; // labels are known before the codes
+      await Promise.all([side.load(), soon && side.colour(name)]);
       side.showBackdrop(this.backdrop?.checked ?? false);
       side.set(side.z);
-      await side.colour(side.about.colours[0].name);
+      if (!soon) await side.colour(name);
     } catch (error) {
       this.failed(error);
     }

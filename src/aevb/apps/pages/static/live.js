@@ -43,7 +43,6 @@ export class Training {
     try {
       await main.load(main.view);
       main.set(main.z, { cursor: false });
-      main.map.setColours(main.map.rgb);
     } catch (error) {
       this.page.failed(error);
     }

@@ -193,7 +193,7 @@ function ends(xy) {
  */
 export class LatentMap {
   constructor(element, on = {}, { flat = false } = {}) {
-    Object.assign(this, { element, on, mode: "look", xy: new Float32Array(0), rgb: new Uint8Array(0) });
+    Object.assign(this, { element, on, mode: "look", xy: new Float32Array(0), rgb: new Uint8Array(0), colours: new Uint8Array(0) });
     this.picked = new Uint8Array(0);
     this.view = { x: 0, y: 0, zoom: 60, width: 1, height: 1 };
     Object.assign(this, { marks: [], path: null, ring: null, ellipse: null, backdrop: null, thumbs: new Map(), cursor: null });
@@ -243,16 +243,17 @@ export class LatentMap {
 
   // Data
 
-  setPoints(xy, rgb) {
+  setPoints(xy) {
     this.xy = xy;
-    if (rgb) this.rgb = rgb;
-    if (this.rgb.length !== 1.5 * xy.length) this.rgb = longer(this.rgb, 1.5 * xy.length, 140);
+    this.rgb = longer(this.colours, 1.5 * xy.length, 140);
     this.picked = longer(this.picked, xy.length / 2, 0);
     this.grid = new Grid(xy);
     this.upload();
   }
 
+  /** Colours of all points, also of those that are still to come. */
   setColours(rgb) {
+    this.colours = rgb;
     this.rgb = longer(rgb, 1.5 * this.xy.length, 140);
     this.upload();
   }
