@@ -54,6 +54,7 @@ TRAIN = Task(
         Contender("pyro-tuned", "pyro", "pyro", variant="tuned"),
         Contender("pyro-jit", "pyro", "pyro", variant="jit"),
         Contender("numpyro", "numpyro", "numpyro"),
+        Contender("lightning", "lightning", "lightning"),
     ),
 )
 
@@ -86,6 +87,8 @@ CONVOLUTIONS = Task(
         Contender("plain-compiled", "plain", variant="compiled"),
         Contender("plain-compiled-channels-last", "plain", variant="compiled-channels-last"),
         Contender("pythae", "pythae", "pythae"),
+        Contender("lightning", "lightning", "lightning"),
+        Contender("lightning-compiled", "lightning", "lightning", variant="compiled"),
     ),
 )
 
