@@ -1,4 +1,4 @@
-"""What was to be reached, beside what was."""
+"""The aims, beside what was reached."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def table_of(results: Sequence[Result]) -> str:
             if own is not None and other is not None:
                 reached = own >= other if sign == ">" else own <= other
                 rows.append([what, short(own), f"{sign} {short(other)}", "yes" if reached else "no"])
-    return "## What was to be reached\n\n" + table(["aim", "aevb", "wanted", "reached"], rows) if rows else ""
+    return "## Aims\n\n" + table(["aim", "aevb", "wanted", "reached"], rows) if rows else ""
 
 
 def short(value: float) -> str:

@@ -20,11 +20,11 @@ from benchmarks.uses.tables import Floats
 SEEDS = 3
 SIZE = 10
 ABOUT = """\
-`pbmc.h5ad`, counts of 200 genes; the library is told that they are counts, as the format of the file tells it.
-*log p(x)*: nats a cell on a held-out fifth of the cells, a split a seed; the factorised models take each gene alone,
-with its mean, and its variance where that is larger. *NMI*: of the annotated cell types (the 32 cells without one left
-out of the score) and k-means with as many clusters on ten numbers a cell: the embedding, or principal components of
-log(1 + count), or of log(1 + count in 10,000)."""
+`pbmc.h5ad`, counts of 200 genes. The library is told that they are counts, as the file's format implies. *log p(x)*:
+nats a cell on a held-out fifth of the cells, one split a seed. The factorised models treat each gene alone: Poisson
+with its mean; negative binomial also with its variance, where that is larger. *NMI*: between annotated cell types and
+k-means with as many clusters; the 32 cells without a type do not count. k-means runs on ten numbers a cell: the
+embedding, or principal components of log(1 + count), or of log(1 + count per 10,000)."""
 
 
 @cache

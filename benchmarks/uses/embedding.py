@@ -19,13 +19,12 @@ from benchmarks.uses.cells import DATA, Cell, Numbers, Stopwatch
 SEEDS = 3
 SIZE = 10
 ABOUT = """\
-MNIST, 60,000 images train and 10,000 test; the library's recipe `mnist` with ten latents sees 3,000,000 images
-(`aevb train mnist --latent 10 --samples 3000000`). *10-NN*: the share of test images whose label is that of most of
-their ten nearest training images, by Euclidean distance between ten numbers an image. *Clusters*: ten of them, the
-share of test images in the cluster that the best matching of clusters and labels gives their label; of the components
-of a learned mixture prior (recipe `mixture-prior`), or of a mixture of normals that is fitted to the codes.
-*Untrained*: the library's network before its first step. Seconds of the library do not count what a GPU did, where
-there was one."""
+MNIST, 60,000 training and 10,000 test images. The library's recipe `mnist` with ten latents sees 3,000,000 images
+(`aevb train mnist --latent 10 --samples 3000000`). *10-NN*: the share of test images whose label is the most frequent
+one of their ten nearest training images, by Euclidean distance between codes. *Clusters*: of ten clusters, the share of
+test images whose cluster is matched with their label, by the best matching. The clusters are the components of a
+learned mixture prior (recipe `mixture-prior`), or of a mixture of normals fitted to the codes. *Untrained*: the
+library's network before its first step. Where there was a GPU, the seconds leave out its time."""
 
 Images = np.ndarray[Any, np.dtype[np.uint8]]
 Array = np.ndarray[Any, Any]

@@ -22,22 +22,23 @@ SEEDS = 5
 DRAWS = 100
 RULES_SETS = ("wine-red", "wine-white")
 ABOUT = """\
-Seven tables; 10, 30 or 50 % of the observed cells hidden completely at random, five masks. Each method is fitted to the
-table with its holes and fills it. MAE and RMSE are of hidden numbers, in standard deviations of the column; accuracy is
-of hidden categories. Means are over tables, then over masks. *Mean, mode*: of the column. *k-NN* (5) and
-*IterativeImputer*: scikit-learn with defaults on standardised columns; a category is one-hot and then the largest for
-k-NN, the number of its level and then the nearest level for IterativeImputer (where one-hot columns of one category
-predict each other, so that none leaves its mean). *miceforest*: defaults, five iterations, five completed tables, their
-mean or mode. *MissForest*: its algorithm with scikit-learn's random forests. Peers are told which columns are
-categories; the library finds out. breast-cancer goes without its ids, horse-colic without the hospital's number and
-the lesions' codes.
-Coverage: of the hidden cells of continuous columns (not of those of at most 20 whole numbers), the share inside the
-interval between the 5 % and 95 % points of 100 draws, pooled over tables and masks: 90 % is right."""
+Seven tables, five masks each: 10, 30 or 50 % of the observed cells are hidden completely at random. Each method is
+fitted to the table with its holes and fills it. MAE and RMSE are over hidden numbers, in standard deviations of the
+column; accuracy is over hidden categories. Means are over tables, then over masks. *Mean, mode*: of the column. *k-NN*
+(5) and *IterativeImputer*: scikit-learn with defaults on standardised columns. For k-NN a category is one-hot, and the
+largest entry is its imputation. For IterativeImputer a category is the number of its level, and the nearest level is
+its imputation: one-hot columns of one category would predict each other. *miceforest*: defaults, five iterations; the
+mean or mode of five completed tables. *MissForest*: its algorithm with scikit-learn's random forests. Peers are told
+which columns are categories; the library infers it. breast-cancer is used without its ids, horse-colic without the
+hospital's number and the codes of lesions.
+
+Coverage: the share of hidden cells between the 5 % and 95 % points of 100 draws, pooled over tables and masks; 90 % is
+right. Only continuous columns count, not those of at most 20 whole numbers."""
 ABOUT_RULES = """\
-The protocol of arXiv's U-VAE (AAAI 2026) on wine: 100 completed tables, Rubin's rules, estimand P(x > mean) of each
-continuous column, the share of 95 % intervals that hold the value of the complete table. The interval holds sampling
-variance and the truth is a fixed table, so that complete data would give 1.0. *MICE* is IterativeImputer with
-`sample_posterior=True`, 100 seeds."""
+The protocol of U-VAE (AAAI 2026) on wine: 100 completed tables, pooled by Rubin's rules. The estimand is P(x > mean) of
+each continuous column. Coverage is the share of 95 % intervals that contain the value of the complete table. The
+interval includes sampling variance and the truth is a fixed table, so complete data would give 1.0. *MICE* is
+IterativeImputer with `sample_posterior=True` and 100 seeds."""
 
 
 @dataclass(frozen=True)

@@ -131,13 +131,14 @@ SECTIONS: dict[str, tuple[str, str, Callable[[Results], str]]] = {
 START = """\
 # Uses
 
-What one fitted density is good for, beside methods made for each use. `python -m benchmarks.uses` measures what its
-results file lacks, and `python -m benchmarks.uses page` writes this page from that file. All methods have their
-defaults, one setting for all data. No setting was chosen on these data; but two faults were found by looking at drawn
-rows of online_shoppers and beijing_pm25, and mended for all tables: numbers that many rows share were not drawn
-exactly, and were lost where a column has many decimals. Numbers are mean ± standard deviation over seeds;
-seconds are those of the processor, on one thread, which other work on the machine does not lengthen much; a dash says
-that a cell was not measured. *aevb* is this library.
+One fitted density serves many uses; this page compares it with methods made for each of them.
+`python -m benchmarks.uses` measures what its results file lacks; `python -m benchmarks.uses page` writes this page from
+that file. All methods have their defaults, the same for all data. No setting was chosen on these data. Two faults were
+found in rows drawn for online_shoppers and beijing_pm25, and corrected for all tables. Numbers shared by many rows were
+not drawn exactly, and were lost where a column has many decimals.
+
+Numbers are the mean ± the standard deviation over seeds. Seconds are of the processor, on one thread: other work on the
+machine lengthens them little. A dash means that a cell was not measured. *aevb* is this library.
 """
 
 

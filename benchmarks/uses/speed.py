@@ -18,9 +18,9 @@ SEEDS = 3
 ROWS, COLUMNS, TRAIN, SAMPLES = 1_000_000, 20, 2_000, 100
 ABOUT = f"""\
 *Fit*: a density of the first rows of white wine, with defaults. *Encode* and *score*: {ROWS:,} and {ROWS // 10:,} rows
-of {COLUMNS} numbers (linear mixtures of {COLUMNS // 2} normal ones, with noise) by a model of {TRAIN:,} of them; scores
-have {SAMPLES} importance samples a row. Wall seconds are as the clock has them, other work on the machine
-included; seconds are of the processor, over all threads."""
+of {COLUMNS} numbers (linear mixtures of {COLUMNS // 2} normal ones, with noise) by a model trained on {TRAIN:,} of
+them; a score uses {SAMPLES} importance samples a row. Wall seconds include other work on the machine; seconds are of
+the processor, over all threads."""
 
 
 @cache

@@ -18,16 +18,16 @@ from benchmarks.uses.tables import CATEGORY, Columns, Table, complete_table
 TARGETS = {"adult": "income", "beijing_pm25": "pm2.5", "online_shoppers": "Revenue"}
 SEEDS = 3
 ABOUT = """\
-Three tables, 90 % of the rows train and 10 % test, a split and a training a seed. Rows without a number are left out, a
-missing word is a level of its own, and so is beijing's running number left out: as the published rows do. As many rows
-are drawn as there are in training. *C2ST*: sdmetrics' detection score with
-`XGBClassifier(eval_metric="logloss", enable_categorical=True, random_state=0)`, 1 where training rows and drawn rows
-cannot be told apart, 0 where they always can. *Shape* and *pairs*: sdmetrics' quality of columns and of pairs.
-*MLE*: XGBoost with defaults, trained on drawn rows and tested on the real test part: AUROC of the label, for beijing
-the RMSE of log PM2.5 (lower is better). Seconds are of fitting and drawing. *TVAE*: the package ctgan with defaults.
-*Factorised*: each column drawn from the training rows on its own. *SMOTE*: a row, moved a random part of the way to one
-of its five nearest neighbours, its categories from either. *Copy*: the training rows themselves, drawn with
-replacement: what could be reached by keeping them."""
+Three tables; each seed has its own split, 90 % for training and 10 % for testing, and its own training. As in the
+published experiments, rows with a missing number are left out, a missing word is a level of its own, and the running
+number of beijing is left out. As many rows are drawn as there are in training. *C2ST*: the detection score of sdmetrics
+with `XGBClassifier(eval_metric="logloss", enable_categorical=True, random_state=0)`: 1 where it cannot tell drawn rows
+from training rows, 0 where it always can. *Shape* and *pairs*: the quality of columns and of pairs by sdmetrics. *MLE*:
+XGBoost with defaults, trained on drawn rows and tested on the real test part. Its number is the AUROC of the label, for
+beijing the RMSE of log PM2.5 (lower is better). Seconds are of fitting and drawing. *TVAE*: the package ctgan with
+defaults. *Factorised*: each column drawn from the training rows independently. *SMOTE*: a row moved a random part of
+the way to one of its five nearest neighbours, its categories from either. *Copy*: training rows drawn with replacement,
+an upper limit."""
 
 Synthesise = Callable[[Table, int, int], Columns]  # training rows, how many, seed
 
