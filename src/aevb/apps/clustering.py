@@ -53,7 +53,7 @@ def cluster(
         typer.Option(
             "--number",
             min=1,
-            help=f"How many clusters.{default('those of a mixture prior; else chosen by held-out likelihood')}",
+            help=f"Number of clusters.{default('those of a mixture prior; else chosen by held-out likelihood')}",
         ),
     ] = None,
     seed: Seed = 0,
@@ -66,10 +66,10 @@ def cluster(
     json_: Json = False,
     out: ClustersOut = None,
 ) -> None:
-    """Group rows into clusters of codes, and say what tells the clusters apart.
+    """Group rows into clusters of codes, and say how the clusters differ.
 
     A run with a mixture prior has clusters of its own. For any other, a mixture of normals is fitted to the codes of
-    the train split. A table for --out has a line for each row: its cluster, and the probability p of it. A picture of
+    the train split. A table for --out has a line for each row: its cluster, and that cluster's probability p. A picture of
     the clusters is written beside it, or among the run's figures.
     """
     kinds = "clusters are written as a .csv, .parquet or .npy file"
