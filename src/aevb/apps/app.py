@@ -183,7 +183,7 @@ Crop = Annotated[
     str | None,
     typer.Option(
         metavar="HOW",
-        help=f"With --size: 'centre' takes the middle square, 'stretch' the whole image.{default('only square images')}",
+        help=f"With --size: 'centre' takes the middle square, 'stretch' the whole image.{default('only squares')}",
         rich_help_panel=DATA,
     ),
 ]

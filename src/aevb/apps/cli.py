@@ -123,7 +123,8 @@ def train(
     precision: Annotated[
         Precision | None,
         typer.Option(
-            help=f"Precision of the products in a step; bf16 keeps weights and sums in float32.{RECIPES}", rich_help_panel=LENGTH
+            help=f"Precision of the products in a step; bf16 keeps weights and sums in float32.{RECIPES}",
+            rich_help_panel=LENGTH,
         ),
     ] = None,
     init: Annotated[

@@ -68,9 +68,9 @@ def cluster(
 ) -> None:
     """Group rows into clusters of codes, and say how the clusters differ.
 
-    A run with a mixture prior has clusters of its own. For any other, a mixture of normals is fitted to the codes of
-    the train split. A table for --out has a line for each row: its cluster, and that cluster's probability p. A picture of
-    the clusters is written beside it, or among the run's figures.
+    A run with a mixture prior has clusters of its own. For any other run, a mixture of normals is fitted to the codes
+    of the train split. A table for --out has a line for each row: its cluster, and that cluster's probability p. A
+    picture of the clusters is written beside it, or among the run's figures.
     """
     kinds = "clusters are written as a .csv, .parquet or .npy file"
     place, out = actions.device_named(device), outputs.checked(out, (".csv", ".parquet", ".npy"), kinds)

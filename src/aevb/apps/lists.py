@@ -87,9 +87,7 @@ def grouped() -> list[list[str]]:
 
 @verb("aevb data", "aevb data mnist", "aevb data table.csv --column age=count", "aevb data pictures/")
 def data(
-    source: Annotated[
-        str | None, typer.Argument(metavar="SOURCE", help="Load and describe these data.")
-    ] = None,
+    source: Annotated[str | None, typer.Argument(metavar="SOURCE", help="Load and describe these data.")] = None,
     data_dir: DataDir = None,
     size: Side = None,
     crop: Crop = None,

@@ -47,8 +47,8 @@ def compress(
 ) -> None:
     """Compress rows without loss, by bits-back coding: a file of -ELBO bits, which the same run decompresses.
 
-    For binary data, levels, categories and counts, under a diagonal normal q(z|x). If the model reads pixels
-    as 0 and 1, the file holds these bits. Needs constriction: pip install 'aevb[compress]'.
+    For binary data, levels, categories and counts, under a diagonal normal q(z|x). If the model reads pixels as
+    0 and 1, the file holds these bits. Needs constriction: pip install 'aevb[compress]'.
     """
     out = compressed_out(out)
     asked = asked_for(first, second, run, data_, split, {"data_dir": data_dir})

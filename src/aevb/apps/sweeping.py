@@ -50,7 +50,9 @@ def sweep(
     ] = None,
     samples: Annotated[
         float | None,
-        typer.Option(metavar="N", help=f"Training samples to see, instead of epochs.{RECIPES}", rich_help_panel=TRAINING),
+        typer.Option(
+            metavar="N", help=f"Training samples to see, instead of epochs.{RECIPES}", rich_help_panel=TRAINING
+        ),
     ] = None,
     jobs: Annotated[
         int,
