@@ -45,7 +45,7 @@ def twice(frame: pd.DataFrame) -> pd.DataFrame:
 
 FAULTS: list[tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = [
     (infinite, "column 'b' holds an infinite number (row 7, counted from 0). Make it a missing value."),
-    (impossible, "column 'day' holds dates, but '2021-02-30' is none. Empty the cell, or ask for day=categorical."),
+    (impossible, "column 'day' holds dates, but '2021-02-30' is not one. Empty the cell, or ask for day=categorical."),
     (twice, "has several columns of the name 'a': give each a name of its own."),
 ]
 

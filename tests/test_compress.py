@@ -521,7 +521,7 @@ def test_the_verbs_say_what_is_wrong(tmp_path: Path) -> None:
     assert "damaged" in mistake("decompress", "tiny", tmp_path / "t.aevb", "--out", tmp_path / "x.npy")
     assert not (tmp_path / "x.npy").exists()
     assert "end its name in .aevb" in mistake("compress", "tiny", "--out", tmp_path / "t.zip")
-    assert "Name what is to be decompressed" in mistake("decompress", "tiny")
+    assert "Name the file to decompress" in mistake("decompress", "tiny")
 
 
 def test_the_support_of_levels_is_known_where_no_part_declares_it() -> None:

@@ -188,7 +188,7 @@ def test_what_is_refused() -> None:
         sap(noise(50), v[:40])
     with pytest.raises(DataError, match="whole numbers"):
         dci(noise(50), v.double())
-    with pytest.raises(DataError, match="Factor 1 has one value"):
+    with pytest.raises(DataError, match="Factor 1 has only one value"):
         factor_vae_score(noise(50), torch.stack([v[:, 0], v[:, 0] * 0], 1))
 
 

@@ -254,7 +254,7 @@ def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
         assert Recipe.load(tmp_path / "r.toml").settings["title"] == "Gauß"
     for encoding in ("utf-16", "cp1252"):
         (tmp_path / "r.toml").write_text(text, encoding=encoding)
-        with pytest.raises(RecipeError, match=r"r\.toml is no UTF-8 \(byte \d+\)\. Save it as UTF-8"):
+        with pytest.raises(RecipeError, match=r"r\.toml is not UTF-8 \(byte \d+\)\. Save it as UTF-8"):
             Recipe.load(tmp_path / "r.toml")
 
 

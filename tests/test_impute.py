@@ -339,7 +339,7 @@ def test_a_table_with_holes_is_drawn_without_a_warning(place: Path) -> None:
         *((verb, "Say where to write: --out FILE.") for verb in ("encode", "encode --clusters", "reconstruct")),
         *((verb, "Say where to write: --out FILE.") for verb in ("sample", "report")),
         ("plot", "Say where to write: --out FOLDER."),
-        ("train --resume", "Copy it to a folder that you may write, and resume the copy."),
+        ("train --resume", "Copy it to a folder that you can write to, and resume the copy."),
     ],
 )
 def test_a_run_that_may_only_be_read_says_how_to_write_elsewhere(

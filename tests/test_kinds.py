@@ -160,8 +160,8 @@ UNFIT = {
     "count": ([0, 1, -2] * 20, "column 'v' cannot be count: it holds -2"),
     "positive": ([0.0, 1, 2] * 20, "column 'v' cannot be positive: it holds 0"),
     "binary": ([0, 1, 2] * 20, "column 'v' cannot be binary: it has 3 different values"),
-    "real": (["a", "b"] * 20, "column 'v' cannot be real: its values are no numbers"),
-    "datetime": ([1.5, 2] * 20, "column 'v' cannot be datetime: its values are no dates"),
+    "real": (["a", "b"] * 20, "column 'v' cannot be real: its values are not numbers"),
+    "datetime": ([1.5, 2] * 20, "column 'v' cannot be datetime: its values are not dates"),
     "score": ([1, 2], "column 'v': there is no kind 'score'"),
 }
 

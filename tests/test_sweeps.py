@@ -109,7 +109,7 @@ def test_what_cannot_be_stacked_is_trained_singly_and_said(tmp_path: Path) -> No
     made = sweep(recipe, "digits", {**settings}, seeds=[0, 1], out=tmp_path, tell=told.append)
     assert [t.status for t in made.trials] == ["complete"] * 2
     assert len(told) == 1
-    assert told[0].startswith("2 runs are trained singly: a part learns without a gradient")
+    assert told[0].startswith("2 runs are trained one by one: a part learns without a gradient")
 
 
 @pytest.mark.slow

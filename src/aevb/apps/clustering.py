@@ -186,7 +186,9 @@ def tell_choice(clusters: Clusters) -> None:
     if not show.MANNER.quiet:
         show.err.print(show.table(title, ("clusters", "score"), lines))
     if clusters.p.shape[1] == max(clusters.scores) > 1:
-        show.note("it is the largest number that was tried: the codes may be no clusters; --number N asks for N")
+        show.note(
+            "it is the largest number that was tried: the codes may have no clusters; --number N sets their number"
+        )
 
 
 def drawn(found: Found, model: Model, clusters: Clusters, cards: list[Card], title: str) -> Any:

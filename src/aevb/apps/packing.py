@@ -69,7 +69,7 @@ def note_of_bits(found: Found, data_dir: Path | None) -> None:
     """Say where the model reads grey pixels as 0 and 1, that the file holds these."""
     values = found.run.values(data_dir)
     if values.support == "binary" and values.levels > 2:
-        show.note("the model reads pixels as 0 and 1: the file holds these, and of grey pixels no levels")
+        show.note("the model reads pixels as 0 and 1: the file holds these bits, not grey levels")
 
 
 def _write(path: Path, packed: bytes) -> None:
@@ -92,7 +92,7 @@ def decompress(
     out = rows_out(out)
     name, file = run_and_new(first, second, run)
     if file is None:
-        raise DataError("Name what is to be decompressed, as in: aevb decompress RUN rows.aevb --out rows.npy")
+        raise DataError("Name the file to decompress, as in: aevb decompress RUN rows.aevb --out rows.npy")
     opened = open_run(name)
     packed = Path(file).expanduser().read_bytes()
     from aevb.use.compress import decompress as decompressed

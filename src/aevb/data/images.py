@@ -137,7 +137,7 @@ def pictures(place: Path, names: list[str], open_: Open, irregular: Sequence[str
         there = f"; there are other files ({few(others)})" if others else ""
         raise DataError(f"{place} holds no images ({', '.join(USUAL)}, ...), in no subfolder either{there}")
     tell_left_out(
-        place, {"since no image that can be read": others, "since hidden": hidden, "since no files": [*irregular]}
+        place, {"since not readable as images": others, "since hidden": hidden, "since no files": [*irregular]}
     )
     return found
 

@@ -202,7 +202,7 @@ def of_dates(cells: Cells, where: str) -> str:
     if wrong := [word for word in bad if word not in NEVER]:
         name = cells.name
         raise DataError(
-            f"{where}: column {name!r} holds dates, but {wrong[0]!r} is none. Empty the cell, or ask for"
+            f"{where}: column {name!r} holds dates, but {wrong[0]!r} is not one. Empty the cell, or ask for"
             f" {name}=categorical."
         )
     example = next(word for word in cells.levels if word not in NEVER)

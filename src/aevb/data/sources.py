@@ -174,12 +174,12 @@ def existing(source: str) -> Path:
         path = Path(source).expanduser()
         there = path.is_dir() or path.is_file()
     except (OSError, ValueError, RuntimeError) as fault:  # a name too long, with a NUL, or of nobody's home
-        raise DataError(f"{few([source])[:200]!r} is no path: {reason(fault)[:200]}") from fault
+        raise DataError(f"{few([source])[:200]!r} is not a path: {reason(fault)[:200]}") from fault
     if not there:
         hint = suggest(source.lower().replace("_", "-"), SOURCES)
         raise DataError(
             f"there is no data set, file or folder {source!r}.{hint} A path to a table (.csv, .parquet), a .npy or"
-            " .npz file, a folder of images or a .zip of images is possible too."
+            " .npz file, a folder of images or a .zip of images works too."
         )
     return path
 
@@ -260,7 +260,7 @@ def only_array(path: Path) -> Array:
     """The array in a file that holds one.  DataError if it is damaged or holds others."""
     arrays = arrays_in(path)
     if set(arrays) != {"x"}:
-        raise DataError(f"{path} holds the arrays {', '.join(arrays) or 'none'}: one array is wanted, x")
+        raise DataError(f"{path} holds the arrays {', '.join(arrays) or 'none'}: one array, x, is needed")
     return arrays["x"].whole(path)
 
 
@@ -400,7 +400,7 @@ SOURCES: dict[str, Source] = {
             title="Frey Face",
             description="1,965 video frames of one face, 28×20 pixels, as x/256 like the 2013 paper. Shuffled: 1,600 to"
             " train, 365 to test, none to validate (validation=0.1 takes some from train). Frames resemble"
-            " their neighbours, so a shuffled test set is no strict test.",
+            " their neighbours, so a shuffled test set is not a strict test.",
             shape=(1, 28, 20),
             counts=(1600, 0, 365),
             values=Values("grey", divisor=256.0),

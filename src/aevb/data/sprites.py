@@ -62,7 +62,7 @@ def factors_of(x: Tensor) -> Tensor:
     unknown = [i for i, row in enumerate(rows) if row not in table]
     if unknown:
         raise DataError(
-            f"Row {unknown[0]} is no sprite: factors are known of the pictures of the source 'sprites' alone."
+            f"Row {unknown[0]} is not a sprite: factors are known only for pictures of the source 'sprites'."
         )
     return torch.from_numpy(grid()[[table[row] for row in rows]])
 

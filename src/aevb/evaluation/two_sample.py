@@ -30,7 +30,7 @@ BINS = 10  # of a number that is paired with a category
 MOST_ROWS = 10_000  # of either side that are compared
 MOST_PAIRED = 40  # columns whose pairs are compared, drawn at random of more
 SIGNIFICANT = 3.0  # standard errors
-PRIVACY = "No check here is a guarantee of privacy: a row that is no copy can still tell of a person."
+PRIVACY = "No check here is a guarantee of privacy: a row that is not a copy can still reveal a person."
 
 
 @dataclass(frozen=True)

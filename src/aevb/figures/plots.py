@@ -237,7 +237,7 @@ def quantiles(p: Distribution, u: Tensor) -> Tensor:
     Raises:
         DataError: the latents are on a sphere, a simplex or a grid, of which no plane is a picture.
     """
-    _refuse(p, TIED, "no plane of numbers is a picture of them")
+    _refuse(p, TIED, "a plane of numbers does not show them")
     if isinstance(p, Independent) and not p.base_dist.event_shape:
         with suppress(NotImplementedError):
             found: Tensor = p.base_dist.icdf(u.reshape(-1, *[1] * len(p.event_shape)).to(p.mean))

@@ -231,7 +231,7 @@ def check_image(network: str, image: torch.Size, x: Tensor) -> None:
 def check_outputs(network: str, outputs: int, image: torch.Size) -> None:
     """Raise a `ShapeError` unless each pixel of an image (C, H, W) has as many outputs."""
     if outputs % (image[1] * image[2]):
-        raise ShapeError(f"{network}: {outputs} outputs are no multiple of the {image[1]} x {image[2]} pixels.")
+        raise ShapeError(f"{network}: {outputs} outputs are not a multiple of the {image[1]} x {image[2]} pixels.")
 
 
 def halvings(shape: Sequence[int], times: int) -> list[tuple[int, int]]:

@@ -111,7 +111,7 @@ class ImportanceWeighted(Shown):
                 "(arXiv 1810.04152). Take 'dreg', which has no bias and is 'stl' at samples = 1."
             )
         if self.gradient == "vimco" and self.samples < 2:
-            raise ValueError("ImportanceWeighted: 'vimco' needs samples ≥ 2: each is held against the others.")
+            raise ValueError("ImportanceWeighted: 'vimco' needs samples ≥ 2: each is compared with the others.")
         if self.gradient in ("stl", "vimco") and self.encoder_groups != self.groups:
             raise ValueError("ImportanceWeighted: encoder_groups need the gradient 'plain' or 'dreg'.")
 

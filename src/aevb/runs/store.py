@@ -75,7 +75,7 @@ class Run:
         folder = find(path)
         for name in ("recipe.toml", "meta.json"):
             if not (folder / name).is_file():
-                raise RunError(f"{folder} is no complete run: {name} is missing. Train again, into another folder.")
+                raise RunError(f"{folder} is not a complete run: {name} is missing. Train again, into another folder.")
         meta = read_meta(folder)
         return cls(folder, Recipe.load(folder / "recipe.toml"), meta)
 

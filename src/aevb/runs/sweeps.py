@@ -252,7 +252,7 @@ class Work:
                 parts.setdefault(alike(place.recipe, strictly=True), []).append(place)
             if len(parts) > 1:
                 return [place for part in parts.values() for place in self.stacked(part, data)]
-            self.note(f"{len(group)} runs are trained singly: {why}.")
+            self.note(f"{len(group)} runs are trained one by one: {why}.")
             return list(group)
         for path, error in failed.items():
             self.note(f"{path.name}: {error}")

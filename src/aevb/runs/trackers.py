@@ -205,7 +205,7 @@ class Trackers:
         except Exception as error:
             self.open.pop(name, None)
             why = str(error).splitlines()[0] if str(error) else type(error).__name__
-            words = f"{name} failed, and is told nothing more: {why} The training goes on."
+            words = f"{name} failed, and is no longer used: {why} The training continues."
             warnings.warn(words, AevbWarning, stacklevel=4)
 
 

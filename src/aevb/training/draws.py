@@ -45,7 +45,7 @@ class Draw:
         of: Tensor = args[0] if made is None else made
         rest = args if call in FRESH else args[1:]
         if any(isinstance(part, Tensor) for part in (*rest, *kwargs.values())):
-            raise Unstackable("it draws random numbers by a law that depends on the weights")
+            raise Unstackable("it draws random numbers from a distribution that depends on the weights")
         return cls(call, of.shape, rest, tuple(kwargs.items()), (of.dtype, of.device))
 
 

@@ -112,7 +112,7 @@ def _round(store: Any, rank: int, size: int) -> str:
     word, limit = uuid.uuid4().hex, time.monotonic() + PATIENCE.total_seconds()
     while store.add(f"aevb/got/{word}", 0) < size - 1:
         if time.monotonic() > limit:
-            raise RuntimeError("Some of them have not come.")
+            raise RuntimeError("Some of them did not start.")
         for other in range(1, size):
             if store.check([f"aevb/ask/{other}"]):
                 store.set(f"aevb/answer/{store.get(f'aevb/ask/{other}').decode()}", word)

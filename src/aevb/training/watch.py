@@ -96,10 +96,9 @@ class Watch:
         """The error, with the advice that fits the first loss."""
         if self.seen and not math.isfinite(self.first):
             return TrainingDiverged(
-                f"{what} It was no number from the first step on. Either one of prior, posterior and likelihood has no "
-                "density where another draws: take a posterior such as Normal, or ELBO(beta=0) for "
-                "an autoencoder. Or the "
-                "data are too large: rescale them, as in (x - x.mean(0)) / x.std(0)."
+                f"{what} It was not a finite number from the first step on. Either one of prior, posterior and "
+                "likelihood has no density where another draws: take a posterior such as Normal, or ELBO(beta=0) for "
+                "an autoencoder. Or the data are too large: rescale them, as in (x - x.mean(0)) / x.std(0)."
             )
         if abs(self.first) > UNSCALED * self.numbers:
             return TrainingDiverged(

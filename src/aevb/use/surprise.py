@@ -117,6 +117,6 @@ def log_prob_each(p: Distribution, x: Tensor) -> Tensor:
         return p.log_prob_each(x)
     cells: Any = getattr(p, "base_dist", None)
     if cells is None:
-        raise DataError("The likelihood is no product over cells, so that no cell has a surprise of its own.")
+        raise DataError("The likelihood is not a product over cells, so no cell has a surprise of its own.")
     each: Tensor = cells.log_prob(x)
     return each

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PORT = 8765  # by default
 TRIED = 20  # ports from the default one on
 GRACE = 1  # seconds that requests may take when the server ends
-INSTALL = "The explorer needs two packages more: pip install 'aevb[explore]'"
+INSTALL = "The explorer needs two more packages: pip install 'aevb[explore]'"
 
 
 @dataclass(frozen=True)

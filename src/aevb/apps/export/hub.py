@@ -35,11 +35,11 @@ def write_hub(run: Run, folder: Path) -> list[Path]:
         The files.
 
     Raises:
-        RunError: the run has no weights, or the folder holds something already.
+        RunError: the run has no weights, or the folder is not empty.
     """
     run.model()  # all of it can be read
     if folder.exists() and any(folder.iterdir()):
-        raise RunError(f"{folder} holds something already. Choose another folder.")
+        raise RunError(f"{folder} is not empty. Choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     recipe = of_nobody(run.recipe)
     shutil.copyfile(run.weights, folder / HUB_WEIGHTS)

@@ -102,7 +102,7 @@ def mutual_information(q: Distribution, factors: Tensor, *, draws: int = 2000, s
     """
     alone = marginals(q)
     if alone is None:
-        raise ShapeError(f"{type(q).__name__} gives no density of single latents, of which alone there is information.")
+        raise ShapeError(f"{type(q).__name__} gives no density of single latents, which this information needs.")
     _check(q.batch_shape[0], factors)
     with seeded(derive(seed, "disentanglement"), factors.device):
         rows = torch.randperm(len(factors), device=factors.device)[:draws]
@@ -250,9 +250,7 @@ def _check(n: int, factors: Tensor) -> None:
         raise DataError(f"Factors are whole numbers, which of its values each has; got {factors.dtype}.")
     constant = [f for f, column in enumerate(factors.T) if len(torch.unique(column)) < 2]
     if constant:
-        raise DataError(
-            f"Factor {constant[0]} has one value only, of which nothing can be known. Leave its column out."
-        )
+        raise DataError(f"Factor {constant[0]} has only one value, so it has no information. Leave its column out.")
 
 
 def _report(subject: Subject) -> dict[str, Any]:

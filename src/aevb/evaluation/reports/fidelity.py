@@ -145,7 +145,7 @@ def mmd(x: Tensor, y: Tensor, bandwidth: float) -> tuple[float, float]:
     """
     _check(x, y, 3)
     if len(x) != len(y):
-        raise ShapeError(f"mmd: needs as many points on either side; got {len(x)} and {len(y)}.")
+        raise ShapeError(f"mmd: both sides need as many points; got {len(x)} and {len(y)}.")
     n, a, b, gamma = len(x), _array(x), _array(y), 1 / (2 * bandwidth**2)
     cross = rbf_kernel(a, b, gamma)
     rows = -cross.sum(0) - cross.sum(1) + 2 * cross.diagonal()
