@@ -757,7 +757,7 @@ def test_subfolders_name_the_classes_in_a_folder_and_in_a_zip(tmp_path: Path) ->
 
 
 def test_image_folders_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no images \(\.png, .*in no subfolder either"):
+    with pytest.raises(DataError, match=r"holds no images \(\.png, .*nor do its subfolders"):
         load_data(tmp_path)
     picture(tmp_path / "a.png")
     picture(tmp_path / "b.png")

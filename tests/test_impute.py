@@ -211,7 +211,7 @@ def test_p_values_are_of_the_validation_rows_scores() -> None:
         validation.tolist(), abs=1e-4
     )
     told = good("score", "new.csv")
-    assert "none can be given at a rate of 0.01, which takes 99 validation rows; there are 60" in " ".join(told.split())
+    assert "none are possible at a rate of 0.01, which needs 99 validation rows; there are 60" in " ".join(told.split())
 
 
 def test_scores_need_no_data_of_the_run(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class Plan:
         if not fails or Recipe.load(name).source().values != kind:
             return ""
         options = "--set data.values=standardized --set likelihood.type=normal"
-        return f" The recipe {name} asks for {kind}. To keep it for real numbers: {options}. Or leave --recipe out."
+        return f" The recipe {name} needs {kind}. To keep it for real numbers: {options}. Or leave --recipe out."
 
     @property
     def known(self) -> Source | None:

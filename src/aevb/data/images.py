@@ -135,7 +135,7 @@ def pictures(place: Path, names: list[str], open_: Open, irregular: Sequence[str
     others = sorted({*seen} - {*hidden} - {*found})
     if not found:
         there = f"; there are other files ({few(others)})" if others else ""
-        raise DataError(f"{place} holds no images ({', '.join(USUAL)}, ...), in no subfolder either{there}")
+        raise DataError(f"{place} holds no images ({', '.join(USUAL)}, ...), nor do its subfolders{there}")
     tell_left_out(
         place, {"since not readable as images": others, "since hidden": hidden, "since no files": [*irregular]}
     )

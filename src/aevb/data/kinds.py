@@ -29,7 +29,7 @@ MIXED = 0.95  # of the values are numbers: then the others are slips, not levels
 DIGITS = 15  # of a number that float64 holds exactly
 NUMERIC = ("real", "positive", "bounded", "count", "angle")
 PLAIN_NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d+)?")
-ASKED, TOLD = "asked for", "told by the format"
+ASKED, TOLD = "asked for", "known from the format"
 NOTHING = "no value in any row"
 Found = tuple[str, str]  # a kind, and why
 

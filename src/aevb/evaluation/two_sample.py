@@ -92,7 +92,7 @@ class SampleCheck(Scores):
                 " are expected. Train for a shorter time, or a smaller model."
             )
         if self.lent:
-            said.append("The synthetic rows have no holes: they were lent those of real rows, drawn at random.")
+            said.append("The synthetic rows have no holes: they were given those of real rows, drawn at random.")
         return [*said, PRIVACY]
 
     def numbers(self) -> dict[str, Any]:

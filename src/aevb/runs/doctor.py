@@ -40,7 +40,7 @@ class Diagnosis:
 
     def __str__(self) -> str:
         lines = [f"{f.name}: {f.text}\n  → {f.remedy}" for f in self.findings]
-        none = f"Nothing is wrong, as far as was looked for: {', '.join(self.kinds)}."
+        none = f"No fault was found. Checked: {', '.join(self.kinds)}."
         return "\n".join([f"{self.run}, {self.looked}", *(lines or [none])])
 
 
@@ -71,7 +71,7 @@ def doctor(
     told = story(opened)
     lacking = _lacking(opened)
     exam = None if lacking else exam_of(opened, data or opened.dataset(data_dir), told, device, seed)
-    looked = f"its metrics alone: {lacking}" if exam is None else _looked(exam)
+    looked = f"only its metrics: {lacking}" if exam is None else _looked(exam)
     return Diagnosis(opened.path.name, tuple(examine(told, exam)), looked, tuple(check.what for check in checks()))
 
 

@@ -95,5 +95,5 @@ def draws_of(work: Callable[[], object], device: torch.device) -> list[Draw]:
             draw()
         again = torch.rand((), device=device)
     if not torch.equal(after, again):
-        raise Unstackable("it draws random numbers by other means than normal and uniform ones, such as dropout")
+        raise Unstackable("it draws random numbers that are neither normal nor uniform, as dropout does")
     return noted.draws

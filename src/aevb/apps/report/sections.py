@@ -49,7 +49,7 @@ def verdict(s: Subject) -> Html:
     """What the doctor finds."""
     found = doctor(s.run, s.data, device=s.device)
     if not found.findings:
-        text = f"Nothing is wrong, as far as was looked for: {', '.join(found.kinds)}."
+        text = f"No fault was found. Checked: {', '.join(found.kinds)}."
         return joined([tag("p", text, _class="good"), tag("p", f"Looked at: {found.looked}.", _class="note")])
     at, name = str(s.run.path), s.run.path.name  # a file that is sent names no folder of this machine
     items = [

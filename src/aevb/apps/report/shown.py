@@ -112,7 +112,7 @@ def walks(s: Subject) -> tuple[str, Html]:
         return "Manifold", _manifold(s, p, y)
     if support_of(p) in TIED:
         return "Latents", tag(
-            "p", "The latents are codes, or tied to each other: none can be moved alone.", _class="note"
+            "p", "The latents are codes, or tied to each other: none can be moved without the others.", _class="note"
         )
     return "What single latents do", _traversals(s)
 

@@ -82,4 +82,4 @@ def _dominated(exam: Exam, kl: Tensor) -> Iterator[Finding]:
     )
 
 
-CHECK = Check("latent units that carry nothing", 1, look=look)
+CHECK = Check("unused latent units", 1, look=look)

@@ -108,7 +108,7 @@ def _past_its_best(story: Story) -> Iterator[Finding]:
     yield Finding(
         "over-long",
         f"The validation bound was best after {best / steps:.0%} of the training, and has fallen by {fall} nats since."
-        " The weights that are kept are those of the best; the time since was lost.",
+        " The best weights are kept; the time since was lost.",
         "Next time, stop where it no longer rises: " + story.commands.again(f"validation.patience={PATIENCE}"),
         {"fall": fall, "best_step": best, "steps": steps},
     )

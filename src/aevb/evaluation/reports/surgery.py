@@ -88,13 +88,13 @@ class Surgery(Brief):
             return (
                 "The posterior has collapsed: the code carries no information about the data."
                 if silent
-                else "No posterior collapse: the code says something about the data."
+                else "No posterior collapse: the code carries information about the data."
             )
         if silent == size:
-            return f"The posterior has collapsed: no latent of {size} says anything about the data."
+            return f"The posterior has collapsed: none of {size} latents carries information about the data."
         if silent == 0:
-            return f"No posterior collapse: every latent of {size} says something about the data."
-        return f"Partial posterior collapse: {silent} of {size} latents say nothing about the data."
+            return f"No posterior collapse: each of {size} latents carries information about the data."
+        return f"Partial posterior collapse: {silent} of {size} latents carry no information about the data."
 
 
 def surgery(model: Model, data: Indexable, *, draws: int = 10_000, seed: int = 0) -> Surgery:
