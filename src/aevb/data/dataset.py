@@ -30,9 +30,8 @@ class Split:
     """One part of the data: what training and evaluation index.
 
     `stored` is (N, *X), uint8 or float32, or float64 or int64 if it is standardized; `labels` is (N,), int64, or None;
-    N may
-    be 0.  `split[index]` gives float32 (B, *X), for a tensor of indices, a slice or a list, with no Python per row.
-    Raises DataError if the tensors' types do not fit, ShapeError if there are not as many labels as rows.
+    N may be 0.  `split[index]` gives float32 (B, *X), for a tensor of indices, a slice or a list, with no Python per
+    row. Raises DataError if the tensors' types do not fit, ShapeError if there are not as many labels as rows.
     """
 
     stored: Tensor
@@ -160,7 +159,7 @@ def free_memory(device: torch.device) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Train, validation and test rows, what to call them, and the recipe that suits them.
+    """Train, validation and test rows, their names, and the recipe that suits them.
 
     The validation and the test split are always frozen; train is not.  `validation` may have no rows (Frey Face, as in
     the 2013 paper): early stopping then needs `load_data(..., validation=0.1)`.

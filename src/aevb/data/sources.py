@@ -79,14 +79,14 @@ def load_data(
             or a `DataLoader` is read as a whole, its items being x, (x,) or (x, label). A frame of pandas, polars or
             Arrow, or a dict of columns, is a table.
         values: what the numbers mean, if not the default: a kind of `Values`.
-        axes: where the channels of an array of images are, if that is not plain: "first", "last" or "none".
-        size: the side, in pixels, of the squares to which a folder or a .zip of images is brought.
-        crop: how: "centre" takes the middle square of each image, "stretch" all of it; None takes squares alone.
+        axes: where the channels of an array of images are, if that is ambiguous: "first", "last" or "none".
+        size: the side, in pixels, of the squares to which a folder or a .zip of images is resized.
+        crop: how: "centre" takes the middle square of each image, "stretch" all of it; None takes only squares.
         data_dir: a folder with files that were fetched before, searched first; else the environment variable AEVB_DATA.
         seed: of the shuffle that makes the splits, where there are no official ones.
         download: whether files that are not here may be downloaded.
         validation: a share of train to hold out, for a source that has no validation rows (frey).
-        columns: the kinds of columns of a table that are not to be guessed, such as {"age": "count"}.
+        columns: the kinds of columns of a table that should not be guessed, such as {"age": "count"}.
 
     Raises:
         DataError: an unknown name, files that are missing or damaged, numbers that are not finite, values that do not

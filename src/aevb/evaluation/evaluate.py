@@ -92,8 +92,8 @@ class Evaluation:
         perplexity: of the use of the codes, exp of its entropy over all N, at most as many as there are; where z is
             codes.
         kl_per_dimension: mean_N of the KL per group of latents, (G).
-        is_likelihood: False where the reported numbers bound no log p(x): grey levels under a relaxed Bernoulli, and
-            autoencoders, which have no KL.
+        is_likelihood: False where the reported numbers are not bounds of log p(x): grey levels under a relaxed
+            Bernoulli, and autoencoders, which have no KL.
         latent: agreement of the codes with labels.
         clusters: of a prior that is a mixture, how its components share the data.
         log_abs_det: log |det ∂x/∂s| of the map from the data s to the model's numbers x, nats. It is in elbo,
@@ -102,8 +102,8 @@ class Evaluation:
         elbo_standardized, log_likelihood_standardized: densities of the model's numbers, where these are others.
 
     Every standard error `.se` is sd_N / √N over data points. The spread of the estimates holds both the spread of log
-    p(x) and the Monte-Carlo error of each, E[sd_N²] = Var_x(log p(x)) + mean_n se_n², so the two parts stand in it in
-    quadrature. An estimate that does not exist, such as log p(x) of an autoencoder, is NaN. `print` shows a table.
+    p(x) and the Monte-Carlo error of each, E[sd_N²] = Var_x(log p(x)) + mean_n se_n², so the two parts add
+    in quadrature. An estimate that does not exist, such as log p(x) of an autoencoder, is NaN. `print` shows a table.
     """
 
     split: str

@@ -51,7 +51,7 @@ class Scores:
 
 @dataclass(frozen=True, repr=False)
 class SampleCheck(Scores):
-    """Synthetic rows held against real ones; `print` shows a table.
+    """Synthetic rows compared with real ones; `print` shows a table.
 
     Attributes:
         columns: the names of the F columns that were compared; shapes: of each.
@@ -83,7 +83,7 @@ class SampleCheck(Scores):
 
     @property
     def sentences(self) -> list[str]:
-        """What is to be said beside the numbers."""
+        """Remarks on the numbers."""
         said = []
         if self.memorised:
             share = self.nearer.times(100).text(1)
@@ -144,7 +144,7 @@ def two_sample(
     names: Sequence[str] | None = None,
     seed: int = 0,
 ) -> SampleCheck:
-    """Hold synthetic rows against real ones that no model has seen.
+    """Compare synthetic rows with real ones that no model has seen.
 
     Of up to 10,000 rows of either, drawn at random:
 

@@ -34,7 +34,7 @@ class MLP(nn.Sequential):
         hidden: widths of the hidden layers.
         activation: the module between layers.
         init: standard deviation of a normal from which every parameter starts (the paper: 0.01); PyTorch's own if None.
-        linear: whether to add a linear function of x to what comes out, so that the layers learn the rest alone.
+        linear: whether to add a linear function of x to what comes out, so that the layers learn only the rest.
     """
 
     word, roles = "mlp", (ENCODER, DECODER, CHAIN)

@@ -271,7 +271,7 @@ class UniformConcrete(nn.Module):
 class FlowPrior(nn.Module):
     """A neural spline flow over the latents, z = f⁻¹(ε), ε ~ N(0, I) (Durkan et al. 2019, arXiv 1906.04032), by zuko.
 
-    A density takes one pass, which is what training asks for; a draw takes one for each latent. Its KL has no closed
+    A density takes one pass, which is what training needs; a draw takes one for each latent. Its KL has no closed
     form: the bound estimates it from the draws z_k ~ q(z|x). Needs zuko, the extra `flows`.
 
     Args:

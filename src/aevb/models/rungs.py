@@ -98,7 +98,7 @@ def vector_ladder(
     """The ladder VAE (Sønderby et al. 2016, arXiv 1602.02282), with layer normalisation in the place of batch
     normalisation.
 
-    So what is said of one data point depends on no other, in training either.
+    So the numbers of one data point do not depend on others, not even in training.
 
     Args:
         inputs: event shape of x.

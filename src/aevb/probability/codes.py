@@ -380,9 +380,8 @@ class FSQ(Coded):
 
         z_ld = the middle of that of n_d equal parts of (-1, 1) in which tanh h_ld lies,   KL = L Σ_d log n_d
 
-    The codebook is the grid of all levels: there is nothing to learn, to commit to, or to die. Gradients go straight
-        through
-    to tanh h.
+    The codebook is the grid of all levels: there is nothing to learn, no commitment term, and no dead code. Gradients
+    go straight through to tanh h.
 
     Args:
         shape: (L, D).

@@ -241,10 +241,9 @@ def path_numbers(images: Tensor, judge: Judge) -> Line:
     """What lies on paths (N, T, *X) of images; log-densities in nats, less that of test images on average.
 
     path_ends: the log-density at both ends. path_mean and path_least: between the ends, on average and at the least
-        likely
-    place. path_dip: by how much that place is less likely than the less likely end. path_clear: the share of images
-    between the ends that are clear digits. path_jump: the longest of the T - 1 steps from image to image over their
-    mean length.
+    likely place. path_dip: by how much that place is less likely than the less likely end. path_clear: the share of
+    images between the ends that are clear digits. path_jump: the longest of the T - 1 steps from image to image over
+    their mean length.
     """
     features = judge.features(images.flatten(0, 1))
     logs, clear = (f(features).reshape(images.shape[:2]) for f in (judge.log_density, judge.clear))

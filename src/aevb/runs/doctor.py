@@ -54,8 +54,8 @@ def doctor(
 ) -> Diagnosis:
     """Say what is wrong with a run, and what to do: a sentence and a remedy for each fault.
 
-    Looked at are up to 2,000 train rows and 500 validation rows (test rows where there are no others), and the lines of
-    metrics.jsonl. A difference is told where it is larger than its Monte-Carlo error and large enough to matter.
+    It reads up to 2,000 train rows and 500 validation rows (test rows where there are no others), and the lines of
+    metrics.jsonl. A difference is reported if it is larger than its Monte-Carlo error and large enough to matter.
 
     Args:
         run: one, its folder or its name; the latest if None.

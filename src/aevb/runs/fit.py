@@ -85,7 +85,7 @@ def fit(
         show: called several times a second with where the training stands.
         checkpoint_every: seconds between two checkpoints, at least.
 
-    A schedule of the loss that goes on beyond the training gives an `AevbWarning`.
+    A schedule of the loss that is longer than the training gives an `AevbWarning`.
 
     Raises:
         TrainingDiverged: the loss became NaN or exploded; the last good checkpoint stays.

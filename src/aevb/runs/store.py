@@ -164,7 +164,7 @@ class Run:
         return data, prints
 
     def values(self, data_dir: str | Path | None = None) -> Values:
-        """What the numbers of the data mean, to bring what leaves the model into their units; of 0.1, read from the
+        """What the numbers of the data mean, to convert outputs of the model to their units; of 0.1, read from the
         data."""
         if "values" in self.meta:
             return Values.from_dict(self.meta["values"])
@@ -235,7 +235,7 @@ class Run:
         return [record for line in lines if (record := _parse(line)) is not None]
 
     def forget_after(self, step: int) -> None:
-        """Drop the metrics of steps after `step`: they will be met again."""
+        """Drop the metrics of steps after `step`: they will be written again."""
         kept = [json.dumps(r) + "\n" for r in self.metrics() if r["step"] <= step]
         write_text(self.place("metrics.jsonl"), "".join(kept))
 

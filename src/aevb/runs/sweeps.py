@@ -85,7 +85,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What `aevb.sweep` gives: the runs, and tables of what they reached.
+    """What `aevb.sweep` gives: the runs, and tables of their results.
 
     Attributes:
         name: of its files.
@@ -173,7 +173,7 @@ def sweep(
         out: the folder of the run folders; runs/ if None. NAME.csv is written there, too.
         jobs: processes at a time, for what is not stacked.
         show: called several times a second with where the training stands.
-        tell: called with what was trained singly and why, and with what failed.
+        tell: called with what was trained one by one and why, and with what failed.
 
     Raises:
         RecipeError: a setting that the recipe does not have, values or seeds given twice.

@@ -219,7 +219,7 @@ def trackers() -> Trackers:
 
 @contextmanager
 def tracking(*names: str) -> Iterator[Trackers]:
-    """Tell trackers of the trainings into run folders that begin within a block: "tensorboard", "wandb", "mlflow".
+    """Log to trackers the trainings into run folders that begin within a block: "tensorboard", "wandb", "mlflow".
 
     Raises:
         RunError: there is no such tracker, or its package is not installed.

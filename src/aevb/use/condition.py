@@ -43,7 +43,7 @@ class Imputed(Brief):
     """Rows with their holes filled.
 
     Attributes:
-        values: (N, F), float64, on the CPU; cells that were there are as they were.
+        values: (N, F), float64, on the CPU; observed cells are unchanged.
         ess: (N,), the effective sample size (Σ w)² / Σ w², between 1 and K; NaN of rows without holes.
         samples: K.
     """
@@ -130,10 +130,10 @@ def conditional_draws(
     seed: int = 0,
     seen: dict[int, int] | None = None,
 ) -> Tensor:
-    """Multiple imputations: n draws x_M ~ p(x_M | x_O) of what is missing, (n, N, F), by importance resampling.
+    """Multiple imputations: n draws x_M ~ p(x_M | x_O) of the missing cells, (n, N, F), by importance resampling.
 
     z is drawn from K proposals z_k ~ q(z | x_O) by its weight w_k = p(x_O, z_k) / q(z_k | x_O), then x_M ~ p(x_M | z):
-    levels are drawn too. Cells that are there are the same in all. Equal rows get different draws, by their order.
+    levels are drawn too. Observed cells are the same in all. Equal rows get different draws, by their order.
 
     Args:
         data: as of `impute`, with the same units.

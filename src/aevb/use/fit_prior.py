@@ -60,8 +60,8 @@ def fit_prior(
     A candidate number M is the mixture Σ_m π_m N(z; μ_m, Σ_m) of full-covariance normals, fitted by expectation
     maximisation; a candidate module, such as `FlowPrior(D)`, is fitted by stochastic gradients of the likelihood. Each
     is fitted to four fifths of the codes and scored on the others. Draws, not means, of q: their density is the
-    aggregate posterior 1/N Σ_n q(z|x_n), which is what the decoder knows; of an autoencoder (`Delta`) they are the
-    codes themselves. Encoder and decoder stay as they are, and are shared with `model`.
+    aggregate posterior 1/N Σ_n q(z|x_n), which is what the decoder learned from; of an autoencoder (`Delta`) they are
+    the codes themselves. Encoder and decoder stay as they are, and are shared with `model`.
 
     Args:
         model: trained; its latents are vectors (D).

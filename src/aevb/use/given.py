@@ -100,7 +100,7 @@ def sample_given(model: Model, n: int, given: Asked, *, schema: Schema | None = 
             None for no bound. Of a table they are stored numbers: codes of levels, seconds, radians.
         schema: of the table that the model was trained on, as `run.values().schema`. Without one all numbers are the
             model's.
-        seed: draws the same ones again.
+        seed: of the draws.
 
     Returns:
         (n, F), float64, in stored numbers, or in the model's without a schema.

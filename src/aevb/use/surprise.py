@@ -39,7 +39,7 @@ from aevb.use.condition import rows_at_a_time
 
 
 def surprise(model: Model, data: Indexable, samples: int = 200, *, seed: int = 0) -> Tensor:
-    """-log p(x_d | the other cells of the row), nats, of each cell that is there: which cells make a row unusual.
+    """-log p(x_d | the other cells of the row), nats, of each observed cell: which cells make a row unusual.
 
     It is log p(x_{O∖d}) - log p(x_O) by importance sampling, see `aevb.use.surprise`. Of a split of a table it is of a
     density of the data as given: of a column of real numbers it depends on their unit. Of a likelihood that takes no
@@ -54,7 +54,7 @@ def surprise(model: Model, data: Indexable, samples: int = 200, *, seed: int = 0
         (N, *X), float64, on the CPU; NaN where a cell is missing, and of exposures, which are given.
 
     Raises:
-        NoLikelihood: the model is no density, such as an autoencoder.
+        NoLikelihood: the model is not a density, such as an autoencoder.
     """
     if samples < 1:
         raise ValueError(f"surprise: samples must be at least 1; got {samples}.")

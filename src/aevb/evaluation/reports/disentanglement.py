@@ -45,8 +45,8 @@ class DCI:
     """Eastwood & Williams 2018 (ICLR), each from 0 to 1.
 
     Attributes:
-        disentanglement: each latent is of use for one factor alone.
-        completeness: each factor is in one latent alone.
+        disentanglement: each latent is useful for only one factor.
+        completeness: only one latent is useful for each factor.
         informativeness: held-out accuracy of the factors' predictions from all latents; 1/C by chance.
         informativeness_se: its standard error over the held-out data points.
     """
@@ -74,7 +74,7 @@ def disentanglement(
     """How far single latents of a model follow single factors (N, F) of the data.
 
     Args:
-        data: x (N, *X), all of which are encoded at a time: a few thousand rows say enough. Or `Pairs`.
+        data: x (N, *X), all of which are encoded at a time: a few thousand rows are enough. Or `Pairs`.
         categories: columns of the factors whose values have no order, such as `sprites.CATEGORIES`.
     """
     data = fitting(model, data)
@@ -215,9 +215,8 @@ def factor_vae_score(codes: Tensor, factors: Tensor, *, votes: int = VOTES, batc
     """The metric of FactorVAE (Kim & Mnih 2018, arXiv 1802.05983, §4): 1 at best, 1/F by chance.
 
     A vote: fix one factor at one value, and see which latent varies least over `batch` such data points, relative to
-        all. A
-    table of latents against factors, filled by half of the votes, tells from the latent which factor it was; the score
-    is its accuracy on the other half. Latents that vary with nothing have no vote.
+    all. A table of latents against factors, filled by half of the votes, tells from the latent which factor it was; the
+    score is its accuracy on the other half. Latents that vary with nothing have no vote.
     """
     z, v = _arrays(codes, factors)
     spread = z.std(0)

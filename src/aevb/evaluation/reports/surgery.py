@@ -32,7 +32,7 @@ SHARE = 0.99  # of the data points of which a collapsed latent says nothing
 
 @dataclass(frozen=True, repr=False)
 class Surgery(Brief):
-    """The mean KL of N data points, taken apart; nats, float64 on the CPU. With z_m ~ q(z|x_m) for M of the data
+    """The mean KL of N data points, decomposed; nats, float64 on the CPU. With z_m ~ q(z|x_m) for M of the data
     points,
 
         E_n KL(q(z|x_n) ‖ p(z)) = I_q(x; z) + KL(q(z) ‖ p(z))            (Hoffman & Johnson 2016)
@@ -45,7 +45,7 @@ class Surgery(Brief):
         bound: the ELBO of all N data points: distortion is -`bound.reconstruction`, rate is `bound.kl`, (N, D) (Alemi
             et al. 2018, arXiv 1711.00464).
         mutual_information: (M,), log q(z_m|x_m) - log q(z_m). On average at most log N, which is the entropy of n, and
-            near it a bound on what can be seen: with log N nats every code tells its data point from all the others.
+            near it a bound on what can be seen: with log N nats every code identifies its data point.
         aggregate_kl: (M,), log q(z_m) - log p(z_m): how far codes are from the prior, from which new data are drawn.
         total_correlation: (M,), log q(z_m) - Σ_d log q(z_md): how far latents are from independent. None
             where q(z|x) gives no density of single latents.
@@ -65,7 +65,7 @@ class Surgery(Brief):
 
     @property
     def collapsed(self) -> Tensor:
-        """Which latents (D,) say nothing of the data: KL(q(z_d|x) ‖ p(z_d)) < 0.01 nats for 99 % of x.
+        """Which latents (D,) carry no information about the data: KL(q(z_d|x) ‖ p(z_d)) < 0.01 nats for 99 % of x.
 
         This is (ε, δ)-collapse (Lucas et al. 2019, arXiv 1911.02469). Where the KL has no closed form there is one
         group, and the question is of all latents together.
