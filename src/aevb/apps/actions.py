@@ -94,7 +94,7 @@ FILES = (".npy", ".npz", ".csv", ".txt", ".json", ".toml", ".zip", ".png", ".jpg
 
 @dataclass(frozen=True)
 class Again:
-    """A run to go on with, and what changes: a new total of epochs or training samples, assignments."""
+    """A run to resume, and what changes: a new total of epochs or training samples, assignments."""
 
     run: Run
     epochs: float | None

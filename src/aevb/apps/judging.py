@@ -1,4 +1,4 @@
-"""The verbs that judge a model, or rows by a model: evaluate, score, doctor."""
+"""The verbs that evaluate a model, or rows by a model: evaluate, score, doctor."""
 
 from __future__ import annotations
 

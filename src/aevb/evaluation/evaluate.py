@@ -79,8 +79,8 @@ class Evaluation:
     Attributes:
         split, n: the name of the split, and its number of data points N.
         elbo, reconstruction, kl: mean_N of the bound and of its parts, elbo = reconstruction - kl.
-        log_likelihood: mean_N of the importance-sampling estimate of log p(x) with K = `importance_samples`; of up to
-            four normal latents from K >= 100 by defensive mixtures of proposals, see `evidence.defensive`.
+        log_likelihood: mean_N of the importance-sampling estimate of log p(x) with K = `importance_samples`. Up to four
+            normal latents with K >= 100 take defensive mixtures of proposals, see `evidence.defensive`.
         log_likelihood_monte_carlo_se: the part of its error that more importance samples would remove, √(Σ_n se_n²) /
             N.
         effective_sample_size: mean_N of (Σ w)² / Σ w², between 1 and K.

@@ -124,7 +124,7 @@ class Clustering(Brief):
 
 
 def kmeans(codes: Tensor, labels: Labels, seed: int = 0) -> Clustering:
-    """k-means on codes (N, D), as many clusters as there are classes (or different codes), held against the labels
+    """k-means on codes (N, D), as many clusters as there are classes (or different codes), compared with the labels
     (N,)."""
     y, z = as_array(labels), as_array(codes)
     count = min(len(np.unique(y)), len(np.unique(z, axis=0)))

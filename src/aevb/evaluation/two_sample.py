@@ -208,7 +208,7 @@ def _compared(kinds: Sequence[str]) -> list[int]:
 
 
 class _Comparison:
-    """How rows of some kinds of columns are held against real ones."""
+    """How rows of some kinds of columns are compared with real ones."""
 
     def __init__(self, kinds: Sequence[str], paired: NDArray[np.int64], seed: int) -> None:
         self.categories = np.isin(kinds, WITHOUT_ORDER)

@@ -33,10 +33,10 @@ def log_marginal(
 
         log p̂(x) = log 1/K Σ_k w_k,   w_k = p(x, z_k) / q(z_k|x),   z_k ~ q(z|x)
 
-    Any K is possible: kept are log Σ w, log Σ w² and the 3√K largest weights, whose tail is in `pareto_k`; no two
-    blocks of samples are in memory at once, and `aevb.walking` sets their size. The noise of a row is a function of its
-    content and of the seed, so that its score does not depend on the rows beside it. With a `proposal`, which may be
-    costly to make, it depends on the batch.
+    Any K is possible: only log Σ w, log Σ w² and the 3√K largest weights are kept, whose tail is in `pareto_k`. One
+    block of samples is in memory at a time, and `aevb.walking` sets its size. The noise of a row depends only on its
+    content and the seed, so its score does not depend on the rows beside it. With a `proposal`, which may be costly to
+    make, it depends on the batch.
 
     Args:
         model: a trained one.

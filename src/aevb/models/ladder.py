@@ -28,8 +28,8 @@ class Rung(nn.Module, ABC):
 
     @abstractmethod
     def meet(self, h: Tensor, feature: Tensor | None) -> tuple[Distribution, Distribution | None, Tensor]:
-        """h (N, ...) → p(z_l|z_>l), q(z_l|z_>l, x) if there is a feature (N, ...) of x, and h as it goes on from
-        here."""
+        """h (N, ...) → p(z_l|z_>l), q(z_l|z_>l, x) if there is a feature (N, ...) of x, and h for the next
+        rung."""
 
     @abstractmethod
     def carry(self, h: Tensor, z: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ from aevb.use.interpolate import different_pairs, paths
 
 LATENTS = (2, 20)
 STEP = 0.02  # Adagrad's, of both kinds: an autoencoder has no bound to choose by
-POINTS = 5000  # samples, and test images to hold them against
+POINTS = 5000  # samples, and test images to compare them with
 PAIRS = 500  # of test images of different digits, between whose codes a path runs
 BLOCKS = 10  # parts of the test split, for the error of what has no error of its own
 Models = Mapping[tuple[str, int], VAE]  # ("autoencoder" or "VAE", latents) → model

@@ -196,7 +196,7 @@ def latent_shapes(recipe: Recipe, shape: Iterable[int]) -> Sequence[torch.Size]:
 
 
 def latents_text(recipe: Recipe, shape: Iterable[int]) -> str:
-    """How many latents there are, in words: 20, or layer by layer 100 + 50."""
+    """How many latents there are, as text: 20, or layer by layer 100 + 50."""
     shapes = ["×".join(map(str, z)) for z in latent_shapes(recipe, shape)]
     return " + ".join(shapes) if len(shapes) < MANY else f"{shapes[0]} + ... ({len(shapes)} layers)"
 

@@ -382,7 +382,7 @@ def _hash(numbers: Tensor, words: str = "", dtype: torch.dtype | None = None) ->
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What differs between two `fingerprints`, in words; empty if nothing does.  Hashes that aevb 0.1 lacks are left
+    """What differs between two `fingerprints`, as text; empty if nothing does.  Hashes that aevb 0.1 lacks are left
     out."""
     return "; ".join(text for name in now if (text := _difference(name, then.get(name, {}), now[name])))
 

@@ -295,7 +295,7 @@ class Work:
 
 
 def _trained(place: Place, data: Dataset, device: str | torch.device, show: Show | None = None) -> str:
-    """Begin or resume one run; its error in words, or nothing."""
+    """Begin or resume one run; its error as text, or nothing."""
     try:
         if (place.path / "recipe.toml").is_file():
             resume(place.path, data, device=device, show=show)

@@ -4,7 +4,7 @@
         run = aevb.fit("digits", "digits")
 
 Each is told the recipe, the environment, the curves, and at the end the numbers with their errors and the figures. A
-tracker that fails is left out with a warning; the training goes on.
+tracker that fails is left out with a warning; the training continues.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ KINDS: dict[str, tuple[str, Callable[[Run], Tracker]]] = {  # name → the packa
 
 
 def remember(run: Run, name: str, number: str) -> None:
-    """Keep the tracker's own number of a run, so that a training that goes on is one run there too."""
+    """Keep the tracker's own number of a run, so that a resumed training is one run there too."""
     run.write_meta(trackers={**run.meta.get("trackers", {}), name: number})
 
 

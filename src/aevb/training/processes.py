@@ -83,7 +83,7 @@ def _leaving_together() -> Iterator[None]:
     """No process leaves before all have come to the end, or to a signal: else it breaks messages of the others."""
     try:
         yield
-    except Exception:  # the others cannot go on
+    except Exception:  # the others cannot continue
         raise
     except BaseException:
         _last_words()

@@ -254,7 +254,7 @@ def refuse(learners: Sequence[Learner]) -> None:
 def train_stacked(courses: Sequence[Course], every: float) -> Iterator[tuple[int, Event | AevbError]]:
     """Train all models of a stack to their ends; gives (which, what happened) as each one's `train_events` would.
 
-    A training that fails comes as its error, in the place of its end, and the others go on.
+    A training that fails comes as its error, in the place of its end, and the others continue.
 
     Args:
         every: seconds between two checkpoints of a model.

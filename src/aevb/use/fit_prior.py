@@ -178,7 +178,7 @@ def gaussian_mixture(z: Codes, components: int, seed: int, starts: int = 1, floo
     from sklearn.mixture import GaussianMixture
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the held-out score judges it as it is
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the held-out score evaluates it as it is
         made = GaussianMixture(components, covariance_type="full", n_init=starts, reg_covar=floor, random_state=seed)
         return made.fit(z)
 

@@ -60,7 +60,7 @@ def cell(column: Column, text: str | None, ends: Ends) -> dict[str, Any]:
 
 
 def text_of(column: Column, ends: Ends) -> str:
-    """The interval in words."""
+    """The interval as text."""
     if not np.isfinite(ends.low) or column.kind in CODED:
         return ""
     low, high = (texts_of(Schema((column,)), torch.tensor([[v]]).double())[0][0] for v in (ends.low, ends.high))

@@ -1,4 +1,4 @@
-"""What a report says in words and tables: the numbers, the data, the recipe, the verdict, the surroundings."""
+"""What a report says in words and tables: the numbers, the data, the recipe, the findings, the environment."""
 
 from __future__ import annotations
 

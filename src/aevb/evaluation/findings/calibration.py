@@ -101,7 +101,7 @@ def _by_chance(n: int) -> float:
 
 
 def _how(seen: Misfit) -> str:
-    """What is wrong with a column, in words."""
+    """What is wrong with a column, as text."""
     share = seen.outside.times(100).text(1)
     if abs(seen.outside - (1 - INSIDE)) > max(BEYOND, 3 * _by_chance(seen.outside.n)):
         return f"{share} % of its values lie outside the central 90 % of draws"
