@@ -1,7 +1,7 @@
 """A data set: tensors, their shape, and what the stored numbers mean.
 
-Rows are kept as they came (uint8 where possible) and become float32 model inputs only when a batch is read, so the
-same images can be grey levels, 256-way symbols or fresh Bernoulli draws without a second copy.  B: data points; *X: the
+Rows are kept as they came (uint8 where possible) and become float32 model inputs only when a batch is read. So the same
+images can be grey levels, 256-way symbols or fresh Bernoulli draws without a second copy.  B: data points; *X: the
 shape of one of them, channels first for images, (F,) for tables.
 """
 

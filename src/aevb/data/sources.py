@@ -38,8 +38,8 @@ FREY_BYTES = "2438ba4f0d2a6bd8bac43de756141eaa33c8d248dd613d464bdb1210d9b7af78"
 class Source:
     """A data set known by name: what it is, how to read it, what to do with it by default.
 
-    `counts` are the rows of train, validation and test; `load(store, seed)` gives them; `values` is the default meaning
-    of the numbers and `recipe` the default recipe.
+    `counts` are the rows of train, validation and test, which `load(store, seed)` gives. `values` is the default
+    meaning of the numbers, and `recipe` the default recipe.
     """
 
     name: str
@@ -75,9 +75,9 @@ def load_data(
     images, or Parquet files.
 
     Args:
-        source: a name, a path, or an array or a tensor (N, ...), which is split as a file is; a data set of PyTorch
-            or a `DataLoader` is read as a whole, its items being x, (x,) or (x, label). A frame of pandas, polars or
-            Arrow, or a dict of columns, is a table.
+        source: a name, a path, or an array or a tensor (N, ...), which is split as a file is. A data set of PyTorch or
+            a `DataLoader` is read as a whole; its items are x, (x,) or (x, label). A frame of pandas, polars or Arrow,
+            or a dict of columns, is a table.
         values: what the numbers mean, if not the default: a kind of `Values`.
         axes: where the channels of an array of images are, if that is ambiguous: "first", "last" or "none".
         size: the side, in pixels, of the squares to which a folder or a .zip of images is resized.
@@ -89,8 +89,8 @@ def load_data(
         columns: the kinds of columns of a table that should not be guessed, such as {"age": "count"}.
 
     Raises:
-        DataError: an unknown name, files that are missing or damaged, numbers that are not finite, values that do not
-            fit the numbers, images of several sizes without `size`, or more than memory holds.
+        DataError: unknown name, missing or damaged files, numbers that are not finite, `values` that do not fit the
+            numbers, images of several sizes without `size`, or too little memory.
     """
     how, kind = Reading(values, axes, seed), _read_as(source, values)
     if kind == "table":

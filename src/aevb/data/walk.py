@@ -41,11 +41,11 @@ def walking(*, memory: int | None = None, progress: Progress | None = None) -> I
     thread begins without one.
 
     Args:
-        memory: how many numbers to compute at a time. An estimator of log p(x) counts numbers of x that are decoded,
-            2²⁰ by default and 2²⁶ on a GPU; `surgery` counts densities of single latents, 2²² by default. It changes
-            speed and memory; estimates change only by rounding.
-        progress: called with (done, total) after every part. Of importance sampling these are samples decoded, N K in
-            all, of `log_predictive` anew for each draw; of annealing transitions of chains, N K T, and of
+        memory: how many numbers to compute at a time. An estimator of log p(x) counts decoded numbers of x, 2²⁰ by
+            default and 2²⁶ on a GPU. `surgery` counts densities of single latents, 2²² by default. It changes speed and
+            memory; estimates change only by rounding.
+        progress: called with (done, total) after every part. Importance sampling counts decoded samples, N K in all;
+            `log_predictive` does so anew for each draw. Annealing counts transitions of chains, N K T, and
             `bidirectional` 2 n K T.
 
     Raises:

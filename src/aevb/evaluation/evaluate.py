@@ -101,9 +101,9 @@ class Evaluation:
             ∂x/∂s|. Here it is the mean over the rows; of a table each row has its own.
         elbo_standardized, log_likelihood_standardized: densities of the model's numbers, where these are others.
 
-    Every standard error `.se` is sd_N / √N over data points. The spread of the estimates holds both the spread of log
-    p(x) and the Monte-Carlo error of each, E[sd_N²] = Var_x(log p(x)) + mean_n se_n², so the two parts add
-    in quadrature. An estimate that does not exist, such as log p(x) of an autoencoder, is NaN. `print` shows a table.
+    Every standard error `.se` is sd_N / √N over data points. The spread of the estimates contains the spread of log
+    p(x) and the Monte-Carlo error of each; both add in quadrature: E[sd_N²] = Var_x(log p(x)) + mean_n se_n². An
+    estimate that does not exist, such as log p(x) of an autoencoder, is NaN. `print` shows a table.
     """
 
     split: str

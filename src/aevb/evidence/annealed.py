@@ -150,8 +150,8 @@ def bidirectional(
     """Bidirectional Monte Carlo: log p(x) of n data points x ~ p(x|z), z ~ p(z), from below and from above.
 
     For such a data point one exact draw of its posterior is known: the z that it was drawn from. The gap says how far
-    `log_marginal_ais` with the same chains and temperatures is from the truth on data like these, and on real data as
-    far as they are like these; q(z|x) takes no part in it (unless it is the start).
+    `log_marginal_ais` with the same chains and temperatures is from the truth on such data. It holds for real data as
+    far as they resemble these; q(z|x) takes no part in it (unless it is the start).
 
     Args, and step sizes: as in `log_marginal_ais`.
         y: of a conditional model the conditions y, (n, *C), or (1, *C) for all: the bracket is of log p(x|y).

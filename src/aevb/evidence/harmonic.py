@@ -58,7 +58,7 @@ def log_marginal_hmc(
     in coordinates without constraints where z has any, and the layers of a hierarchy side by side. q is a kernel
     density estimate of 2 L further draws, L of which choose its bandwidth. The first third of a chain's draws and the
     last do not share a transition with each other. The encoder is not used: a chain begins at one of 1,000 draws of the
-    prior, chosen in proportion to p(x|z), since it would leave a minor mode near its beginning too seldom.
+    prior, chosen in proportion to p(x|z), since a chain leaves a minor mode near its beginning too seldom.
 
     The estimate of 1/p(x) is unbiased for exact posterior draws; that of log p(x) is too high in expectation. A chain
     that misses a mode overstates p(x), and no number here shows it: compare with `log_marginal`.

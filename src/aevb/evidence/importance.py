@@ -46,8 +46,8 @@ def log_marginal(
         proposal: q; the encoder's if None. For a model without a trained encoder: `from_chain` of `evidence.harmonic`.
 
     Raises:
-        NoLikelihood: the posterior is a point (`Delta`), or a single code (`VQ`, `FSQ`), or has no density where the
-            prior has one (`Uniform`), so that no K reaches log p(x).
+        NoLikelihood: no K reaches log p(x): the posterior is a point (`Delta`), or a single code (`VQ`, `FSQ`), or has
+            no density where the prior has one (`Uniform`).
     """
     if samples < 1:
         raise ValueError(f"log_marginal: samples must be at least 1; got {samples}.")

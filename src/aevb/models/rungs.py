@@ -223,8 +223,8 @@ def image_ladder(
     Args:
         inputs: (C, H, W) of x.
         family: of p(x|z), over x.
-        rungs: how many layers of latents at each size: the image's, then halved each time. (1, 2, 2, 1) of 28 × 28
-            pixels are one at 28, two at 14, two at 7 and one at 4, from which it begins.
+        rungs: how many layers of latents at each size: the image's, then halved each time. For 28 × 28 pixels (1, 2, 2,
+            1) means one at 28, two at 14, two at 7 and one at 4, where the pass begins.
         width: channels of the states.
         channels: of a layer of latents.
     """

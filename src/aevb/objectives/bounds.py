@@ -63,8 +63,8 @@ class ELBO(Shown):
 
                 γ_g = G a_g / Σ_h a_h,   a_g = ((0.01 + mean_B |KL_g|) / D_g)^b,   held constant in the gradient.
 
-            At 0 all γ are 1: a schedule that ends there ends at the plain bound. The code of NVAE (Vahdat & Kautz 2020,
-            arXiv 2007.03898) likewise divides the KL by the group's size, with b = 1 while β < 1 and 0 from then on.
+            At 0 all γ are 1: a schedule that ends there ends at the plain bound. The code of NVAE (Vahdat & Kautz
+            2020, arXiv 2007.03898) also divides the KL by the group's size, with b = 1 while β < 1, then 0.
     """
 
     word, roles = "elbo", (OBJECTIVE,)

@@ -46,9 +46,9 @@ class Regularized(Shown, nn.Module):
     """loss = loss of the bound + Σ_i weight_i · term_i, all read off one trace; in nats per data point where the terms
     are.
 
-    A term's own loss, such as a discriminator's, reaches only its own parameters and adds nothing to the value;
-    training moves these by the term's own optimiser. Logged are
-    the bound's numbers, each term by its name, unweighted, and own losses as `NAME_loss`.
+    A term's own loss, such as a discriminator's, reaches only its own parameters and adds nothing to the value. The
+    term's own optimiser updates them. Logged are the bound's numbers, each term by its name, unweighted, and own losses
+    as `NAME_loss`.
 
     Args:
         bound: an `ELBO`, with a β of its own.
@@ -226,7 +226,8 @@ class MMD(Shown):
         weight: a number or a schedule.
         kernel: k.
         scale: C: a number, or "dimension" for 2 D, the mean of ‖a - b‖² between draws of N(0, I), or "median" for the
-            median of ‖z_i - z'_j‖², held constant; with it C depends on the draws, and "unbiased" holds for given C.
+            median of ‖z_i - z'_j‖², held constant. With "median" C depends on the draws, and "unbiased" holds for given
+            C.
     """
 
     word, roles = "mmd", (TERM,)

@@ -251,11 +251,10 @@ def train_events(
                         writer.add_scalar(f"{where}/{name}", number, event.samples)
                         # or wandb.log({f"{where}/{name}": number}, step=event.samples)
 
-    There is a `Record` after each hundredth of the training, and after each `Validation`.
-    The best weights are those of the best validation bound of the trained model: the plain ELBO whatever the loss adds
-    to it or weighs in it, the reconstruction alone where the KL is infinite, or the importance-weighted bound if
-    `monitor` asks. The data are checked now, before the generator is asked for its first event. It leaves the model in
-    evaluation mode.
+    There is a `Record` after each hundredth of the training, and after each `Validation`. The best weights are those of
+    the best validation bound of the trained model: the plain ELBO, whatever the loss adds to it or weights in it. It is
+    the reconstruction where the KL is infinite, and the importance-weighted bound if `monitor` sets it. The data are
+    checked now, before the generator is asked for its first event. It leaves the model in evaluation mode.
 
     Args:
         validation: data as `data` are; no rows, or None, for none. Not used with an objective that trains no encoder.

@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 -m aevb train digits
 
-All of them read the data, take the same steps and hold the same numbers; they share the rows of each minibatch within
+All of them read the data, take the same steps and hold the same numbers. They share the rows of each minibatch within
 networks, see `models.shares`. The first one writes.
 """
 

@@ -52,8 +52,8 @@ def train(model: nn.Module, objective: Objective, data: Indexable, training: Tra
         training: the settings; `Training()` if none are given.
 
     Raises:
-        DataError: NaN or infinity in the data, data of another type than the parameters, no data at all, data outside
-            of the likelihood's support, or hidden labels that the objective cannot learn from.
+        DataError: the data have NaN or infinity, another type than the parameters, no rows, values outside of the
+            likelihood's support, or hidden labels that the objective cannot learn from.
         ShapeError: the likelihood is over another shape than the data.
         RecipeError: the prior does not fit the posterior: KL(q(z|x) ‖ p(z)) is infinite, or their supports differ.
         TrainingDiverged: the loss, the weights or the optimizer's memory became NaN or infinite, or the loss exploded.

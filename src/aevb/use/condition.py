@@ -103,8 +103,8 @@ def impute(model: Model, data: Indexable, samples: int = 200, *, method: Method 
         E[x_d | x_O] ≈ Σ_k w̃_k E[x_d | z_k],   w_k = p(x_O, z_k) / q(z_k | x_O),   z_k ~ q(z | x_O)
 
     The mean is one of the data's own numbers: where a logarithm or a logit of a column is modelled it is the mean of
-    draws, within the range that was seen. Columns of levels get their most probable level, or where they are numbers
-    in an order the level nearest to the mean; angles the mean direction; columns of whole numbers whole ones.
+    draws, within the range that was seen. Columns of levels get their most probable level; ordered numbers get the
+    level nearest to the mean. Angles get the mean direction, and columns of whole numbers whole ones.
 
     Args:
         data: x (N, F), NaN where a cell is missing, as of `aevb.encode`. Of a split of a table results are in its

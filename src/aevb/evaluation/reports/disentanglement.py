@@ -186,7 +186,7 @@ def dci(codes: Tensor, factors: Tensor, *, trees: int = 10, seed: int = 0) -> DC
         D = Σ_d ρ_d (1 - H_F(R_d· / Σ R_d·)),  ρ_d = Σ R_d· / Σ R;   C = 1/F Σ_f (1 - H_D(R_·f / Σ R_·f))
 
     with entropies H to the base F and D. R is the decrease of impurity in a random forest that predicts each factor
-    from half of the data; every split may choose among all latents, so that one that says nothing gets nothing.
+    from half of the data; every split may choose among all latents, so a latent without information gets 0.
     """
     z, v = _arrays(codes, factors)
     fit, held = _halves(len(z), seed)
@@ -215,8 +215,8 @@ def factor_vae_score(codes: Tensor, factors: Tensor, *, votes: int = VOTES, batc
     """The metric of FactorVAE (Kim & Mnih 2018, arXiv 1802.05983, §4): 1 at best, 1/F by chance.
 
     A vote: fix one factor at one value, and see which latent varies least over `batch` such data points, relative to
-    all. A table of latents against factors, filled by half of the votes, tells from the latent which factor it was; the
-    score is its accuracy on the other half. Latents that vary with nothing have no vote.
+    all. A table of latents against factors, filled by half of the votes, predicts the factor from the latent. The score
+    is its accuracy on the other half. Latents that vary with nothing have no vote.
     """
     z, v = _arrays(codes, factors)
     spread = z.std(0)
