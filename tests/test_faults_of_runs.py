@@ -478,7 +478,7 @@ def test_a_lack_of_memory_says_what_was_asked_for_and_what_there_is(text: str) -
     said = out_of_memory(RuntimeError(text))
     assert said.startswith(f"There is not enough memory {LACKS[text]}")
     assert ("are free" in said) != text.startswith("CUDA")
-    assert "Take fewer data points" in said
+    assert "Use fewer data points" in said
     assert not out_of_memory(RuntimeError("shapes cannot be multiplied"))
     assert out_of_memory(MemoryError()).startswith("There is not enough memory")
 

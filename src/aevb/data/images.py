@@ -256,7 +256,7 @@ def common_size(place: Path, names: list[str], headers: list[Header], fit: Fit) 
             )
         if fit.size is not None and fit.crop is None and found.size[0] != found.size[1]:
             raise DataError(
-                f"{place}: {shown(name)} is {sides(found.size)} pixels (width × height), no square. Say --crop centre"
+                f"{place}: {shown(name)} is {sides(found.size)} pixels (width × height), not square. Say --crop centre"
                 " to take the middle of each image, or --crop stretch to take all of it (crop= in Python)."
             )
     return headers[0].size if fit.size is None else (fit.size, fit.size)

@@ -55,7 +55,7 @@ def refuse_above_disk(size: float, where: object, what: str) -> None:
     if size > free:
         raise DataError(
             f"{where} needs {size / 1e9:,.2f} GB of disk in {folder} for {what}, and {free / 1e9:,.2f} GB are free. "
-            "Name a folder on another disk by TMPDIR, or take fewer rows."
+            "Name a folder on another disk by TMPDIR, or use fewer rows."
         )
 
 

@@ -40,7 +40,7 @@ from aevb.use.encode import encode
 
 UNREACHED = (
     "q(z|x) has no density outside of an interval that moves with x, so that importance sampling from it does not reach"
-    " log p(x). Take annealed importance sampling from the prior: --estimator ais --start prior."
+    " log p(x). Use annealed importance sampling from the prior: --estimator ais --start prior."
 )
 
 

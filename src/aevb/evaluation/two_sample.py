@@ -393,7 +393,7 @@ def _check(width: int, sides: dict[str, Any]) -> None:
             raise ShapeError(f"two_sample: {width} kinds need as many columns; {name} has the shape {side.shape}.")
     for name in ("real", "synthetic"):
         if len(sides[name]) < FEWEST:
-            got = f"at least {FEWEST} {name} rows are needed; got {len(sides[name])}. Take more."
+            got = f"at least {FEWEST} {name} rows are needed; got {len(sides[name])}. Give more."
             raise DataError(f"two_sample: {got}")
     for name in ("real", "synthetic", "train"):
         if sides[name] is not None and np.isinf(sides[name]).any():

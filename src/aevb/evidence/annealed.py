@@ -96,7 +96,7 @@ class Bracket(Brief):
             return None
         return (
             f"The bracket is wide: its bounds are {gap:.1f} nats apart on average, so that log p(x) is not known better"
-            " than that. Take more temperatures; if that does not narrow it, start from the prior."
+            " than that. Use more temperatures; if that does not narrow it, start from the prior."
         )
 
 

@@ -253,5 +253,5 @@ class _Posterior(nn.Module):
 def _refuse(y: Tensor | None) -> None:
     if y is not None:
         raise DataError(
-            "Ladder: takes no contexts, but the data are pairs. A VAE takes them, with a Chain for a hierarchy."
+            "Ladder: contexts are not supported, but the data are pairs. A VAE takes contexts, with a Chain for layers."
         )

@@ -111,7 +111,7 @@ def _chosen(model: nn.Module, over: Sequence[str]) -> Weights:
 def _check_parts(over: Sequence[str], free: Weights) -> None:
     """Raise a ValueError where no part is named, or one that has no parameters."""
     if not over:
-        raise ValueError("FullBayes: `over` names no part of the model; for point estimates take ELBO.")
+        raise ValueError("FullBayes: `over` names no part of the model; for point estimates use ELBO.")
     for part in over:
         if not any(_within(k, part) for k in free):
             possible = {k.partition(".")[0] for k in free}

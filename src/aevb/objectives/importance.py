@@ -108,7 +108,7 @@ class ImportanceWeighted(Shown):
             raise ValueError(
                 "ImportanceWeighted: 'stl' is biased with several samples in one logarithm, as the "
                 "weights depend on z too "
-                "(arXiv 1810.04152). Take 'dreg', which has no bias and is 'stl' at samples = 1."
+                "(arXiv 1810.04152). Use 'dreg', which has no bias and is 'stl' at samples = 1."
             )
         if self.gradient == "vimco" and self.samples < 2:
             raise ValueError("ImportanceWeighted: 'vimco' needs samples ≥ 2: each is compared with the others.")

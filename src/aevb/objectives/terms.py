@@ -62,7 +62,7 @@ class Regularized(Shown, nn.Module):
         if twice:
             raise ValueError(
                 f"Regularized: there are several terms {twice[0]!r}, which would be logged under "
-                f"one name. Take one of them."
+                f"one name. Keep one of them."
             )
         self.bound, self.terms = bound, tuple(terms)
         self.adversaries = tuple(term for term in terms if isinstance(term, Adversary))

@@ -142,7 +142,7 @@ def classes_of(recipe: Recipe) -> int:
     """
     classes = recipe.context().classes
     if recipe.conditional and not classes:
-        raise RecipeError("context.classes: the data say how many there are: take recipe.of(data), or give a number.")
+        raise RecipeError("context.classes: the data say how many there are: use recipe.of(data), or give a number.")
     return classes
 
 

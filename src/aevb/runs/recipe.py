@@ -77,7 +77,7 @@ class Source:
 
 
 def refuse_unlabeled() -> NoReturn:
-    raise DataError("The recipe conditions on labels (context.classes), but the data have none. Take another recipe.")
+    raise DataError("The recipe conditions on labels (context.classes), but the data have none. Use another recipe.")
 
 
 @dataclass(frozen=True)

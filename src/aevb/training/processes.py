@@ -41,7 +41,7 @@ def placed(device: str | torch.device) -> torch.device:
         return device
     count = torch.cuda.device_count()
     if own >= count:
-        raise RunError(f"There are more processes than GPUs: this machine has {count}. Take --nproc-per-node {count}.")
+        raise RunError(f"There are more processes than GPUs: this machine has {count}. Use --nproc-per-node {count}.")
     return torch.device("cuda", own)
 
 

@@ -260,7 +260,7 @@ def weighed(model: Model, rows: Any, samples: int, seed: int, purpose: str = "co
     if samples < 1:
         raise ValueError(f"{purpose}: samples must be at least 1; got {samples}.")
     if not admits_holes(model):
-        raise DataError("The model takes no rows with holes. Train one of a table: aevb train table.csv.")
+        raise DataError("The model does not support rows with holes. Train one of a table: aevb train table.csv.")
     count = Counter(len(data) * samples)
     with inference(model, derive(seed, purpose)) as device:
         for batch in likelihood_batches(model, data, rows_at_a_time(model, samples, device)):

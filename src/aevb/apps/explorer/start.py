@@ -71,10 +71,10 @@ def one_socket(host: str, port: int) -> socket.socket:
 
 def refused(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"Port {port} is busy. Choose another, or leave --port out to take the first free one."
+        return f"Port {port} is busy. Choose another, or leave --port out to use the first free one."
     if error.errno == errno.EACCES:
         return f"Port {port} may not be used. Choose one from 1024 on, such as --port {PORT}."
-    return f"{host}:{port} cannot be used: {error.strerror or error}. Leave --host out to take 127.0.0.1."
+    return f"{host}:{port} cannot be used: {error.strerror or error}. Leave --host out to use 127.0.0.1."
 
 
 def needs_packages() -> None:

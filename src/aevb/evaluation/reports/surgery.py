@@ -83,7 +83,9 @@ class Surgery(Brief):
                     "The posterior has collapsed: its KL is the same for all data, so that the code "
                     "carries no information about them; I(x; z) is 0 within its error."
                 )
-            return "I(x; z) is 0 within its error: whether the posterior has collapsed takes more data points to say."
+            return (
+                "I(x; z) is 0 within its error: more data points are needed to say whether the posterior has collapsed."
+            )
         if size == 1:  # one latent, or one KL for all of them together
             return (
                 "The posterior has collapsed: the code carries no information about the data."
