@@ -222,7 +222,7 @@ def test_every_cut_is_an_error() -> None:
             aevb.decompress(model, packed[:i])
     with pytest.raises(DataError, match="damaged"):
         aevb.decompress(model, packed + b"\0")
-    with pytest.raises(DataError, match="no file of aevb compress"):
+    with pytest.raises(DataError, match="not a file of aevb compress"):
         aevb.decompress(model, b"PK\3\4" + packed)
 
 

@@ -310,13 +310,13 @@ def test_a_recipe_of_other_values_names_what_cures_it(recipe: str, tmp_path: Pat
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 8, 8)))
     words = ["train", tmp_path / "x.npy", "--latent", 2, "--dry-run", "--recipe", recipe]
     said = mistake(*words)
-    assert f"The recipe {recipe} asks for " in said
+    assert f"The recipe {recipe} needs " in said
     options = said.partition("To keep it for real numbers: ")[2].partition(". Or leave")[0].split()
     content = json.loads(good(*words, *options, "--json"))
     assert content["recipe"]["likelihood"]["type"] == "normal"
     assert content["parameters"] > 1000
     assert "recipe gaussian" in call(*words[:-2]).err
-    assert "asks for" not in mistake(*words[:-2], "--set", "data.values=levels")
+    assert "To keep it" not in mistake(*words[:-2], "--set", "data.values=levels")
 
 
 def test_options_without_a_value_show_none_and_samples_means_one_thing() -> None:

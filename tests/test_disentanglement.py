@@ -210,7 +210,7 @@ def test_a_picture_gives_its_factors_back() -> None:
     assert np.array_equal(render(found.numpy()), data.test.stored.numpy())
     assert torch.equal(found[:, 0], data.test.labels)
     assert (len(data.train), len(data.validation), len(data.test)) == SOURCES["sprites"].counts
-    with pytest.raises(DataError, match="Row 0 is no sprite"):
+    with pytest.raises(DataError, match="Row 0 is not a sprite"):
         factors_of(torch.rand(2, 1, 32, 32))
 
 

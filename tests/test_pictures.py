@@ -327,7 +327,7 @@ def test_pictures_of_several_sizes_are_refused_and_the_cure_cures(tmp_path: Path
     words = r"b.png is 30×90 pixels, but a.png is 60×40 .*with --size 24 --crop centre \(size=24, crop='centre'"
     with pytest.raises(DataError, match=words):
         load_data(tmp_path)
-    with pytest.raises(DataError, match=r"a.png is 60×40 pixels.*no square. Say --crop centre .*or --crop stretch"):
+    with pytest.raises(DataError, match=r"a.png is 60×40 pixels.*not square. Say --crop centre .*or --crop stretch"):
         load_data(tmp_path, size=24)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
