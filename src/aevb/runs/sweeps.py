@@ -1,4 +1,4 @@
-"""Many trainings of a recipe: a grid of settings and seeds, each a run, with one table of what they reached."""
+"""Many trainings of a recipe: a grid of settings and seeds, each a run, with one table of results."""
 
 from __future__ import annotations
 

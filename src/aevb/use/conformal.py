@@ -22,7 +22,7 @@ def p_values(scores: Tensor, calibration: Tensor) -> Tensor:
 
     Args:
         scores: (N,), such as log p(x).
-        calibration: (n,), scores of rows like those that are normal, which the model was not fitted to.
+        calibration: (n,), scores of normal rows that the model was not fitted to.
 
     Returns:
         (N,), float64; 1/(n + 1) at least.
