@@ -1,7 +1,7 @@
 """Room for the rows of a data set: in memory up to a limit, beyond it in a file that has no name.
 
-Such a file is a memory map: the system reads what is asked for, keeps it for as long as there is memory to spare, and
-frees the disk when the process ends, however it ends.
+Such a file is a memory map. The system reads what is needed, keeps it while memory is free, and frees the disk however
+the process ends.
 """
 
 from __future__ import annotations

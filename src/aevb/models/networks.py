@@ -101,8 +101,8 @@ def pyramid(image: Shape, coarsest: int = 8, stages: int = 2) -> list[int]:
     """The channels of an image's network that are given no others, from the finest size to the coarsest.
 
     The sides are halved until the longer is at most `coarsest`, and at least `stages` times. Channels double with each
-    halving up to 64, and begin at 8 or more, so that the work of a pixel does not grow with the number of pixels:
-    (32, 64) for 28 × 28 and 32 × 32, (16, 32, 64) for 64 × 64, (8, 16, 32, 64, 64) for 256 × 256.
+    halving up to 64, and begin at 8 or more. So the work per pixel does not grow with the number of pixels: (32, 64)
+    for 28 × 28 and 32 × 32, (16, 32, 64) for 64 × 64, (8, 16, 32, 64, 64) for 256 × 256.
     """
     side = max(image_shape(image)[1:])
     while -(-side // 2**stages) > coarsest:

@@ -28,8 +28,8 @@ class Watch:
         100 · max(|first loss|, |lowest mean|, 100 nats).
 
     A loss that falls is no divergence, however far: a density has no upper bound. A rise over many looks is none
-    either, as a schedule may cause it. The weights and the optimizer's memory are looked at after steps 1, 2, 4, 8, 16
-    and 32 too, since data that are far too large overflow them at once, which the loss need not show.
+    either, as a schedule may cause it. The weights and the optimizer's memory are checked after steps 1, 2, 4, 8, 16
+    and 32 too: data that are far too large overflow them at once, and the loss need not show it.
 
     Args:
         rate: the optimizer's step size, for the advice.
