@@ -72,9 +72,10 @@ def test_the_table_is_the_mean_over_seeds(found: aevb.Sweep) -> None:
         assert float(row["log_likelihood"]) == pytest.approx(statistics.fmean(k["log_likelihood"] for k in kept))
 
 
-def test_the_same_call_trains_nothing_anew(found: aevb.Sweep) -> None:
+@pytest.mark.parametrize("recipe", [SMALL, SMALL.replace(title="other words")], ids=["the same", "retitled"])
+def test_the_same_call_trains_nothing_anew(recipe: Recipe, found: aevb.Sweep) -> None:
     before = [(run.path / "weights.safetensors").stat().st_mtime_ns for run in found.runs]
-    again = sweep(SMALL, "digits", BETAS, seeds=range(2), out=found.folder, show=lambda p: pytest.fail("trained"))
+    again = sweep(recipe, "digits", BETAS, seeds=range(2), out=found.folder, show=lambda p: pytest.fail("trained"))
     assert [(run.path / "weights.safetensors").stat().st_mtime_ns for run in again.runs] == before
     assert again.csv() == found.csv()
 

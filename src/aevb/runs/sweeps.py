@@ -35,6 +35,7 @@ from aevb.training.draws import Unstackable
 NUMBERS = {"elbo": "test ELBO", "log_likelihood": "log p(x)"}
 MOST = 64  # models of one stack
 DONE = ("complete", "diverged")
+LABELS = ("title", "paper")  # of a recipe, on which no number depends
 Tell = Callable[[str], None]
 
 
@@ -321,7 +322,8 @@ def _agrees(place: Place, data: Dataset) -> None:
 
     run = Run.open(place.path)
     ours = parse_toml(tomli_w.dumps(dict(named(place.recipe, data)[0].settings)), str(place.path))
-    for key, asked, there in differences(ours, run.recipe.settings):
+    labels = {key: ours.get(key) for key in LABELS}
+    for key, asked, there in differences(ours, {**run.recipe.settings, **labels}):
         raise RunError(
             f"{place.path} is a run with {key} = {shown(there)}, and this sweep has {shown(asked)}. "
             "Choose another --out, or move that run."
