@@ -45,7 +45,7 @@ def twice(frame: pd.DataFrame) -> pd.DataFrame:
 
 FAULTS: list[tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = [
     (infinite, "column 'b' holds an infinite number (row 7, counted from 0). Make it a missing value."),
-    (impossible, "column 'day' holds dates, but '2021-02-30' is none. Empty the cell, or ask for day=categorical."),
+    (impossible, "column 'day' holds dates, but '2021-02-30' is not one. Empty the cell, or ask for day=categorical."),
     (twice, "has several columns of the name 'a': give each a name of its own."),
 ]
 
@@ -104,7 +104,7 @@ def test_a_line_of_another_length_is_named(line: str, tmp_path: Path) -> None:
 def test_dates_that_the_calendar_lacks_are_no_levels(day: str, slip: str) -> None:
     words = list(pd.date_range("2021-01-02", periods=9, freq="37D").strftime(day))
     assert look(frame_of({"d": words})).columns[0].kind == "datetime"
-    with pytest.raises(DataError, match=f"column 'd' holds dates, but '{slip}' is none"):
+    with pytest.raises(DataError, match=f"column 'd' holds dates, but '{slip}' is not one"):
         look(frame_of({"d": [*words, slip, slip]}))
     assert look(frame_of({"d": [*words, slip, slip]}), {"d": "categorical"}).columns[0].levels[-1] in (*words, slip)
 

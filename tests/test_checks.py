@@ -196,7 +196,7 @@ UNFIT: dict[str, tuple[Any, str]] = {
     "a loader of a stream": (DataLoader(Stream()), r"the stream Stream does not have"),
     "a loader with weights": (
         DataLoader(TensorDataset(X), sampler=WeightedRandomSampler([1.0] * 20, 20)),
-        r"the loader's WeightedRandomSampler would not be heard\. Give its data set, as in loader\.dataset",
+        r"the loader's WeightedRandomSampler would have no effect\. Give its data set, as in loader\.dataset",
     ),
     "items of three parts": (Items([(X[0], X[0], 1)] * 20), r"x, or x with a condition y; got 3 parts"),
     "items that are no numbers": (Items([{"pixels": X[0]}] * 20), r"got dict\. Give the data set a transform"),

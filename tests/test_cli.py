@@ -493,8 +493,8 @@ MISTAKES: dict[str, tuple[list[Any], str]] = {
     "codes in a row": (["decode", "row.npy"], r"row\.npy holds an array of shape \(2,\); tiny needs codes \(N, 2\)"),
     "NaN codes": (["decode", "nan-codes.npy"], r"The data hold 1 NaN or infinite values in row 2\."),
     "no codes": (["decode", "absent.npy"], r"There is no file absent\.npy"),
-    "codes that are none": (["decode", "runs/tiny/meta.json"], r"meta\.json is no \.npy file of numbers"),
-    "zipped codes": (["decode", "zipped.npz"], r"zipped\.npz is no \.npy file of numbers"),
+    "codes that are none": (["decode", "runs/tiny/meta.json"], r"meta\.json is not a \.npy file of numbers"),
+    "zipped codes": (["decode", "zipped.npz"], r"zipped\.npz is not a \.npy file of numbers"),
     "codes as text": (
         ["encode", "--out", "codes.txt"],
         r"--out codes\.txt: codes are written as a \.npy or \.csv file",

@@ -131,4 +131,4 @@ def test_a_run_encodes_and_reports_its_clusters(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.load(out), clusters.numpy(), rtol=1e-6)
     plain = fit(Recipe.load("bernoulli").override([*small[:3], small[-1]]), digits, tmp_path / "plain")
     error = CliRunner().invoke(app, ["encode", str(plain.path), "--clusters"]).exception
-    assert "--clusters: the prior of plain is no mixture" in str(error)
+    assert "--clusters: the prior of plain is not a mixture" in str(error)

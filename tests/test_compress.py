@@ -222,7 +222,7 @@ def test_every_cut_is_an_error() -> None:
             aevb.decompress(model, packed[:i])
     with pytest.raises(DataError, match="damaged"):
         aevb.decompress(model, packed + b"\0")
-    with pytest.raises(DataError, match="no file of aevb compress"):
+    with pytest.raises(DataError, match="not a file of aevb compress"):
         aevb.decompress(model, b"PK\3\4" + packed)
 
 
@@ -521,7 +521,7 @@ def test_the_verbs_say_what_is_wrong(tmp_path: Path) -> None:
     assert "damaged" in mistake("decompress", "tiny", tmp_path / "t.aevb", "--out", tmp_path / "x.npy")
     assert not (tmp_path / "x.npy").exists()
     assert "end its name in .aevb" in mistake("compress", "tiny", "--out", tmp_path / "t.zip")
-    assert "Name what is to be decompressed" in mistake("decompress", "tiny")
+    assert "Name the file to decompress" in mistake("decompress", "tiny")
 
 
 def test_the_support_of_levels_is_known_where_no_part_declares_it() -> None:

@@ -234,7 +234,7 @@ def test_levels_that_are_numbers_are_filled_by_the_one_nearest_to_the_mean() -> 
 
 def test_a_model_without_holes_is_refused() -> None:
     model = build_model(Recipe.load("gaussian"), (3,))
-    with pytest.raises(DataError, match=r"takes no rows with holes\. Train one of a table"):
+    with pytest.raises(DataError, match=r"does not support rows with holes\. Train one of a table"):
         aevb.impute(model, torch.zeros(2, 3))
 
 

@@ -119,7 +119,7 @@ def test_quiet_leaves_results_alone(tmp_path: Path) -> None:
     loud, quiet = (call(*words, "--out", tmp_path / name, *more) for name, more in (("a", []), ("b", ["-q"])))
     assert (loud.code, quiet.code) == (0, 0)
     assert quiet.err == ""
-    assert "a batch of 1,000 is more than there is: each step takes all 48 train rows" in loud.err
+    assert "a batch of 1,000 is more than the data have: each step takes all 48 train rows" in loud.err
     said = [line for line in loud.out.splitlines() if not line.startswith(("run ", "next "))]
     assert [line for line in quiet.out.splitlines() if not line.startswith("run ")] == said
     assert f"run      {tmp_path / 'b'}" in quiet.out
@@ -134,7 +134,7 @@ def test_small_data_that_fill_minibatches_are_not_called_too_few(tmp_path: Path)
     assert recipe.of(data).training().batch == 16
     found = call("train", "x.npy", "--samples", 96, "--latent", 2, "--no-figures", *NETS, "--out", tmp_path / "r")
     assert found.code == 0
-    assert "is more than there is" not in found.err
+    assert "is more than the data have" not in found.err
 
 
 def test_a_warning_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -310,13 +310,13 @@ def test_a_recipe_of_other_values_names_what_cures_it(recipe: str, tmp_path: Pat
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 8, 8)))
     words = ["train", tmp_path / "x.npy", "--latent", 2, "--dry-run", "--recipe", recipe]
     said = mistake(*words)
-    assert f"The recipe {recipe} asks for " in said
+    assert f"The recipe {recipe} needs " in said
     options = said.partition("To keep it for real numbers: ")[2].partition(". Or leave")[0].split()
     content = json.loads(good(*words, *options, "--json"))
     assert content["recipe"]["likelihood"]["type"] == "normal"
     assert content["parameters"] > 1000
     assert "recipe gaussian" in call(*words[:-2]).err
-    assert "asks for" not in mistake(*words[:-2], "--set", "data.values=levels")
+    assert "To keep it" not in mistake(*words[:-2], "--set", "data.values=levels")
 
 
 def test_options_without_a_value_show_none_and_samples_means_one_thing() -> None:

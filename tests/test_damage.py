@@ -73,7 +73,7 @@ DAMAGED = {
     "encrypted.npz": (both(NPZ, 6, b"\x01\x00"), "arrays of numbers: x.npy: .*encrypted"),
     "method.npz": (both(NPZ, 8, b"\x09\x00"), "compression method"),
     "version.npz": (both(NPZ, 4, b"\xff"), "zip file version"),
-    "large.npy": (shaped("(1000000000000, 3)"), r"cut short \(24,000,000,000,000 bytes of numbers were to come, 0 are"),
+    "large.npy": (shaped("(1000000000000, 3)"), r"cut short \(24,000,000,000,000 bytes of numbers were expected, 0"),
     "minus.npy": (headed("-" * 9000 + "1"), "arrays of numbers: "),
     "lzma.npz": (zipped({"x.npy": array_file(TABLE)}, zipfile.ZIP_LZMA)[:80] + b"\0" * 400, "arrays of numbers: "),
     "overflow.npy": (shaped("(99999999999999999999999, 3)"), "cut short"),
@@ -110,8 +110,8 @@ def test_a_damaged_file_ends_in_one_sentence(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("~nobodyhere/x.npy", "'~nobodyhere/x.npy' is no path: .*home directory"),
-        ("x" * 5000, "^'x{200}' is no path: .*name too long"),
+        ("~nobodyhere/x.npy", "'~nobodyhere/x.npy' is not a path: .*home directory"),
+        ("x" * 5000, "^'x{200}' is not a path: .*name too long"),
         ("a\0b.npy", r"no data set, file or folder 'a.*b\.npy'"),
     ],
 )

@@ -188,7 +188,7 @@ def test_what_is_refused() -> None:
         sap(noise(50), v[:40])
     with pytest.raises(DataError, match="whole numbers"):
         dci(noise(50), v.double())
-    with pytest.raises(DataError, match="Factor 1 has one value"):
+    with pytest.raises(DataError, match="Factor 1 has only one value"):
         factor_vae_score(noise(50), torch.stack([v[:, 0], v[:, 0] * 0], 1))
 
 
@@ -210,7 +210,7 @@ def test_a_picture_gives_its_factors_back() -> None:
     assert np.array_equal(render(found.numpy()), data.test.stored.numpy())
     assert torch.equal(found[:, 0], data.test.labels)
     assert (len(data.train), len(data.validation), len(data.test)) == SOURCES["sprites"].counts
-    with pytest.raises(DataError, match="Row 0 is no sprite"):
+    with pytest.raises(DataError, match="Row 0 is not a sprite"):
         factors_of(torch.rand(2, 1, 32, 32))
 
 

@@ -281,7 +281,7 @@ def test_nothing_is_found_in_a_run_that_is_well_and_faults_make_strict_fail() ->
     assert named(trained(factors(600, 5), *options)) == []
     said = call("doctor", "--strict")
     assert said.exit_code == 0
-    assert "Nothing is wrong" in said.output
+    assert "No fault was found" in said.output
     assert "480 of 480 train rows, 60 of 60 validation rows" in said.output
     collapsed = ("--recipe", "gaussian", "--latent", "1", "--epochs", "5", "--set", "objective.beta=50")
     found = trained(factors(300, 5), *collapsed)

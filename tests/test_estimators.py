@@ -347,7 +347,7 @@ def test_a_level_that_was_not_there_is_said_and_is_improbable() -> None:
     new = frame.head(3).copy()
     usual = e.score_samples(new)
     new.loc[new.index[1], "sort"] = "sideways"
-    with pytest.warns(AevbWarning, match="sideways was not there in training"):
+    with pytest.warns(AevbWarning, match="sideways did not occur in training"):
         scores = e.score_samples(new)
     assert scores[[0, 2]] == pytest.approx(usual[[0, 2]], rel=1e-6)
     assert scores[1] < usual[1] - 2

@@ -145,7 +145,7 @@ def test_a_folder_for_a_hub_names_no_machine(tmp_path: Path) -> None:
     texts = "".join(f.read_text(encoding="utf-8") for f in (tmp_path / "hub").iterdir() if f.suffix != ".safetensors")
     assert run.meta["platform"] not in texts
     assert str(run.path.parent) not in texts
-    with pytest.raises(RunError, match="holds something already"):
+    with pytest.raises(RunError, match="is not empty"):
         write_hub(run, tmp_path / "hub")
 
 

@@ -234,7 +234,7 @@ def test_the_likelihood_that_suits_counts_over_exposures() -> None:
         ([1.0, 0.0, 2.0], ASKED, "column 'days' has no exposure above zero in row 1"),
         ([1.0, 2.0, -3.0], ASKED, "column 'days' has no exposure above zero in row 2"),
         ([None, 2.0, None], ASKED, r"column 'days' has no exposure above zero in 2 rows \(0, 2\)"),
-        (["a", "b", "c"], ASKED, "column 'days' holds no numbers, so it is no exposure"),
+        (["a", "b", "c"], ASKED, "column 'days' holds no numbers, so it cannot be an exposure"),
         ([1.0, 2.0, 3.0], {"visits": "count:dayz"}, r"no column 'dayz'\. Did you mean 'days'"),
         ([1.0, 2.0, 3.0], {"visits": "real:days"}, "only a count has an exposure. Write visits=count:days"),
         ([1.0, 2.0, 3.0], ASKED | {"days": "positive"}, "'days' is the exposure of 'visits', so it cannot be positive"),

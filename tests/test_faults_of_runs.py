@@ -254,7 +254,7 @@ def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
         assert Recipe.load(tmp_path / "r.toml").settings["title"] == "Gauß"
     for encoding in ("utf-16", "cp1252"):
         (tmp_path / "r.toml").write_text(text, encoding=encoding)
-        with pytest.raises(RecipeError, match=r"r\.toml is no UTF-8 \(byte \d+\)\. Save it as UTF-8"):
+        with pytest.raises(RecipeError, match=r"r\.toml is not UTF-8 \(byte \d+\)\. Save it as UTF-8"):
             Recipe.load(tmp_path / "r.toml")
 
 
@@ -478,7 +478,7 @@ def test_a_lack_of_memory_says_what_was_asked_for_and_what_there_is(text: str) -
     said = out_of_memory(RuntimeError(text))
     assert said.startswith(f"There is not enough memory {LACKS[text]}")
     assert ("are free" in said) != text.startswith("CUDA")
-    assert "Take fewer data points" in said
+    assert "Use fewer data points" in said
     assert not out_of_memory(RuntimeError("shapes cannot be multiplied"))
     assert out_of_memory(MemoryError()).startswith("There is not enough memory")
 

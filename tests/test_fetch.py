@@ -180,11 +180,11 @@ def test_a_file_that_is_too_large_or_too_slow_is_given_up(server: Server, monkey
     monkeypatch.setattr(fetch, "LARGEST", 100)
     with pytest.raises(DataError, match=r"/good: the file has 19,000 bytes, more than the 100 that are allowed"):
         Store("set").get(published(server, "/good"))
-    with pytest.raises(DataError, match=r"/endless: more than the 100 bytes came"):
+    with pytest.raises(DataError, match=r"/endless: more than the allowed 100 bytes arrived"):
         Store("set").get(published(server, "/endless"))
     monkeypatch.setattr(fetch, "LARGEST", 10**9)
     monkeypatch.setattr(fetch, "DEADLINE", 0.05)
-    with pytest.raises(DataError, match=r"/endless: it took longer than 0 seconds, in which [\d,]+ bytes came"):
+    with pytest.raises(DataError, match=r"/endless: it took longer than 0 seconds, in which [\d,]+ bytes arrived"):
         Store("set").get(published(server, "/endless"))
     assert leftovers() == []
 

@@ -268,7 +268,7 @@ def test_a_new_category_has_the_code_behind_all_levels_and_is_kept() -> None:
     place = [schema.columns[i].name for i in schema.modelled].index("sort")
     assert numbers[0, place] == 3  # a, b, c are 0, 1, 2
     assert numbers[1, place] == 1
-    assert any("'sort'" in note and "z was not there in training (1 rows)" in note for note in notes)
+    assert any("'sort'" in note and "z did not occur in training (1 rows)" in note for note in notes)
     out = filled(schema, frame, np.zeros_like(numbers))
     assert out.table["sort"].to_list() == ["z", "b"]
 
@@ -419,7 +419,7 @@ def test_arrays_in_files(tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", X=np.arange(6.0).reshape(3, 2), y=np.zeros(3))
     frame = read_frame(tmp_path / "t.npz")
     assert frame.table.to_dict(as_series=False) == {"x0": [0, 2, 4], "x1": [1, 3, 5]}
-    assert "The array y is no column." in frame.notes
+    assert "The array y is not a column." in frame.notes
     np.save(tmp_path / "t.npy", np.array([[1, 2], [3, 4]]))
     assert read_frame(tmp_path / "t.npy").table.to_dict(as_series=False) == {"x0": [1, 3], "x1": [2, 4]}
 
@@ -450,7 +450,7 @@ def test_counts_of_cells(form: str, tmp_path: Path) -> None:
     assert frame.table.columns == ["g1", "g2", "g3"]
     np.testing.assert_array_equal(frame.table.to_numpy(), x)
     assert {c.kind for c in look(frame).columns} == {"count"}
-    assert "Observations are no columns: type." in frame.notes
+    assert "Columns of observations are not read: type." in frame.notes
 
 
 def test_no_library_of_frames_is_imported_before_a_table_is_read() -> None:

@@ -226,7 +226,7 @@ def test_sticking_the_landing_is_biased_with_several_samples(inexact: VAE, x: Te
     plain, biased = draws(ImportanceWeighted(4), inexact, x, DRAWS), draws(stuck, inexact, x, DRAWS, seed=10_000)
     assert z_scores(plain["encoder"], biased["encoder"]).abs().max() > 10
     assert z_scores(plain["decoder"], biased["decoder"]).abs().max() < 4.5
-    with pytest.raises(ValueError, match=r"'stl' is biased with several samples .* Take 'dreg'"):
+    with pytest.raises(ValueError, match=r"'stl' is biased with several samples .* Use 'dreg'"):
         ImportanceWeighted(4, gradient="stl")
 
 

@@ -211,7 +211,7 @@ def test_p_values_are_of_the_validation_rows_scores() -> None:
         validation.tolist(), abs=1e-4
     )
     told = good("score", "new.csv")
-    assert "none can be given at a rate of 0.01, which takes 99 validation rows; there are 60" in " ".join(told.split())
+    assert "none are possible at a rate of 0.01, which needs 99 validation rows; there are 60" in " ".join(told.split())
 
 
 def test_scores_need_no_data_of_the_run(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_a_table_with_holes_is_drawn_without_a_warning(place: Path) -> None:
         *((verb, "Say where to write: --out FILE.") for verb in ("encode", "encode --clusters", "reconstruct")),
         *((verb, "Say where to write: --out FILE.") for verb in ("sample", "report")),
         ("plot", "Say where to write: --out FOLDER."),
-        ("train --resume", "Copy it to a folder that you may write, and resume the copy."),
+        ("train --resume", "Copy it to a folder that you can write to, and resume the copy."),
     ],
 )
 def test_a_run_that_may_only_be_read_says_how_to_write_elsewhere(

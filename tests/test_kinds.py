@@ -160,8 +160,8 @@ UNFIT = {
     "count": ([0, 1, -2] * 20, "column 'v' cannot be count: it holds -2"),
     "positive": ([0.0, 1, 2] * 20, "column 'v' cannot be positive: it holds 0"),
     "binary": ([0, 1, 2] * 20, "column 'v' cannot be binary: it has 3 different values"),
-    "real": (["a", "b"] * 20, "column 'v' cannot be real: its values are no numbers"),
-    "datetime": ([1.5, 2] * 20, "column 'v' cannot be datetime: its values are no dates"),
+    "real": (["a", "b"] * 20, "column 'v' cannot be real: its values are not numbers"),
+    "datetime": ([1.5, 2] * 20, "column 'v' cannot be datetime: its values are not dates"),
     "score": ([1, 2], "column 'v': there is no kind 'score'"),
 }
 
@@ -183,7 +183,7 @@ BAD = {  # values → what the message says
     "minus infinite": ([1.0, 2.0, None, -np.inf], "column 'v' holds an infinite number .row 3,"),
     "mixed": (pd.Series([1, "a", 2.5], dtype=object), "column 'v' mixes values of several types"),
     "numbers with slips": ([*map(str, range(200)), "12 or so"], "'v' mixes numbers with words, such as '12 or so'"),
-    "dates with slips": ([*(f"2020-02-{d:02}" for d in range(1, 29)), "2020-02-31"], "dates, but '2020-02-31' is none"),
+    "dates with slips": ([*(f"2020-02-{d:02}" for d in range(1, 29)), "2020-02-31"], "but '2020-02-31' is not one"),
 }  # fmt: skip
 
 

@@ -183,10 +183,10 @@ def test_the_data_say_how_many_classes_there_are(two: Run) -> None:
     plain = Recipe.load("gaussian")
     assert "context" not in plain.of(array_dataset(table(), np.arange(60) % 6)).settings
     with pytest.raises(
-        DataError, match=r"conditions on labels \(context.classes\), but the data have none\. Take another recipe"
+        DataError, match=r"conditions on labels \(context.classes\), but the data have none\. Use another recipe"
     ):
         recipe.of(array_dataset(table()))
-    with pytest.raises(RecipeError, match=r"context.classes: the data say how many there are: take recipe.of\(data\)"):
+    with pytest.raises(RecipeError, match=r"context.classes: the data say how many there are: use recipe.of\(data\)"):
         build_model(recipe, (3,))
 
 

@@ -344,7 +344,7 @@ def test_a_compiled_ladder_is_the_eager_one(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_refusals() -> None:
     model, x = vectors(), pictures()
-    with pytest.raises(DataError, match="Ladder: takes no contexts"):
+    with pytest.raises(DataError, match="Ladder: contexts are not supported"):
         model.trace(aevb.Batch(x, torch.zeros(6, 2)))
     for wrong in (torch.zeros(6, 11), torch.zeros(6, 13)):
         with pytest.raises(ShapeError, match=r"z has 12 numbers, \(5,\) \+ \(4,\) \+ \(3,\); got 1[13]"):

@@ -155,7 +155,7 @@ def test_what_is_shown_and_asked_for_is_in_the_numbers_of_the_table(tmp_path: Pa
     schema = look(frame_of(x))
     start = schema.columns[0].origin
     assert conditions(f"x0={start + 7}", schema) == {"x0": 7.0}
-    with pytest.raises(DataError, match=r"cannot be positive: its numbers, .* Let it be real"):
+    with pytest.raises(DataError, match=r"cannot be positive: its numbers, .* Make it real"):
         look(frame_of(x), {"x0": "positive"})
 
 

@@ -134,5 +134,5 @@ class Sorting(nn.Module):
 
 
 def test_a_step_that_no_page_knows_is_named() -> None:
-    with pytest.raises(UnknownStep, match="no page knows: sort"):
+    with pytest.raises(UnknownStep, match="pages do not support: sort"):
         graph_of(Sorting(), {"z": torch.zeros(1, 3)}, ["out"])

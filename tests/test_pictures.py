@@ -85,13 +85,13 @@ def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "deeper").mkdir()
     (tmp_path / "deeper" / "x.heic").write_bytes(b"")
     (tmp_path / ".DS_Store").write_bytes(b"")
-    words = r"left out, since no image that can be read: deeper/x.heic, labels.csv \(2 in all\)$"
+    words = r"left out, since not readable as images: deeper/x.heic, labels.csv \(2 in all\)$"
     with pytest.warns(AevbWarning, match=words):
         assert len(load_images(tmp_path).x) == 3
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
         archive.write(tmp_path / "0.png", "0.png")
         archive.writestr("notes.txt", "")
-    with pytest.warns(AevbWarning, match=r"no image that can be read: notes.txt \(1 in all\)"):
+    with pytest.warns(AevbWarning, match=r"not readable as images: notes.txt \(1 in all\)"):
         load_images(tmp_path / "z.zip")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "a.txt").write_text("")
@@ -327,7 +327,7 @@ def test_pictures_of_several_sizes_are_refused_and_the_cure_cures(tmp_path: Path
     words = r"b.png is 30×90 pixels, but a.png is 60×40 .*with --size 24 --crop centre \(size=24, crop='centre'"
     with pytest.raises(DataError, match=words):
         load_data(tmp_path)
-    with pytest.raises(DataError, match=r"a.png is 60×40 pixels.*no square. Say --crop centre .*or --crop stretch"):
+    with pytest.raises(DataError, match=r"a.png is 60×40 pixels.*not square. Say --crop centre .*or --crop stretch"):
         load_data(tmp_path, size=24)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -461,7 +461,7 @@ def test_pictures_are_known_by_their_beginning_where_the_name_does_not_tell(tmp_
     for p, name in zip(x, ("a", "b.png", "c.original", "d.jpg"), strict=True):  # each of them a PNG
         Image.fromarray(p).save(tmp_path / name, "PNG")
     (tmp_path / "e").write_text("no image")
-    with pytest.warns(AevbWarning, match=r"no image that can be read: e \(1 in all\)$"):
+    with pytest.warns(AevbWarning, match=r"not readable as images: e \(1 in all\)$"):
         assert np.array_equal(load_images(tmp_path).x[:, 0], x)
 
 

@@ -213,7 +213,7 @@ def test_manifold_stands_at_the_quantiles_of_a_mixtures_draws():
 def test_there_is_no_manifold_of_a_simplex_or_a_sphere(name):
     model = vae()
     model.prior = AXES["prior"][name](2)
-    with pytest.raises(DataError, match=r"are on the (simplex|unit sphere): no plane of numbers is a picture of them"):
+    with pytest.raises(DataError, match=r"are on the (simplex|unit sphere): a plane of numbers does not show them"):
         plots.manifold(model)
 
 

@@ -190,7 +190,7 @@ def test_torchrun_is_for_training_alone() -> None:
         [sys.executable, "-m", "aevb", "recipes"], env=env, capture_output=True, text=True, check=False
     )
     assert found.returncode == 1
-    assert "torchrun is for `aevb train` alone" in found.stderr
+    assert "torchrun is only for `aevb train`" in found.stderr
 
 
 SCRIPT = """

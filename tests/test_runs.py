@@ -195,7 +195,7 @@ def test_two_processes_cannot_make_the_same_run(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("name", ["recipe.toml", "meta.json"])
 def test_an_incomplete_run_says_what_is_missing(name: str, run: Run) -> None:
     (run.path / name).unlink()
-    with pytest.raises(RunError, match=rf"run is no complete run: {re.escape(name)} is missing"):
+    with pytest.raises(RunError, match=rf"run is not a complete run: {re.escape(name)} is missing"):
         Run.open(run.path)
 
 

@@ -101,7 +101,7 @@ def test_patience_ends_each_model_by_itself() -> None:
 @pytest.mark.parametrize(
     ("layer", "why"),
     [
-        (nn.Dropout(0.5), "random numbers by other means"),
+        (nn.Dropout(0.5), "random numbers that are neither normal nor uniform"),
         (nn.BatchNorm1d(8), "batch statistics"),
     ],
 )

@@ -284,7 +284,7 @@ def test_what_is_to_be_said_is_said_once(monkeypatch: pytest.MonkeyPatch, tmp_pa
 # Memory
 
 
-@pytest.mark.filterwarnings("ignore:.*was not there in training")
+@pytest.mark.filterwarnings("ignore:.*did not occur in training")
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
 def test_memory_does_not_grow_with_the_rows(ending: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Of five times as many rows the peak is about the same: of Python and NumPy, and of Arrow's own pool."""

@@ -170,9 +170,9 @@ def constant(silent: int, d: int = 3) -> Surgery:
 
 def test_collapse_is_named() -> None:
     assert [int(constant(k).collapsed.sum()) for k in (0, 2, 3)] == [0, 2, 3]
-    assert constant(0).verdict == "No posterior collapse: every latent of 3 says something about the data."
+    assert constant(0).verdict == "No posterior collapse: each of 3 latents carries information about the data."
     assert constant(2).verdict.startswith("Partial posterior collapse: 2 of 3 latents")
-    assert constant(0, d=1).verdict == "No posterior collapse: the code says something about the data."
+    assert constant(0, d=1).verdict == "No posterior collapse: the code carries information about the data."
     assert constant(1, d=1).verdict == "The posterior has collapsed: the code carries no information about the data."
     dead = constant(3)
     assert dead.verdict.startswith("The posterior has collapsed")

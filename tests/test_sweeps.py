@@ -72,9 +72,10 @@ def test_the_table_is_the_mean_over_seeds(found: aevb.Sweep) -> None:
         assert float(row["log_likelihood"]) == pytest.approx(statistics.fmean(k["log_likelihood"] for k in kept))
 
 
-def test_the_same_call_trains_nothing_anew(found: aevb.Sweep) -> None:
+@pytest.mark.parametrize("recipe", [SMALL, SMALL.replace(title="other words")], ids=["the same", "retitled"])
+def test_the_same_call_trains_nothing_anew(recipe: Recipe, found: aevb.Sweep) -> None:
     before = [(run.path / "weights.safetensors").stat().st_mtime_ns for run in found.runs]
-    again = sweep(SMALL, "digits", BETAS, seeds=range(2), out=found.folder, show=lambda p: pytest.fail("trained"))
+    again = sweep(recipe, "digits", BETAS, seeds=range(2), out=found.folder, show=lambda p: pytest.fail("trained"))
     assert [(run.path / "weights.safetensors").stat().st_mtime_ns for run in again.runs] == before
     assert again.csv() == found.csv()
 
@@ -109,7 +110,7 @@ def test_what_cannot_be_stacked_is_trained_singly_and_said(tmp_path: Path) -> No
     made = sweep(recipe, "digits", {**settings}, seeds=[0, 1], out=tmp_path, tell=told.append)
     assert [t.status for t in made.trials] == ["complete"] * 2
     assert len(told) == 1
-    assert told[0].startswith("2 runs are trained singly: a part learns without a gradient")
+    assert told[0].startswith("2 runs are trained one by one: a part learns without a gradient")
 
 
 @pytest.mark.slow

@@ -113,7 +113,7 @@ def test_new_rows_of_a_table(tmp_path: Path) -> None:
     unsplit = read_unsplit(str(tmp_path / "new.csv"))
     assert unsplit.frame is not None
     assert unsplit.frame.table["sort"].to_list()[0] == "ash"
-    with pytest.warns(AevbWarning, match="column 'sort': ash was not there in training"):
+    with pytest.warns(AevbWarning, match="column 'sort': ash did not occur in training"):
         split = Reader((2,), values).split(unsplit)
     np.testing.assert_array_equal(split.stored[:, 0].numpy(), new["size"].to_numpy())
     assert split.stored[0, 1].item() == 3

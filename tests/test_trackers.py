@@ -177,7 +177,7 @@ class Broken:
 
 def test_a_tracker_that_fails_does_not_end_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(trackers.KINDS, "broken", ("json", Broken))
-    with pytest.warns(AevbWarning, match="broken failed, and is told nothing more: the server has gone"):
+    with pytest.warns(AevbWarning, match="broken failed, and is no longer used: the server has gone"):
         run = trained(tmp_path / "run", "broken")
     assert run.meta["status"] == "complete"
     assert "closed" not in Broken.heard

@@ -28,7 +28,7 @@ class RecipeError(AevbError, ValueError):
 
 
 class ShapeError(AevbError, ValueError):
-    """A tensor's size does not fit what was asked of it."""
+    """A tensor has the wrong shape for a function."""
 
 
 class RunError(AevbError, RuntimeError):
@@ -41,7 +41,7 @@ class TrainingDiverged(AevbError, ArithmeticError):
 
 
 class AevbWarning(Warning):
-    """A recipe setting that is legal but probably unintended."""
+    """Data or a setting that is valid but probably unintended."""
 
 
 def suggest(name: str, possible: Iterable[str]) -> str:

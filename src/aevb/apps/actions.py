@@ -94,7 +94,7 @@ FILES = (".npy", ".npz", ".csv", ".txt", ".json", ".toml", ".zip", ".png", ".jpg
 
 @dataclass(frozen=True)
 class Again:
-    """A run to go on with, and what changes: a new total of epochs or training samples, assignments."""
+    """A run to resume, and what changes: a new total of epochs or training samples, assignments."""
 
     run: Run
     epochs: float | None
@@ -106,7 +106,7 @@ def resume_run(again: Again, device: str, data_dir: Path | None, quiet: bool) ->
     from aevb.runs.fit import amend, resume
 
     opened, epochs, samples = again.run, again.epochs, again.samples
-    beside_run(opened, "metrics.jsonl", "Copy it to a folder that you may write, and resume the copy.")
+    beside_run(opened, "metrics.jsonl", "Copy it to a folder that you can write to, and resume the copy.")
     opened.recipe = amend(opened.recipe, again.assignments)
     data = opened.dataset(data_dir)
     total = None if epochs is None and samples is None else total_samples(epochs, samples, len(data.train))
@@ -385,7 +385,7 @@ def ex_post(run: Run, data_dir: Path | None, device: str = "cpu") -> Model:
     model: Any = run.model(device)
     found = fit_prior(model, run.recipe.context().rows(rows, device))
     rows_told = [(f"{name}", Estimate(found.scores[name], found.errors[name]).text()) for name in found.scores]
-    title = f"log density of held-out codes, nats; {found.chosen} normals are taken"
+    title = f"log density of held-out codes, nats; {found.chosen} normals are chosen"
     if not show.MANNER.quiet:
         show.err.print(show.table(title, ("normals", ""), rows_told))
     return found.model
@@ -397,7 +397,9 @@ def clusters(run: Run, model: Model, rows: Indexable) -> Tensor:
 
     shares = component_shares(model, rows)
     if shares is None:
-        raise RecipeError(f"--clusters: the prior of {run.path.name} is no mixture. Train one: --recipe mixture-prior.")
+        raise RecipeError(
+            f"--clusters: the prior of {run.path.name} is not a mixture. Train one: --recipe mixture-prior."
+        )
     return shares
 
 
@@ -413,7 +415,7 @@ def read_codes(path: Path, run: Run) -> Tensor:
     except FileNotFoundError as error:
         raise DataError(f"There is no file {path}.") from error
     except (OSError, ValueError, TypeError, EOFError) as error:
-        raise DataError(f"{path} is no .npy file of numbers, such as `aevb encode` writes.") from error
+        raise DataError(f"{path} is not a .npy file of numbers, such as `aevb encode` writes.") from error
     latent = code_shape(run.recipe, run.meta["shape"])
     if tuple(codes.shape[1:]) != latent or not len(codes):
         wanted = ", ".join(map(str, ("N", *latent)))

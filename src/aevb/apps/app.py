@@ -77,7 +77,7 @@ Quiet = Annotated[
     typer.Option(
         "--quiet",
         "-q",
-        help="Print results, warnings and errors alone: no progress, no notes.",
+        help="Print only results, warnings and errors: no progress, no notes.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -104,7 +104,7 @@ Trackers = Annotated[
     typer.Option(
         "--log",
         metavar="TRACKER",
-        help=f"Tell a tracker of the training: tensorboard, wandb or mlflow; may be repeated.{default('none')}",
+        help=f"Log the training to tensorboard, wandb or mlflow; may be repeated.{default('none')}",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -136,7 +136,7 @@ RunOption = Annotated[
     typer.Option(
         "--run",
         metavar="RUN",
-        help=f"The run, by an option: a folder, or the name of one in runs/. {ENV_RUNS}",
+        help=f"The run, as an option: a folder, or a name in runs/. {ENV_RUNS}",
         rich_help_panel=WHERE,
     ),
 ]
@@ -175,7 +175,7 @@ Side = Annotated[
     typer.Option(
         "--size",
         metavar="PIXELS",
-        help=f"Bring the images of a folder or .zip to squares of this side.{default('as they are')}",
+        help=f"Resize the images of a folder or .zip to squares of this side.{default('as they are')}",
         rich_help_panel=DATA,
     ),
 ]
@@ -183,7 +183,7 @@ Crop = Annotated[
     str | None,
     typer.Option(
         metavar="HOW",
-        help=f"With --size: 'centre' takes the middle square, 'stretch' all of an image.{default('squares alone')}",
+        help=f"With --size: 'centre' takes the middle square, 'stretch' the whole image.{default('only squares')}",
         rich_help_panel=DATA,
     ),
 ]
@@ -202,7 +202,7 @@ KindsFile = Annotated[
     typer.Option(
         "--schema",
         metavar="FILE",
-        help=f"The kinds of all columns, .toml or .json: read if it is there; `aevb data` writes it.{default('none')}",
+        help=f"File with the kinds of all columns, .toml or .json; `aevb data` writes it.{default('none')}",
         rich_help_panel=DATA,
     ),
 ]
@@ -211,7 +211,7 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         metavar="COLUMN",
-        help=f"A column of a table that says how much each row counts; it is not modelled.{default('all alike')}",
+        help=f"A column of a table that says how much each row counts; it is not modelled.{default('equal weights')}",
         rich_help_panel=DATA,
     ),
 ]
@@ -219,12 +219,12 @@ Missing = Annotated[
     Literal["random", "model"] | None,
     typer.Option(
         "--missing",
-        help="Holes of a table: missing at random, given the cells that are there; or modelled, so that new rows have "
+        help="Missing cells of a table: at random, given the observed cells; or modelled, so that new rows have "
         f"holes too.{default('random')}",
         rich_help_panel=DATA,
     ),
 ]
-Split = Annotated[Part, typer.Option("--split", help="Which part of the run's data.", rich_help_panel=DATA)]
+Split = Annotated[Part, typer.Option("--split", help="Split of the run's data.", rich_help_panel=DATA)]
 Given = Annotated[
     str | None,
     typer.Option(

@@ -123,14 +123,15 @@ def train(
     precision: Annotated[
         Precision | None,
         typer.Option(
-            help=f"Of the products of a step; bf16 with float32 weights and sums.{RECIPES}", rich_help_panel=LENGTH
+            help=f"Precision of the products in a step; bf16 keeps weights and sums in float32.{RECIPES}",
+            rich_help_panel=LENGTH,
         ),
     ] = None,
     init: Annotated[
         str | None,
         typer.Option(
             metavar="RUN",
-            help=f"Begin with the weights of a run, and with its parts and columns.{default('random weights')}",
+            help=f"Start from the weights, parts and columns of a run.{default('random weights')}",
             rich_help_panel=LENGTH,
         ),
     ] = None,
@@ -161,14 +162,14 @@ def train(
     figures: Annotated[bool, typer.Option(help="Draw the figures at the end.", rich_help_panel=OUTPUT)] = True,
     watch: Annotated[
         bool,
-        typer.Option("--watch", help="Show the training in a browser: curves, the map.", rich_help_panel=OUTPUT),
+        typer.Option("--watch", help="Show the training in a browser: curves and map.", rich_help_panel=OUTPUT),
     ] = False,
     json_: Json = False,
 ) -> None:
     """Train a model, evaluate it on the test split and save figures.
 
-    With --resume, resume a run that was interrupted, killed or finished: --samples or --epochs set a new total, --set
-    another step size. With --out and --resume, the same command line begins the run or resumes it.
+    With --resume, resume a run that was interrupted, killed or finished: --samples or --epochs sets a new
+    total, --set another step size. With --out and --resume, the same command line begins the run or resumes it.
     """
     compiled, dry, changed = given(compile_), given(dry_run), [*(set_ or [])]
     kinds = plans.weighed(weights, column)

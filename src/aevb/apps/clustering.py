@@ -53,7 +53,7 @@ def cluster(
         typer.Option(
             "--number",
             min=1,
-            help=f"How many clusters.{default('those of a mixture prior; else chosen by held-out likelihood')}",
+            help=f"Number of clusters.{default('those of a mixture prior; else chosen by held-out likelihood')}",
         ),
     ] = None,
     seed: Seed = 0,
@@ -66,11 +66,11 @@ def cluster(
     json_: Json = False,
     out: ClustersOut = None,
 ) -> None:
-    """Group rows into clusters of codes, and say what tells the clusters apart.
+    """Group rows into clusters of codes, and say how the clusters differ.
 
-    A run with a mixture prior has clusters of its own. For any other, a mixture of normals is fitted to the codes of
-    the train split. A table for --out has a line for each row: its cluster, and the probability p of it. A picture of
-    the clusters is written beside it, or among the run's figures.
+    A run with a mixture prior has clusters of its own. For any other run, a mixture of normals is fitted to the codes
+    of the train split. A table for --out has a line for each row: its cluster, and that cluster's probability p. A
+    picture of the clusters is written beside it, or among the run's figures.
     """
     kinds = "clusters are written as a .csv, .parquet or .npy file"
     place, out = actions.device_named(device), outputs.checked(out, (".csv", ".parquet", ".npy"), kinds)
@@ -186,7 +186,9 @@ def tell_choice(clusters: Clusters) -> None:
     if not show.MANNER.quiet:
         show.err.print(show.table(title, ("clusters", "score"), lines))
     if clusters.p.shape[1] == max(clusters.scores) > 1:
-        show.note("it is the largest number that was tried: the codes may be no clusters; --number N asks for N")
+        show.note(
+            "it is the largest number that was tried: the codes may have no clusters; --number N sets their number"
+        )
 
 
 def drawn(found: Found, model: Model, clusters: Clusters, cards: list[Card], title: str) -> Any:

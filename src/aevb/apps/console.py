@@ -89,7 +89,7 @@ def _plain(character: str) -> str:
 
 
 def flushed() -> str:
-    """Write out what both streams still hold; what hindered it, in words, or nothing.
+    """Write out what both streams still hold; what hindered it, as text, or nothing.
 
     A reader that has seen enough (`aevb recipes | head -1`) hinders nothing.
     """

@@ -24,7 +24,7 @@ def joined(verb: Sequence[str]) -> Iterator[None]:
         yield
         return
     if [*verb] != ["train"]:
-        raise RunError(f"torchrun is for `aevb train` alone. Run it in one process: aevb {' '.join(verb)} ...")
+        raise RunError(f"torchrun is only for `aevb train`. Run it in one process: aevb {' '.join(verb)} ...")
     from aevb.training.processes import together
 
     with _silent(os.environ.get("RANK", "0") != "0"), together():

@@ -20,10 +20,10 @@ Port = Annotated[
     typer.Option("--port", min=1, max=65535, metavar="N", help=f"The port.{default('8765, or the next free one')}"),
 ]
 Host = Annotated[
-    str, typer.Option("--host", metavar="ADDRESS", help="The address to bind: others than this computer can reach it.")
+    str, typer.Option("--host", metavar="ADDRESS", help="Address to bind. Other computers can then reach the page.")
 ]
 Browser = Annotated[
-    bool, typer.Option("--no-browser", help="Print the link alone, and open no browser.", rich_help_panel=OUTPUT)
+    bool, typer.Option("--no-browser", help="Only print the link; open no browser.", rich_help_panel=OUTPUT)
 ]
 MANY = 100_000
 
@@ -36,7 +36,7 @@ def explore(
         typer.Option("--compare", metavar="RUN", help=f"A second run, whose map is beside the first.{default('none')}"),
     ] = None,
     points: Annotated[
-        int, typer.Option("--points", min=1, max=MANY, metavar="N", help="Points of the map, at most.")
+        int, typer.Option("--points", min=1, max=MANY, metavar="N", help="Most points on the map.")
     ] = MANY,
     port: Port = None,
     host: Host = "127.0.0.1",
@@ -47,7 +47,7 @@ def explore(
 ) -> None:
     """Show the latent space of a run in a browser: a map, sliders, drawing, walks.
 
-    The page computes nothing and asks nobody but this program: it works offline. Ctrl-C ends it.
+    The page gets everything from this program, so it works offline. Ctrl-C ends it.
     """
     from aevb.apps.explorer.start import Address, Server, bound, needs_packages, opened, warn_of_host
 

@@ -29,7 +29,7 @@ def impute(
     second: Second = None,
     method: Annotated[
         Literal["mean", "median", "draw"],
-        typer.Option(help="What fills a hole of numbers. Levels: the most probable one, or with draw a drawn one."),
+        typer.Option(help="How to fill a hole of numbers. A level is the most probable one, or with draw a drawn one."),
     ] = "mean",
     draws: Annotated[
         int,
@@ -53,9 +53,9 @@ def impute(
     data_dir: DataDir = None,
     out: TableOut = None,
 ) -> None:
-    """Fill the holes of a table by a run of one: E[missing | what is there], by importance sampling.
+    """Fill the holes of a table with a run trained on one: E[missing | observed], by importance sampling.
 
-    Cells that are there, the order of rows and columns, types and columns that are not modelled stay as they are.
+    Observed cells, the order of rows and columns, types, and columns that are not modelled stay unchanged.
     """
     place, out = actions.device_named(device), outputs.table_out(out)
     asked = asked_for(first, second, run, data_, "test", {"data_dir": data_dir})

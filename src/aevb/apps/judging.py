@@ -1,4 +1,4 @@
-"""The verbs that judge a model, or rows by a model: evaluate, score, doctor."""
+"""The verbs that evaluate a model, or rows by a model: evaluate, score, doctor."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def evaluate(
     estimator: Annotated[
         Literal["is", "ais", "bdmc", "hmc"],
         typer.Option(
-            help="How log p(x) is estimated. is: importance sampling. ais: annealed importance sampling. bdmc: from"
-            " below and from above, on data that the model makes. hmc: Appendix D of the 2013 paper, for at most ten"
-            " latents, meant for five.",
+            help="Estimator of log p(x). is: importance sampling. ais: annealed importance sampling. bdmc: bounds from"
+            " both sides, on data drawn from the model. hmc: Appendix D of the 2013 paper, for at most ten latents,"
+            " best up to five.",
             rich_help_panel=LIKELIHOOD,
         ),
     ] = "is",
@@ -109,9 +109,9 @@ def evaluate(
     ] = None,
     json_: Json = False,
 ) -> None:
-    """Evaluate a run: the ELBO and its parts, log p(x) by importance sampling, what the latent space holds.
+    """Evaluate a run: the ELBO and its parts, log p(x) by importance sampling, measures of the latent space.
 
-    With another --estimator: log p(x) alone, of fewer data points and in more time.
+    Another --estimator gives only log p(x), for fewer data points, and takes longer.
     """
     path = {"chains": chains, "temperatures": temperatures, "start": start}
     actions.only_for(estimator, ("ais", "bdmc"), **path)
@@ -155,7 +155,7 @@ def score(
     why: Annotated[
         bool,
         typer.Option(
-            "--why", help="Of tables: add the three most surprising cells of each row. Of pictures: draw heat maps."
+            "--why", help="For tables: add the three most surprising cells of each row. For pictures: draw heat maps."
         ),
     ] = False,
     data_: Moved = None,
@@ -165,11 +165,11 @@ def score(
 ) -> None:
     """Score rows: log p(x) of each in nats, by importance sampling. Higher is more normal.
 
-    A row's score depends on the row, the model and the seed alone. Of a conditional model it is log p(x|y). The column
-    `row` counts the rows of the data file from 0, also where a split is scored; of pictures `file` is the name.
-    `percentile` and `p_value` compare the score with those of validation rows. --why adds why_1, surprise_1, ...: names
-    of cells, and how many nats more than usual in its column -log p(cell | rest of the row) is. Of pictures --why draws
-    those of the lowest scores, with -log p(pixel | the others) as heat.
+    A row's score depends only on the row, the model and the seed. For a conditional model it is log p(x|y). The column
+    `row` counts the rows of the data file from 0, also for a split; for pictures the column `file` has the name.
+    `percentile` and `p_value` compare the score with those of validation rows. --why adds the most surprising cells,
+    why_1, ..., and surprise_1, ...: the nats by which -log p(cell | rest of the row) exceeds the column's usual value.
+    For pictures --why draws those of the lowest scores, with -log p(pixel | the others) as a heat map.
     """
     place, out = actions.device_named(device), outputs.scores_out(out)
     asked = asked_for(first, second, run, data_, split, {"data_dir": data_dir, "given": given})
@@ -200,7 +200,7 @@ def doctor(
     run_: RunOption = None,
     seed: Seed = 0,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with code 1 where anything is found.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--strict", help="Exit with code 1 if anything is found.", rich_help_panel=OUTPUT)
     ] = False,
     device: Place = "auto",
     data_: Moved = None,
@@ -209,9 +209,8 @@ def doctor(
 ) -> None:
     """Say what is wrong with a run, and what to do: each finding with its error, each remedy with its command.
 
-    Looked for are latent units that carry nothing, over-fitting, too short a training, a likelihood that does not fit,
-    holes in the prior, and estimates that cannot be trusted; at a sample of rows. None of the test rows are looked at
-    where there are validation rows.
+    It looks for unused latent units, over-fitting, too short a training, a likelihood that does not fit, holes in the
+    prior, and unreliable estimates. It reads a sample of rows, and no test rows if there are validation rows.
     """
     place = actions.device_named(device)
     opened = open_run(run, run_, data_)

@@ -87,9 +87,7 @@ def grouped() -> list[list[str]]:
 
 @verb("aevb data", "aevb data mnist", "aevb data table.csv --column age=count", "aevb data pictures/")
 def data(
-    source: Annotated[
-        str | None, typer.Argument(metavar="SOURCE", help="Load these data and say what is in them.")
-    ] = None,
+    source: Annotated[str | None, typer.Argument(metavar="SOURCE", help="Load and describe these data.")] = None,
     data_dir: DataDir = None,
     size: Side = None,
     crop: Crop = None,
@@ -97,9 +95,9 @@ def data(
     schema: KindsFile = None,
     json_: Json = False,
 ) -> None:
-    """List the data sets known by name, or look into one, or into your own, downloading it where needed.
+    """List the data sets known by name, or describe one of them (downloaded if needed) or your own data.
 
-    Of a table it says the kind of each column, its likelihood and why.
+    For a table it gives the kind of each column, its likelihood and why.
     """
     from aevb.apps.tables import kinds_asked, look_into
     from aevb.data.sources import SOURCES, is_table_at

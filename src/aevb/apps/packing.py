@@ -47,8 +47,8 @@ def compress(
 ) -> None:
     """Compress rows without loss, by bits-back coding: a file of -ELBO bits, which the same run decompresses.
 
-    For binary data, levels, categories and counts, under a diagonal normal q(z|x). Where the model draws or cuts pixels
-    to 0 and 1, these bits are what the file holds. Needs constriction: pip install aevb[compress].
+    For binary data, levels, categories and counts, under a diagonal normal q(z|x). If the model reads pixels as
+    0 and 1, the file holds these bits. Needs constriction: pip install 'aevb[compress]'.
     """
     out = compressed_out(out)
     asked = asked_for(first, second, run, data_, split, {"data_dir": data_dir})
@@ -69,7 +69,7 @@ def note_of_bits(found: Found, data_dir: Path | None) -> None:
     """Say where the model reads grey pixels as 0 and 1, that the file holds these."""
     values = found.run.values(data_dir)
     if values.support == "binary" and values.levels > 2:
-        show.note("the model reads pixels as 0 and 1: the file holds these, and of grey pixels no levels")
+        show.note("the model reads pixels as 0 and 1: the file holds these bits, not grey levels")
 
 
 def _write(path: Path, packed: bytes) -> None:
@@ -92,7 +92,7 @@ def decompress(
     out = rows_out(out)
     name, file = run_and_new(first, second, run)
     if file is None:
-        raise DataError("Name what is to be decompressed, as in: aevb decompress RUN rows.aevb --out rows.npy")
+        raise DataError("Name the file to decompress, as in: aevb decompress RUN rows.aevb --out rows.npy")
     opened = open_run(name)
     packed = Path(file).expanduser().read_bytes()
     from aevb.use.compress import decompress as decompressed

@@ -55,7 +55,7 @@ class Plan:
         if not fails or Recipe.load(name).source().values != kind:
             return ""
         options = "--set data.values=standardized --set likelihood.type=normal"
-        return f" The recipe {name} asks for {kind}. To keep it for real numbers: {options}. Or leave --recipe out."
+        return f" The recipe {name} needs {kind}. To keep it for real numbers: {options}. Or leave --recipe out."
 
     @property
     def known(self) -> Source | None:
@@ -193,11 +193,11 @@ def total_samples(epochs: float | None, samples: float | None, n: int) -> int:
 def oddities(recipe: Recipe, data: Dataset) -> list[str]:
     """What a training does otherwise than its settings sound."""
     batch, n, values = recipe.training().batch, len(data.train), data.train.values
-    found = [f"a batch of {batch:,} is more than there is: each step takes all {n:,} train rows"] * (batch > n)
+    found = [f"a batch of {batch:,} is more than the data have: each step takes all {n:,} train rows"] * (batch > n)
     of_colours = len(data.shape) == 3 and data.shape[0] > 1 and values.support == "binary" and values.levels > 2
     if of_colours:
         found.append(
-            f"the recipe {recipe.name} makes bits of the colours (data.values={values.kind}); "
+            f"the recipe {recipe.name} turns colours into bits (data.values={values.kind}); "
             "to keep the colours: --recipe conv"
         )
     return found

@@ -27,7 +27,7 @@ def reproduce(
             metavar="NAME",
             help="Of the 2013 paper: autoencoder, figure-2, figure-3, figure-4, figure-5, estimators, full-bayes;"
             " paper is all of these. Of other papers: iwae, dreg, vamp-prior, flows; tables is all of these."
-            " all: both. report: a page of what there is.",
+            " all: both. report: one page of all results.",
         ),
     ],
     samples: Annotated[
@@ -45,7 +45,7 @@ def reproduce(
         typer.Option(metavar="PANEL", help=f"Of Figure 2, only this panel: mnist-3, ..., frey-20.{default('all')}"),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help=f"Curves at a time.{default('one per processor core')}")
+        int | None, typer.Option(min=1, help=f"Curves trained at a time.{default('one per processor core')}")
     ] = None,
     data_dir: DataDir = None,
     out: Annotated[

@@ -216,6 +216,6 @@ def show_alarms(numbers: dict[str, Any]) -> None:
         )
     elif n:
         show.out.print(
-            f"alarms: none can be given at a rate of {rate}, which takes {least_rows(numbers['alarm']):,} validation"
+            f"alarms: none are possible at a rate of {rate}, which needs {least_rows(numbers['alarm']):,} validation"
             f" rows; there are {n:,}"
         )

@@ -30,7 +30,7 @@ def report(
     """Write a report on a run: one HTML file of less than 5 MB that opens anywhere, without a network.
 
     It holds the numbers with their errors, curves, reconstructions, samples beside their nearest train rows, the
-    doctor's verdict, the recipe, the data and the settings. The decoder is in it: a click on the map decodes.
+    doctor's findings, the recipe, the data and the settings. The decoder is in it: a click on the map decodes.
     """
     place = actions.device_named(device)
     path = outputs.checked(out, (".html",), "a report is written as an .html file")
@@ -58,7 +58,7 @@ def export(
     run: RunArg = None,
     run_: RunOption = None,
     onnx: Annotated[
-        Path | None, folder("--onnx", "encoder.onnx, decoder.onnx, sampler.onnx. Needs: pip install aevb[export]")
+        Path | None, folder("--onnx", "encoder.onnx, decoder.onnx, sampler.onnx. Needs: pip install 'aevb[export]'")
     ] = None,
     torch: Annotated[
         Path | None, folder("--torch", "encoder.pt2, decoder.pt2, sampler.pt2, for torch.export.load.")

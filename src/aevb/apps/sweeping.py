@@ -25,7 +25,7 @@ TRAINING = "Training"
 )
 def sweep(
     source: Annotated[
-        str | None, typer.Argument(metavar="SOURCE", help="As of aevb train: a name, or a file or folder of data.")
+        str | None, typer.Argument(metavar="SOURCE", help="As for aevb train: a name, or a file or folder of data.")
     ] = None,
     recipe: Annotated[
         str | None,
@@ -40,7 +40,7 @@ def sweep(
             "--set",
             metavar="KEY=VALUE,...",
             help="A key of the recipe and its values, such as objective.beta=1,2,4; several: every combination."
-            f" A comma in brackets separates nothing.{default('none')}",
+            f" A comma inside brackets does not separate.{default('none')}",
         ),
     ] = None,
     seeds: Annotated[str, typer.Option(metavar="A:B", help="Seeds A to B - 1; or a list, such as 0,1,5.")] = "0:3",
@@ -50,11 +50,13 @@ def sweep(
     ] = None,
     samples: Annotated[
         float | None,
-        typer.Option(metavar="N", help=f"Training samples to see, instead.{RECIPES}", rich_help_panel=TRAINING),
+        typer.Option(
+            metavar="N", help=f"Training samples to see, instead of epochs.{RECIPES}", rich_help_panel=TRAINING
+        ),
     ] = None,
     jobs: Annotated[
         int,
-        typer.Option(min=1, help="Processes at a time, for what cannot be stacked.", rich_help_panel=TRAINING),
+        typer.Option(min=1, help="Processes at a time, for runs that cannot be stacked.", rich_help_panel=TRAINING),
     ] = 1,
     device: Place = "auto",
     data_dir: DataDir = None,
@@ -67,10 +69,10 @@ def sweep(
     figures: Annotated[bool, typer.Option(help="Draw the figure at the end.", rich_help_panel=OUTPUT)] = True,
     json_: Json = False,
 ) -> None:
-    """Train a recipe with every combination of settings and every seed, and compare what they reach.
+    """Train a recipe with every combination of settings and every seed, and compare the results.
 
-    Models of one architecture are trained as one stack, so that eight take far less time than eight trainings. The same
-    command skips runs that are complete, and resumes the others.
+    Models of one architecture are trained as one stack, which takes far less time than one by one. The same command
+    again skips complete runs, and resumes the others.
     """
     from aevb.apps import actions, plans
     from aevb.runs.grid import alternatives, seeds_of

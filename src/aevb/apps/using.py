@@ -61,7 +61,7 @@ def sample(
     given: Given = None,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Of a table: hold the new rows against the test rows, on one page."),
+        typer.Option("--check", help="For a table: compare the new rows with the test rows, on one page."),
     ] = False,
     ex_post: Annotated[
         bool,
@@ -76,7 +76,7 @@ def sample(
     """Generate data: z ~ p(z), then the mean of p(x|z), or a draw from it with --draw.
 
     A .npy for --out keeps the numbers. They are in the units and the type of the data: means of whole numbers are
-    rounded. Of a table whole rows are drawn; --given takes any of its columns, and ranges of numbers and dates.
+    rounded. For a table, whole rows are drawn; --given takes any of its columns, and ranges of numbers and dates.
     """
     place, out = actions.device_named(device), outputs.rows_out(out)
     opened = open_run(run, run_, data_)
@@ -183,7 +183,7 @@ def encode(
 ) -> None:
     """Write codes, (N, D): posterior means, the same at every call; or draws, (K, N, D), as a .npy.
 
-    Of a model with several layers of latents: z_1 and those above it side by side.
+    For a model with several layers of latents: z_1 and the layers above it, side by side.
     """
     place, out = actions.device_named(device), outputs.codes_out(out)
     asked = asked_for(first, second, run, data_, split, {"data_dir": data_dir, "given": given})

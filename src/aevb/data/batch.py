@@ -53,7 +53,7 @@ class Batch:
         return Batch(self.x.to(device), y, rows, self.of)
 
     def as_type(self, dtype: torch.dtype) -> Batch:
-        """The same batch in numbers of this type."""
+        """The same batch in this floating-point type."""
         x, y = (None if part is None else part.to(suitable(part, dtype)) for part in (self.x, self.y))
         return self if x is self.x and y is self.y else Batch(cast(Tensor, x), y, self.rows, self.of)
 

@@ -63,7 +63,7 @@ class Column:
         decimals: what leaves the model is rounded to so many; 0 of whole numbers; None: it is not.
         bins: of the likelihood "quantiles".
         spikes: numbers that many rows share, in order: what leaves the model this near to one (`NEAR`) is that one.
-        least: a lower bound of the scale of a normal or Student's t, in model numbers: no column buys density by
+        least: a lower bound of the scale of a normal or Student's t, in model numbers: no column gains density by
             shrinking its noise.
     """
 
@@ -218,7 +218,7 @@ class Schema:
         return self._each(x, Column.inverse)
 
     def log_abs_det(self, stored: Tensor) -> Tensor:
-        """log |det ∂x/∂s| of the cells that are there, (B), nats: log p(s) = log p(x) + log |det|."""
+        """log |det ∂x/∂s| of the observed cells, (B), nats: log p(s) = log p(x) + log |det|."""
         return self._each(stored, Column.log_abs_det).sum(-1)
 
     def _each(self, numbers: Tensor, change: Callable[[Column, Tensor], Tensor]) -> Tensor:

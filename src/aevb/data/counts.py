@@ -61,7 +61,7 @@ def said_of(place: str) -> list[str]:
 def observed(file: Any) -> list[str]:
     """What is to be said of the columns that describe the rows."""
     names = [name for name in file.get("obs", ()) if name != index_of(file["obs"])]
-    return [f"Observations are no columns: {', '.join(names[:10])}."] if names else []
+    return [f"Columns of observations are not read: {', '.join(names[:10])}."] if names else []
 
 
 def matrix(item: Any) -> Any:

@@ -26,6 +26,6 @@ def reading(where: object, what: str, cure: str = "") -> Iterator[None]:
 def reason(fault: BaseException) -> str:
     """What an exception says, in one line without a full stop; its kind where it says nothing."""
     if isinstance(fault, MemoryError):
-        return "it asks for more memory than there is"
+        return "it needs more memory than there is"
     words = " ".join(str(fault).split())[:300].rstrip(".")
     return words if " " in words else f"{type(fault).__name__} {words}".rstrip()

@@ -73,7 +73,7 @@ def aligned(cells: Cells) -> NDArray[np.float64]:
 def refuse_unexposed(cells: Cells, where: str) -> None:
     """Raise DataError, which names the rows, where an exposure is missing or not above zero."""
     if cells.form != NUMBER:
-        raise DataError(f"{where}: column {cells.name!r} holds no numbers, so it is no exposure.")
+        raise DataError(f"{where}: column {cells.name!r} holds no numbers, so it cannot be an exposure.")
     wrong = np.flatnonzero(~(aligned(cells) > 0))
     if len(wrong):
         rows = name_rows(torch.from_numpy(wrong))

@@ -156,7 +156,7 @@ def fetch(url: str, part: Path) -> None:
         except HTTPError as fault:
             raise OSError(str(fault)) from fault
     if 0 <= expected != got:
-        raise OSError(f"the connection broke: {got:,} of {expected:,} bytes came")
+        raise OSError(f"the connection was lost: {got:,} of {expected:,} bytes arrived")
 
 
 def write(answer: Any, part: Path) -> int:
@@ -166,9 +166,9 @@ def write(answer: Any, part: Path) -> int:
         while chunk := read(CHUNK):
             got += out.write(chunk)
             if got > LARGEST:
-                raise OSError(f"more than the {LARGEST:,} bytes came that are allowed")
+                raise OSError(f"more than the allowed {LARGEST:,} bytes arrived")
             if time.monotonic() > end:
-                raise OSError(f"it took longer than {DEADLINE:,.0f} seconds, in which {got:,} bytes came")
+                raise OSError(f"it took longer than {DEADLINE:,.0f} seconds, in which {got:,} bytes arrived")
     return got
 
 

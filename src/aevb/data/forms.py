@@ -123,8 +123,8 @@ def _(data: DataLoader) -> Rows | Chosen:  # type: ignore[type-arg]
         return _chosen(source, sampler.indices)
     if not isinstance(sampler, SequentialSampler | RandomSampler) and rows_of(source) is not None:
         raise DataError(
-            f"aevb makes minibatches of its own, so that the loader's {type(sampler).__name__} would not be heard. Give"
-            " its data set, as in loader.dataset."
+            f"aevb makes minibatches of its own, so the loader's {type(sampler).__name__} would have no effect."
+            " Give its data set, as in loader.dataset."
         )
     if data.collate_fn is not default_collate and data.batch_size is not None:
         return Rows(len(source), lambda rows: pair_of(data.collate_fn(_items(source, rows))))  # type: ignore[arg-type]

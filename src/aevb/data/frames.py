@@ -59,7 +59,7 @@ def compared(schema: Schema, frame: Frame) -> list[str]:
     extra = [name for name in frame.table.columns if name not in known]
     gone = [column.name for column in schema.columns if column.name not in here]
     notes = [f"{frame.name}: not known from training, and not read: {few(extra)}."] if extra else []
-    return [*notes, f"{frame.name}: not there, and not needed: {few(gone)}."] if gone else notes
+    return [*notes, f"{frame.name}: missing, and not needed: {few(gone)}."] if gone else notes
 
 
 def refuse_lacking(where: str, lacking: list[str], here: list[str]) -> None:
@@ -150,7 +150,7 @@ def codes_in(column: Column, cells: Cells) -> tuple[Numbers, list[str]]:
         return numbers, []
     names = [str(found[int(v)]) for v in unseen] if cells.form == WORD else list(map(shown, unseen.tolist()))
     rows = int(np.isnan(numbers).sum())
-    said = f"{few(names)} was not there in training ({rows:,} rows), and so is improbable; it is kept in the table."
+    said = f"{few(names)} did not occur in training ({rows:,} rows), so it is improbable; it is kept in the table."
     return np.where(np.isnan(numbers), len(column.levels), numbers), [said]
 
 

@@ -135,9 +135,9 @@ def pictures(place: Path, names: list[str], open_: Open, irregular: Sequence[str
     others = sorted({*seen} - {*hidden} - {*found})
     if not found:
         there = f"; there are other files ({few(others)})" if others else ""
-        raise DataError(f"{place} holds no images ({', '.join(USUAL)}, ...), in no subfolder either{there}")
+        raise DataError(f"{place} holds no images ({', '.join(USUAL)}, ...), nor do its subfolders{there}")
     tell_left_out(
-        place, {"since no image that can be read": others, "since hidden": hidden, "since no files": [*irregular]}
+        place, {"since not readable as images": others, "since hidden": hidden, "since no files": [*irregular]}
     )
     return found
 
@@ -256,7 +256,7 @@ def common_size(place: Path, names: list[str], headers: list[Header], fit: Fit) 
             )
         if fit.size is not None and fit.crop is None and found.size[0] != found.size[1]:
             raise DataError(
-                f"{place}: {shown(name)} is {sides(found.size)} pixels (width × height), no square. Say --crop centre"
+                f"{place}: {shown(name)} is {sides(found.size)} pixels (width × height), not square. Say --crop centre"
                 " to take the middle of each image, or --crop stretch to take all of it (crop= in Python)."
             )
     return headers[0].size if fit.size is None else (fit.size, fit.size)

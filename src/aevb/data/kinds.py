@@ -29,7 +29,7 @@ MIXED = 0.95  # of the values are numbers: then the others are slips, not levels
 DIGITS = 15  # of a number that float64 holds exactly
 NUMERIC = ("real", "positive", "bounded", "count", "angle")
 PLAIN_NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d+)?")
-ASKED, TOLD = "asked for", "told by the format"
+ASKED, TOLD = "asked for", "known from the format"
 NOTHING = "no value in any row"
 Found = tuple[str, str]  # a kind, and why
 
@@ -202,7 +202,7 @@ def of_dates(cells: Cells, where: str) -> str:
     if wrong := [word for word in bad if word not in NEVER]:
         name = cells.name
         raise DataError(
-            f"{where}: column {name!r} holds dates, but {wrong[0]!r} is none. Empty the cell, or ask for"
+            f"{where}: column {name!r} holds dates, but {wrong[0]!r} is not one. Empty the cell, or ask for"
             f" {name}=categorical."
         )
     example = next(word for word in cells.levels if word not in NEVER)

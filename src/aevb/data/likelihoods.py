@@ -49,10 +49,10 @@ def unfit(cells: Cells, kind: str) -> str:
         levels = len(_values(cells))
         return f"it has {levels:,} different values" if kind == "binary" and levels != 2 else ""
     if kind == "datetime":
-        return "" if cells.form == DATE or cells.dates is not None else "its values are no dates"
+        return "" if cells.form == DATE or cells.dates is not None else "its values are not dates"
     if cells.form == NUMBER and cells.origin and kind != "real":
-        return f"its numbers, such as {cells.numbers[0]}, differ in their last digits alone. Let it be real"
-    return unfit_numbers(cells.floats, kind) if cells.form == NUMBER else "its values are no numbers"
+        return f"its numbers, such as {cells.numbers[0]}, differ only in their last digits. Make it real"
+    return unfit_numbers(cells.floats, kind) if cells.form == NUMBER else "its values are not numbers"
 
 
 def unfit_numbers(x: Numbers, kind: str) -> str:

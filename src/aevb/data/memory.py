@@ -50,7 +50,7 @@ def refuse_above_free(size: float, where: object, what: str) -> None:
     if size > free:
         raise DataError(
             f"{where} needs {size / 2**30:,.2f} GiB of memory for {what}, and {free / 2**30:,.2f} GiB are free."
-            " Take fewer rows, or smaller ones."
+            " Use fewer rows, or smaller ones."
         )
 
 
@@ -68,7 +68,7 @@ def out_of_memory(error: BaseException) -> str:
     free = free_memory()
     left = f"; {_size(free)} are free" if free < UNKNOWN and "CUDA" not in text else ""
     return (
-        f"There is not enough memory{wanted}{left}. Take fewer data points at a time (--batch), a smaller network or "
+        f"There is not enough memory{wanted}{left}. Use fewer data points at a time (--batch), a smaller network or "
         "latent, fewer samples or less data."
     )
 

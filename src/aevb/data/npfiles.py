@@ -82,7 +82,7 @@ def warn_of_others(path: Path, names: list[str]) -> None:
     """Warn of members that are no arrays."""
     if names:
         words = f"{', '.join(names[:5])} ({len(names):,} in all)"
-        warnings.warn(f"{path}: left out, since no arrays: {words}", AevbWarning, stacklevel=3)
+        warnings.warn(f"{path}: left out, since not arrays: {words}", AevbWarning, stacklevel=3)
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def array_in(open_: Open, size: int, path: Path, name: str = "") -> Pieces:
         there, promised = size - file.tell(), math.prod(head.shape) * head.dtype.itemsize
         if there != promised:
             words = "cut short" if there < promised else "longer than its header says; save one array a file"
-            raise ValueError(f"it is {words} ({promised:,} bytes of numbers were to come, {there:,} are there)")
+            raise ValueError(f"it is {words} ({promised:,} bytes of numbers were expected, {there:,} are there)")
     return Pieces(head.shape, head.dtype, lambda: guarded(pieces(open_, head, path), path, name))
 
 

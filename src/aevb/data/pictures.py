@@ -97,7 +97,7 @@ def unread(file: IO[bytes]) -> str:
     start = file.read(12)
     kind = PHONES.get(start[8:12]) if start[4:8] == b"ftyp" else None
     if kind is None:
-        return "it begins as no image does that Pillow reads"
+        return "it does not begin like an image that Pillow reads"
     return f"it is a {kind} picture, which Pillow cannot read. Convert it to JPEG or PNG"
 
 

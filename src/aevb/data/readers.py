@@ -36,7 +36,7 @@ def read_idx(path: Path) -> Array:
             raise ValueError(f"its header gives the shape {(*shape.tolist(),)}")
         content = file.read(size + 1)
         if len(content) != size:
-            raise ValueError(f"{size:,} bytes were to come, {len(content):,} or more did")
+            raise ValueError(f"{size:,} bytes were expected, {len(content):,} or more did")
         return np.frombuffer(content, np.uint8).reshape(shape)
 
 
@@ -86,7 +86,7 @@ class PlainType:
 
     def __init__(self, name: str, *_: object) -> None:
         if name not in PLAIN:
-            raise Forged(f"numpy.dtype({str(name)[:40]!r}) is no type of numbers")
+            raise Forged(f"numpy.dtype({str(name)[:40]!r}) is not a type of numbers")
         self.dtype = np.dtype(name)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -160,7 +160,7 @@ def read_mat_apart(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
     why = said[-1].partition("DataError: ")[2] if done.returncode > 0 and said else ""
     raise DataError(
         why
-        or f"{path} cannot be read as a MATLAB file with {', '.join(names)}: SciPy's reader broke down over it."
+        or f"{path} cannot be read as a MATLAB file with {', '.join(names)}: SciPy's reader failed on it."
         " Replace it, or remove it to have it downloaded again."
     )
 

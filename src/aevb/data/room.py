@@ -1,7 +1,7 @@
 """Room for the rows of a data set: in memory up to a limit, beyond it in a file that has no name.
 
-Such a file is a memory map: the system reads what is asked for, keeps it for as long as there is memory to spare, and
-frees the disk when the process ends, however it ends.
+Such a file is a memory map. The system reads what is needed, keeps it while memory is free, and frees the disk however
+the process ends.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def refuse_above_disk(size: float, where: object, what: str) -> None:
     if size > free:
         raise DataError(
             f"{where} needs {size / 1e9:,.2f} GB of disk in {folder} for {what}, and {free / 1e9:,.2f} GB are free. "
-            "Name a folder on another disk by TMPDIR, or take fewer rows."
+            "Name a folder on another disk by TMPDIR, or use fewer rows."
         )
 
 

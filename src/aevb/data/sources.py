@@ -38,8 +38,8 @@ FREY_BYTES = "2438ba4f0d2a6bd8bac43de756141eaa33c8d248dd613d464bdb1210d9b7af78"
 class Source:
     """A data set known by name: what it is, how to read it, what to do with it by default.
 
-    `counts` are the rows of train, validation and test; `load(store, seed)` gives them; `values` is the default meaning
-    of the numbers and `recipe` the default recipe.
+    `counts` are the rows of train, validation and test, which `load(store, seed)` gives. `values` is the default
+    meaning of the numbers, and `recipe` the default recipe.
     """
 
     name: str
@@ -75,22 +75,22 @@ def load_data(
     images, or Parquet files.
 
     Args:
-        source: a name, a path, or an array or a tensor (N, ...), which is split as a file is; a data set of PyTorch
-            or a `DataLoader` is read as a whole, its items being x, (x,) or (x, label). A frame of pandas, polars or
-            Arrow, or a dict of columns, is a table.
+        source: a name, a path, or an array or a tensor (N, ...), which is split as a file is. A data set of PyTorch or
+            a `DataLoader` is read as a whole; its items are x, (x,) or (x, label). A frame of pandas, polars or Arrow,
+            or a dict of columns, is a table.
         values: what the numbers mean, if not the default: a kind of `Values`.
-        axes: where the channels of an array of images are, if that is not plain: "first", "last" or "none".
-        size: the side, in pixels, of the squares to which a folder or a .zip of images is brought.
-        crop: how: "centre" takes the middle square of each image, "stretch" all of it; None takes squares alone.
+        axes: where the channels of an array of images are, if that is ambiguous: "first", "last" or "none".
+        size: the side, in pixels, of the squares to which a folder or a .zip of images is resized.
+        crop: how: "centre" takes the middle square of each image, "stretch" all of it; None takes only squares.
         data_dir: a folder with files that were fetched before, searched first; else the environment variable AEVB_DATA.
         seed: of the shuffle that makes the splits, where there are no official ones.
         download: whether files that are not here may be downloaded.
         validation: a share of train to hold out, for a source that has no validation rows (frey).
-        columns: the kinds of columns of a table that are not to be guessed, such as {"age": "count"}.
+        columns: the kinds of columns of a table that should not be guessed, such as {"age": "count"}.
 
     Raises:
-        DataError: an unknown name, files that are missing or damaged, numbers that are not finite, values that do not
-            fit the numbers, images of several sizes without `size`, or more than memory holds.
+        DataError: unknown name, missing or damaged files, numbers that are not finite, `values` that do not fit the
+            numbers, images of several sizes without `size`, or too little memory.
     """
     how, kind = Reading(values, axes, seed), _read_as(source, values)
     if kind == "table":
@@ -174,12 +174,12 @@ def existing(source: str) -> Path:
         path = Path(source).expanduser()
         there = path.is_dir() or path.is_file()
     except (OSError, ValueError, RuntimeError) as fault:  # a name too long, with a NUL, or of nobody's home
-        raise DataError(f"{few([source])[:200]!r} is no path: {reason(fault)[:200]}") from fault
+        raise DataError(f"{few([source])[:200]!r} is not a path: {reason(fault)[:200]}") from fault
     if not there:
         hint = suggest(source.lower().replace("_", "-"), SOURCES)
         raise DataError(
             f"there is no data set, file or folder {source!r}.{hint} A path to a table (.csv, .parquet), a .npy or"
-            " .npz file, a folder of images or a .zip of images is possible too."
+            " .npz file, a folder of images or a .zip of images works too."
         )
     return path
 
@@ -260,7 +260,7 @@ def only_array(path: Path) -> Array:
     """The array in a file that holds one.  DataError if it is damaged or holds others."""
     arrays = arrays_in(path)
     if set(arrays) != {"x"}:
-        raise DataError(f"{path} holds the arrays {', '.join(arrays) or 'none'}: one array is wanted, x")
+        raise DataError(f"{path} holds the arrays {', '.join(arrays) or 'none'}: one array, x, is needed")
     return arrays["x"].whole(path)
 
 
@@ -400,7 +400,7 @@ SOURCES: dict[str, Source] = {
             title="Frey Face",
             description="1,965 video frames of one face, 28×20 pixels, as x/256 like the 2013 paper. Shuffled: 1,600 to"
             " train, 365 to test, none to validate (validation=0.1 takes some from train). Frames resemble"
-            " their neighbours, so a shuffled test set is no strict test.",
+            " their neighbours, so a shuffled test set is not a strict test.",
             shape=(1, 28, 20),
             counts=(1600, 0, 365),
             values=Values("grey", divisor=256.0),

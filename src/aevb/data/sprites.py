@@ -1,7 +1,7 @@
 """Sprites: small binary pictures of which every factor is known, made here, so that no file is needed.
 
 In the manner of dSprites (Matthey et al. 2017), which is larger and is not read. All combinations of five factors occur
-once, so that the factors are independent, and no two pictures are equal, so that a picture gives its factors back.
+once, so the factors are independent. No two pictures are equal, so a picture gives its factors back.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def factors_of(x: Tensor) -> Tensor:
     unknown = [i for i, row in enumerate(rows) if row not in table]
     if unknown:
         raise DataError(
-            f"Row {unknown[0]} is no sprite: factors are known of the pictures of the source 'sprites' alone."
+            f"Row {unknown[0]} is not a sprite: factors are known only for pictures of the source 'sprites'."
         )
     return torch.from_numpy(grid()[[table[row] for row in rows]])
 

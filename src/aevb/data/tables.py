@@ -149,7 +149,7 @@ def _array(path: Path) -> Frame:
 
     arrays = arrays_in(path)
     name = "X" if "X" in arrays else "x" if "x" in arrays else only(arrays, path)
-    notes = (f"The array {other} is no column." for other in arrays if other != name)
+    notes = (f"The array {other} is not a column." for other in arrays if other != name)
     frame = frame_of(arrays[name].whole(path), str(path))
     return Frame(str(path), frame.table, (*frame.notes, *notes), frame.kinds, frame.back)
 

@@ -99,7 +99,7 @@ def said(columns: int, between: str, named: bool) -> str:
 def headless(columns: list[Any], names: list[str], notes: Notes) -> tuple[list[Any], list[str], Notes]:
     """Where the header line has one name less: lines end in a separator, or the first column has no name (R)."""
     if pc.all(pc.equal(columns[-1], "")).as_py():
-        return columns[:-1], names, (*notes, "Lines end in a separator: what would follow it is no column.")
+        return columns[:-1], names, (*notes, "Lines end in a separator: no column follows it.")
     return columns, ["", *names], (*notes, "The header line has one name less: the first column has no name.")
 
 

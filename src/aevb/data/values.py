@@ -54,7 +54,7 @@ class Values:
     not known. `origin`, (*X), int64, is subtracted first from integers beyond 2⁵³, so that they lose nothing; `mean` is
     then that of s - origin. Whole numbers beyond int64 are stored less an `offset`.
 
-    Grey levels have the unit of an intensity in [0, 1], in which a density of them is meant: no factor is due.
+    Grey levels have the unit of an intensity in [0, 1], and so has a density of them: it needs no factor.
     """
 
     kind: Kind

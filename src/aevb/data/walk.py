@@ -31,7 +31,7 @@ WALK = ContextVar("WALK", default=PLAIN)  # of this thread, or of this task of a
 
 @contextmanager
 def walking(*, memory: int | None = None, progress: Progress | None = None) -> Iterator[None]:
-    """Set how estimators go about their work within a block: `log_marginal`, `log_marginal_ais`, `bidirectional`,
+    """Set how much estimators compute at a time within a block: `log_marginal`, `log_marginal_ais`, `bidirectional`,
     `log_predictive`, `score`, `evaluate`, `surgery`, and all that calls them.
 
         with aevb.walking(memory=2**18, progress=lambda done, total: print(f"{done / total:.0%}")):
@@ -41,11 +41,11 @@ def walking(*, memory: int | None = None, progress: Progress | None = None) -> I
     thread begins without one.
 
     Args:
-        memory: how many numbers to compute at a time. An estimator of log p(x) counts numbers of x that are decoded,
-            2²⁰ by default and 2²⁶ on a GPU; `surgery` counts densities of single latents, 2²² by default. It changes
-            speed and the memory that is taken; estimates change by rounding alone.
-        progress: called with (done, total) after every part. Of importance sampling these are samples decoded, N K in
-            all, of `log_predictive` anew for each draw; of annealing transitions of chains, N K T, and of
+        memory: how many numbers to compute at a time. An estimator of log p(x) counts decoded numbers of x, 2²⁰ by
+            default and 2²⁶ on a GPU. `surgery` counts densities of single latents, 2²² by default. It changes speed and
+            memory; estimates change only by rounding.
+        progress: called with (done, total) after every part. Importance sampling counts decoded samples, N K in all;
+            `log_predictive` does so anew for each draw. Annealing counts transitions of chains, N K T, and
             `bidirectional` 2 n K T.
 
     Raises:

@@ -1,7 +1,7 @@
 """Weights of rows: how much each counts, in training and in validation. Rows of weight zero count as not there.
 
 A weight w_i stands for w_i rows: the objective is Σ_i w_i L(x_i) / Σ_i w_i. Training draws row i with the probability
-w_i / Σ_j w_j, so that each objective of a minibatch has that mean, and validation averages with the weights.
+w_i / Σ_j w_j, so each objective of a minibatch has that mean. Validation averages with the weights.
 """
 
 from __future__ import annotations

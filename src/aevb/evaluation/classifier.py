@@ -1,4 +1,4 @@
-"""A classifier that tells two clouds of rows apart: the test of whether they come of one distribution."""
+"""A classifier that distinguishes two clouds of rows: a test of whether they come from one distribution."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FEWEST = 10  # rows on either side
 
 @dataclass(frozen=True)
 class Separation:
-    """How well a classifier tells two clouds apart.
+    """How well a classifier distinguishes two clouds.
 
     Attributes:
         auc: the area under the ROC curve, 1/2 where it cannot, 1 where it always can; with its error.
@@ -36,12 +36,12 @@ class Separation:
 
     @property
     def score(self) -> Estimate:
-        """1 - max(0, 2 AUC - 1): 1 where nothing tells the clouds apart, 0 where every row is told."""
+        """1 - max(0, 2 AUC - 1): 1 where the clouds cannot be distinguished, 0 where every row can."""
         return Estimate(1 - max(0.0, 2 * self.auc.mean - 1), 2 * self.auc.se, self.auc.n)
 
 
 def separation(first: Rows, second: Rows, categories: NDArray[np.bool_] | None = None, seed: int = 0) -> Separation:
-    """Tell rows of two clouds apart by gradient-boosted trees, five-fold cross-validated (C2ST, arXiv 1610.06545).
+    """Distinguish rows of two clouds by gradient-boosted trees, five-fold cross-validated (C2ST, arXiv 1610.06545).
 
     AUC is the mean over the folds, each of rows that its trees have not seen; its error is DeLong's (1988).
 

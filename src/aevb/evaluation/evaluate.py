@@ -40,7 +40,7 @@ from aevb.use.encode import encode
 
 UNREACHED = (
     "q(z|x) has no density outside of an interval that moves with x, so that importance sampling from it does not reach"
-    " log p(x). Take annealed importance sampling from the prior: --estimator ais --start prior."
+    " log p(x). Use annealed importance sampling from the prior: --estimator ais --start prior."
 )
 
 
@@ -79,8 +79,8 @@ class Evaluation:
     Attributes:
         split, n: the name of the split, and its number of data points N.
         elbo, reconstruction, kl: mean_N of the bound and of its parts, elbo = reconstruction - kl.
-        log_likelihood: mean_N of the importance-sampling estimate of log p(x) with K = `importance_samples`; of up to
-            four normal latents from K >= 100 by defensive mixtures of proposals, see `evidence.defensive`.
+        log_likelihood: mean_N of the importance-sampling estimate of log p(x) with K = `importance_samples`. Up to four
+            normal latents with K >= 100 take defensive mixtures of proposals, see `evidence.defensive`.
         log_likelihood_monte_carlo_se: the part of its error that more importance samples would remove, √(Σ_n se_n²) /
             N.
         effective_sample_size: mean_N of (Σ w)² / Σ w², between 1 and K.
@@ -92,8 +92,8 @@ class Evaluation:
         perplexity: of the use of the codes, exp of its entropy over all N, at most as many as there are; where z is
             codes.
         kl_per_dimension: mean_N of the KL per group of latents, (G).
-        is_likelihood: False where the reported numbers bound no log p(x): grey levels under a relaxed Bernoulli, and
-            autoencoders, which have no KL.
+        is_likelihood: False where the reported numbers are not bounds of log p(x): grey levels under a relaxed
+            Bernoulli, and autoencoders, which have no KL.
         latent: agreement of the codes with labels.
         clusters: of a prior that is a mixture, how its components share the data.
         log_abs_det: log |det ∂x/∂s| of the map from the data s to the model's numbers x, nats. It is in elbo,
@@ -101,9 +101,9 @@ class Evaluation:
             ∂x/∂s|. Here it is the mean over the rows; of a table each row has its own.
         elbo_standardized, log_likelihood_standardized: densities of the model's numbers, where these are others.
 
-    Every standard error `.se` is sd_N / √N over data points. The spread of the estimates holds both the spread of log
-    p(x) and the Monte-Carlo error of each, E[sd_N²] = Var_x(log p(x)) + mean_n se_n², so the two parts stand in it in
-    quadrature. An estimate that does not exist, such as log p(x) of an autoencoder, is NaN. `print` shows a table.
+    Every standard error `.se` is sd_N / √N over data points. The spread of the estimates contains the spread of log
+    p(x) and the Monte-Carlo error of each; both add in quadrature: E[sd_N²] = Var_x(log p(x)) + mean_n se_n². An
+    estimate that does not exist, such as log p(x) of an autoencoder, is NaN. `print` shows a table.
     """
 
     split: str

@@ -36,7 +36,7 @@ class Finding:
 
     Attributes:
         name: of the kind of fault.
-        text: what is the case, with numbers and their errors.
+        text: the finding, with numbers and their errors.
         remedy: what to do, with a command at its end where there is one.
         numbers: by name, an `Estimate` or a plain number each.
     """

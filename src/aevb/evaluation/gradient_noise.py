@@ -39,8 +39,8 @@ def gradient_noise(model: Model, objective: Objective, data: Data, draws: int = 
 
         g = ∇ loss(x, ε),   tr Cov_ε(g) ≃ 1/(S - 1) Σ_s |g_s - ḡ|²,   s = 1..S
 
-    The parts are the model's children that have parameters, such as encoder and decoder. Two objectives that draw the
-    same noise in the same order see the same ε under one `seed`, so their difference has less error than either.
+    The parts are the model's children that have parameters, such as encoder and decoder. Under one
+    `seed`, objectives that draw noise in the same order see the same ε: their difference has less error than either.
 
     Args:
         objective: called at step 0.

@@ -77,8 +77,8 @@ def silhouette(codes: Tensor, labels: Labels) -> Tensor:
     """How much nearer each code (N, D) is to those of its own label than to those of any other one, (N,), from -1 to 1.
 
     s = (b - a) / max(a, b), with a the mean distance to codes of the same label, and b that to codes of the nearest
-    other label (Rousseeuw 1987); 0 where labels overlap, 1 where they are clusters of points. It does not depend on the
-    scale.
+    other label (Rousseeuw 1987). It is 0 where labels overlap, 1 where they are clusters of points. It does not depend
+    on the scale.
     """
     return torch.as_tensor(silhouette_samples(as_array(codes), as_array(labels)), dtype=torch.float64)
 
@@ -86,9 +86,9 @@ def silhouette(codes: Tensor, labels: Labels) -> Tensor:
 def prior_gap(codes: Tensor) -> Tensor:
     """How far codes are from the prior N(0, I): log N(z; m, S) - log N(z; 0, I) for each of them, (N,), in nats.
 
-    m and S are the codes' mean and covariance, so that the mean over codes is exactly, in closed form,
-    KL(N(m, S) ‖ N(0, I)) = ½ (tr S + mᵀm - D - log det S), and sd / √N its standard error. Of the distances of all
-    distributions with these moments from the prior it is the least.
+    m and S are the codes' mean and covariance, so the mean over codes is exactly, in closed form,
+    KL(N(m, S) ‖ N(0, I)) = ½ (tr S + mᵀm - D - log det S), and sd / √N is its standard error. It is the least KL from
+    the prior of all distributions with these moments.
 
     Args:
         codes: (N, D); draws z ~ q(z|x), one per data point, for the aggregate posterior.
@@ -124,7 +124,7 @@ class Clustering(Brief):
 
 
 def kmeans(codes: Tensor, labels: Labels, seed: int = 0) -> Clustering:
-    """k-means on codes (N, D), as many clusters as there are classes (or different codes), held against the labels
+    """k-means on codes (N, D), as many clusters as there are classes (or different codes), compared with the labels
     (N,)."""
     y, z = as_array(labels), as_array(codes)
     count = min(len(np.unique(y)), len(np.unique(z, axis=0)))
@@ -140,7 +140,7 @@ def agreement(labels: Labels, clusters: Labels) -> Clustering:
 
 
 def component_shares(model: Model, data: Indexable, batch: int | None = None) -> Tensor | None:
-    """p(m | z) at z = E_q[z|x] of every data point, (N, M), on the CPU; None where the prior is no mixture.
+    """p(m | z) at z = E_q[z|x] of every data point, (N, M), on the CPU; None where the prior is not a mixture.
 
     The argmax is the cluster of a data point, as in VaDE (Jiang et al. 2017, arXiv 1611.05148), which takes the mean
     of p(m | z) over q(z|x).

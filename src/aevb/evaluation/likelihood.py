@@ -60,7 +60,7 @@ def _hmc(subject: Subject, method: Method) -> Numbers:
     if latents > MOST_LATENTS:
         raise RecipeError(
             f"--estimator hmc fits a density to a few draws, for up to about five latents; this "
-            f"model has {latents}. Take --estimator ais."
+            f"model has {latents}. Use --estimator ais."
         )
     return of_marginal(subject, log_marginal_hmc(subject.model, subject.data))
 

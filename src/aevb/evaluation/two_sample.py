@@ -30,7 +30,7 @@ BINS = 10  # of a number that is paired with a category
 MOST_ROWS = 10_000  # of either side that are compared
 MOST_PAIRED = 40  # columns whose pairs are compared, drawn at random of more
 SIGNIFICANT = 3.0  # standard errors
-PRIVACY = "No check here is a guarantee of privacy: a row that is no copy can still tell of a person."
+PRIVACY = "No check here is a guarantee of privacy: a row that is not a copy can still reveal a person."
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Scores:
 
 @dataclass(frozen=True, repr=False)
 class SampleCheck(Scores):
-    """Synthetic rows held against real ones; `print` shows a table.
+    """Synthetic rows compared with real ones; `print` shows a table.
 
     Attributes:
         columns: the names of the F columns that were compared; shapes: of each.
@@ -83,7 +83,7 @@ class SampleCheck(Scores):
 
     @property
     def sentences(self) -> list[str]:
-        """What is to be said beside the numbers."""
+        """Remarks on the numbers."""
         said = []
         if self.memorised:
             share = self.nearer.times(100).text(1)
@@ -92,7 +92,7 @@ class SampleCheck(Scores):
                 " are expected. Train for a shorter time, or a smaller model."
             )
         if self.lent:
-            said.append("The synthetic rows have no holes: they were lent those of real rows, drawn at random.")
+            said.append("The synthetic rows have no holes: they were given those of real rows, drawn at random.")
         return [*said, PRIVACY]
 
     def numbers(self) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def two_sample(
     names: Sequence[str] | None = None,
     seed: int = 0,
 ) -> SampleCheck:
-    """Hold synthetic rows against real ones that no model has seen.
+    """Compare synthetic rows with real ones that no model has seen.
 
     Of up to 10,000 rows of either, drawn at random:
 
@@ -208,7 +208,7 @@ def _compared(kinds: Sequence[str]) -> list[int]:
 
 
 class _Comparison:
-    """How rows of some kinds of columns are held against real ones."""
+    """How rows of some kinds of columns are compared with real ones."""
 
     def __init__(self, kinds: Sequence[str], paired: NDArray[np.int64], seed: int) -> None:
         self.categories = np.isin(kinds, WITHOUT_ORDER)
@@ -393,7 +393,7 @@ def _check(width: int, sides: dict[str, Any]) -> None:
             raise ShapeError(f"two_sample: {width} kinds need as many columns; {name} has the shape {side.shape}.")
     for name in ("real", "synthetic"):
         if len(sides[name]) < FEWEST:
-            got = f"at least {FEWEST} {name} rows are needed; got {len(sides[name])}. Take more."
+            got = f"at least {FEWEST} {name} rows are needed; got {len(sides[name])}. Give more."
             raise DataError(f"two_sample: {got}")
     for name in ("real", "synthetic", "train"):
         if sides[name] is not None and np.isinf(sides[name]).any():

@@ -45,12 +45,12 @@ Rungs = Sequence[tuple[float, Tensor]]  # (β_t, ε_t (B)) of the path, in the o
 
 @dataclass(frozen=True)
 class Annealing:
-    """The path, and how a chain follows it.
+    """The path of temperatures, and the HMC steps along it.
 
     Attributes:
         temperatures: T; the estimates tighten as 1/T.
         leapfrogs: steps of each HMC path, of which there is one per temperature.
-        start: r, a batch → a distribution of z; the prior if None. From `model.posterior` the way is
+        start: r, a batch → a distribution of z; the prior if None. From `model.posterior` the path is
             shorter; a mode of p(z|x) that q(z|x) does not know then widens the bracket, which holds nevertheless. Where
             p(z) has density r must have some, so that a uniform q(z|x) is refused.
     """
@@ -70,7 +70,7 @@ class Bracket(Brief):
 
     Attributes:
         lower: of the chains that go up from the start; log p̂(x) ≤ log p(x) in expectation.
-        upper: of the chains that go down from the very z of which x was made; log p̂(x) ≥ log p(x) in expectation. All
+        upper: of the chains that go down from the z that x was drawn from; log p̂(x) ≥ log p(x) in expectation. All
             K of a data point begin at the same z, so that its `se` and `ess` say too little: for an error, use the
             spread over data points.
         x: (N, *X), the data.
@@ -96,7 +96,7 @@ class Bracket(Brief):
             return None
         return (
             f"The bracket is wide: its bounds are {gap:.1f} nats apart on average, so that log p(x) is not known better"
-            " than that. Take more temperatures; if that does not narrow it, start from the prior."
+            " than that. Use more temperatures; if that does not narrow it, start from the prior."
         )
 
 
@@ -149,9 +149,9 @@ def bidirectional(
 ) -> Bracket:
     """Bidirectional Monte Carlo: log p(x) of n data points x ~ p(x|z), z ~ p(z), from below and from above.
 
-    Of such a data point one exact draw of its posterior is known, the z of which it was made. The gap says how far
-    `log_marginal_ais` with the same chains and temperatures is from the truth on data like these, and on real data as
-    far as they are like these; q(z|x) takes no part in it (unless it is the start).
+    For such a data point one exact draw of its posterior is known: the z that it was drawn from. The gap says how far
+    `log_marginal_ais` with the same chains and temperatures is from the truth on such data. It holds for real data as
+    far as they resemble these; q(z|x) takes no part in it (unless it is the start).
 
     Args, and step sizes: as in `log_marginal_ais`.
         y: of a conditional model the conditions y, (n, *C), or (1, *C) for all: the bracket is of log p(x|y).

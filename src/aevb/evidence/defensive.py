@@ -1,9 +1,9 @@
 """Importance sampling for few latents that finds what q(z|x) misses: defensive mixtures, the second made of the first.
 
 q(z|x) of a trained encoder is often narrower than p(z|x), and misses modes of it. Weights of draws from q then have no
-variance, and log p̂(x) is too low by nats. Of K draws a third is a pilot from a defensive mixture (Hesterberg 1995,
-Technometrics 37, 185), and the others are from kernels around what it found (population Monte Carlo: Cappé et al. 2004,
-J. Comput. Graph. Stat. 13, 907), mixed with the pilot's mixture:
+variance, and log p̂(x) is too low by nats. A third of the K draws are a pilot from a defensive mixture (Hesterberg
+1995, Technometrics 37, 185). The others are from kernels around the pilot's draws (population Monte Carlo: Cappé et al.
+2004, J. Comput. Graph. Stat. 13, 907), mixed with the pilot's mixture:
 
     r₁(z) = 1/5 N(μ, σ²) + 2/5 N(μ, (2σ)²) + 1/5 N(μ, (4σ)²) + 1/5 p(z),   q(z|x) = N(μ, σ²)
     r₂(z) = 1/2 r₁(z) + 1/2 · 1/J Σ_j N(c_j, (1.5σ)²),   c_j the (j - ½)/J quantiles of the pilot's draws by weight

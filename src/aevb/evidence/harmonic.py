@@ -30,7 +30,7 @@ BANDWIDTHS = torch.exp(
 
 @dataclass(frozen=True)
 class ChainSettings:
-    """How a chain of Hamiltonian Monte Carlo goes.
+    """Settings of a chain of Hamiltonian Monte Carlo.
 
     Attributes:
         leapfrogs: steps of each path; the paper used 4.
@@ -57,8 +57,8 @@ def log_marginal_hmc(
 
     in coordinates without constraints where z has any, and the layers of a hierarchy side by side. q is a kernel
     density estimate of 2 L further draws, L of which choose its bandwidth. The first third of a chain's draws and the
-    last do not share a transition with each other. No encoder is asked: a chain begins at one of 1,000 draws of the
-    prior, chosen in proportion to p(x|z), since it would leave a minor mode near its beginning too seldom.
+    last do not share a transition with each other. The encoder is not used: a chain begins at one of 1,000 draws of the
+    prior, chosen in proportion to p(x|z), since a chain leaves a minor mode near its beginning too seldom.
 
     The estimate of 1/p(x) is unbiased for exact posterior draws; that of log p(x) is too high in expectation. A chain
     that misses a mode overstates p(x), and no number here shows it: compare with `log_marginal`.
@@ -67,7 +67,7 @@ def log_marginal_hmc(
         model: a trained one.
         data: x (N, *X), as of `aevb.encode`; with contexts, `Pairs`, the estimate is of log p(x|y).
         samples: L, draws in the sum.
-        chain: how each chain goes.
+        chain: settings of each chain.
         seed: of the chains.
 
     Returns:

@@ -33,10 +33,10 @@ def log_marginal(
 
         log p̂(x) = log 1/K Σ_k w_k,   w_k = p(x, z_k) / q(z_k|x),   z_k ~ q(z|x)
 
-    Any K is possible: kept are log Σ w, log Σ w² and the 3√K largest weights, whose tail is in `pareto_k`; no two
-    blocks of samples are in memory at once, and `aevb.walking` sets their size. The noise of a row is a function of its
-    content and of the seed, so that its score does not depend on the rows beside it. With a `proposal`, which may be
-    costly to make, it depends on the batch.
+    Any K is possible: only log Σ w, log Σ w² and the 3√K largest weights are kept, whose tail is in `pareto_k`. One
+    block of samples is in memory at a time, and `aevb.walking` sets its size. The noise of a row depends only on its
+    content and the seed, so its score does not depend on the rows beside it. With a `proposal`, which may be costly to
+    make, it depends on the batch.
 
     Args:
         model: a trained one.
@@ -46,8 +46,8 @@ def log_marginal(
         proposal: q; the encoder's if None. For a model without a trained encoder: `from_chain` of `evidence.harmonic`.
 
     Raises:
-        NoLikelihood: the posterior is a point (`Delta`), or a single code (`VQ`, `FSQ`), or has no density where the
-            prior has one (`Uniform`), so that no K reaches log p(x).
+        NoLikelihood: no K reaches log p(x): the posterior is a point (`Delta`), or a single code (`VQ`, `FSQ`), or has
+            no density where the prior has one (`Uniform`).
     """
     if samples < 1:
         raise ValueError(f"log_marginal: samples must be at least 1; got {samples}.")

@@ -16,8 +16,8 @@ HEAVY = 0.7  # the Pareto k above which an estimate is not what it says
 ALONE = 1.1  # an effective sample size below which one weight outweighs all others
 EVEN = 0.9  # of K, an effective sample size from which weights are about equal, whatever their tail
 REMEDY = {  # where weights are too uneven, of importance samples and of annealed chains
-    False: "Take annealed importance sampling (log_marginal_ais, --estimator ais), or more samples.",
-    True: "Take more temperatures, or train longer.",
+    False: "Use annealed importance sampling (log_marginal_ais, --estimator ais), or more samples.",
+    True: "Use more temperatures, or train longer.",
 }
 TOLERATED = 0.1  # the share of data points with a larger k that goes without a warning
 

@@ -1,4 +1,4 @@
-"""How heavy the tail of importance weights is: whether their mean, and the error of it, can be trusted."""
+"""How heavy the tail of importance weights is: whether their mean and its error are reliable."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def pareto_k(log_top: Tensor) -> Tensor:
 
         P(w - u > t | w > u) = (1 + k t / σ)^(-1/k)
 
-    Weights have 1/k finite moments: above k = 1/2 no variance, above 1 no mean. Up to about 0.7 the error of an
-    estimate with a feasible number of samples is what it says; above, it is not (Vehtari et al., arXiv 1507.02646).
-    k is drawn a little towards 1/2, as if ten more weights had said so (ibid., App. C).
+    Weights have 1/k finite moments: above k = 1/2 no variance, above 1 no mean. Up to about 0.7 the reported error of
+    an estimate with a feasible number of samples is right; above, it is not (Vehtari et al., arXiv 1507.02646). k is
+    drawn a little towards 1/2, as if ten more weights had said so (ibid., App. C).
 
     Args:
         log_top: log w of the M + 1 largest weights, (M + 1, B), in any order; the least of them is the threshold u.

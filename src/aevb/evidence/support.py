@@ -16,7 +16,7 @@ Proposal = Callable[[Batch], Distribution]  # a batch → a distribution of z, b
 
 
 class NoLikelihood(AevbError, TypeError):
-    """The model is no density over data, so a likelihood was asked of it in vain."""
+    """The model is not a density over data, so it has no likelihood."""
 
 
 def refuse_point(q: Distribution, who: str, everywhere: bool = False) -> None:

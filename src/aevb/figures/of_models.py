@@ -108,7 +108,7 @@ def manifold(
     """The means of p(x|z) over a plane of two latents, in equal steps of the prior's mass.
 
     Args:
-        data: of a conditional model, data of which the first row's condition y is taken; else not read.
+        data: for a conditional model, data whose first row gives the condition y; else not read.
         n: decoded points along each side.
         dims: the two latents, of a model with more.
     """

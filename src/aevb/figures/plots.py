@@ -235,9 +235,9 @@ def quantiles(p: Distribution, u: Tensor) -> Tensor:
     draws.
 
     Raises:
-        DataError: the latents are on a sphere, a simplex or a grid, of which no plane is a picture.
+        DataError: the latents are on a sphere, a simplex or a grid, which a plane does not show.
     """
-    _refuse(p, TIED, "no plane of numbers is a picture of them")
+    _refuse(p, TIED, "a plane of numbers does not show them")
     if isinstance(p, Independent) and not p.base_dist.event_shape:
         with suppress(NotImplementedError):
             found: Tensor = p.base_dist.icdf(u.reshape(-1, *[1] * len(p.event_shape)).to(p.mean))
@@ -303,8 +303,8 @@ def traversals(
 ) -> Figure:
     """One row per latent, those of the largest KL first: the means of p(x|z) while it moves from -span to span.
 
-    Latents that are never negative move between the percentiles 1 and 99 of the prior's draws. Of a hierarchy
-    it is a number of z_1, which alone is decoded.
+    Latents that are never negative move between the percentiles 1 and 99 of the prior's draws. In a hierarchy it is a
+    number of z_1, the only layer that is decoded.
 
     Args:
         data: one data point, x (1, *X) or a `Batch`, at whose posterior mean the other latents stay; None for the mean
@@ -344,7 +344,7 @@ def latent_scatter(
     """Posterior means (N, D), coloured by class (N,), with the class names at the medians; without labels, by density.
 
     Two latents are drawn as they are, with lines of equal density of the prior p(z) that hold 50, 90 and 99 % of it.
-    More are embedded by t-SNE, of at most `points` of them; its distances between clusters mean nothing.
+    More are embedded by t-SNE, of at most `points` of them; its distances between clusters have no meaning.
     """
     size = codes.shape[1]
     chosen = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))  # no class is above the others

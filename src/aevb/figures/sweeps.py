@@ -1,4 +1,4 @@
-"""The figure of a sweep: what its runs reached, over a setting or by seed."""
+"""The figure of a sweep: the numbers of its runs, over a setting or by seed."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def _tall(check: SampleCheck) -> int:
 
 
 def _caption(check: SampleCheck, shown: int) -> str:
-    """The scores in words."""
+    """The scores as text."""
     reached = check.train
     beside = "" if reached is None else f" (train rows {reached.c2st.text(3)})"
     lines = [
@@ -86,7 +86,7 @@ def _caption(check: SampleCheck, shown: int) -> str:
 
 
 def _steps(axes: Axes, x: Rows, s: Rows, _: Sequence[Any]) -> None:
-    """Two densities of a number, in bins that hold the middle 99 % of both; holes are told in words."""
+    """Two densities of a number, in bins that hold the middle 99 % of both; holes are given as text."""
     both = np.concatenate([x, s])
     both = both[~np.isnan(both)]
     if not len(both):
@@ -104,7 +104,7 @@ def _steps(axes: Axes, x: Rows, s: Rows, _: Sequence[Any]) -> None:
 
 
 def _bars(axes: Axes, x: Rows, s: Rows, levels: Sequence[Any]) -> None:
-    """The shares of the most frequent levels of what is there, real over synthetic; holes are told in words."""
+    """The shares of the most frequent levels of what is there, real over synthetic; holes are given as text."""
     _tell_holes(axes, x, s)
     top, shares = _most_frequent(*(side[~np.isnan(side)] for side in (x, s)))
     names = [_short(str(levels[int(v)]) if int(v) < len(levels) else f"{v:g}", 11) for v in top]

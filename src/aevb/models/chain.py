@@ -21,8 +21,7 @@ class Chain(nn.Module):
 
     the model of the importance-weighted autoencoder with several stochastic layers (Burda et al. 2015, arXiv
     1509.00519). `VAE` takes both as its encoder and its prior. z is one vector (K, B, D), D = Σ_l D_l; `layers` gives
-      its parts. The KL
-    has a group for each layer, estimated from the draws.
+    its parts. The KL has a group for each layer, estimated from the draws.
 
     Args:
         links: link_l gives z_l: a `Conditional` of the latent drawn before. The one that is drawn first is called with

@@ -22,12 +22,12 @@ def _whole(numbers: Iterable[int]) -> Tensor:
 class CellFeatures(nn.Module):
     """Rows x (B, F), NaN where a cell is missing → features (B, H).
 
-    A number x becomes asinh((g(x) - m) / s), which is near x where x is small and grows as a logarithm, so that an
-    outlier cannot drown the other cells; g(x) = log(1 + x) for counts, and m and s are set from training rows. With an
-    exposure e of counts g is log(1 + x/e) of them, missing where e is, and log e of the exposure itself. An angle
-    becomes its sine and cosine. Of a column of few levels each has an indicator, of one of many each has a vector
-    that is learned; the last level, for what training never sees, counts as missing here. A missing cell is 0 in all of
-    these, and beside the features of numbers stands which of them are there.
+    A number x becomes asinh((g(x) - m) / s): near x where x is small, and growing as a logarithm, so an outlier cannot
+    drown the other cells. g(x) = log(1 + x) for counts; m and s are set from training rows. With an exposure e of
+    counts g is log(1 + x/e) of them, missing where e is, and log e of the exposure itself. An angle becomes its sine
+    and cosine. In a column of few levels each level has an indicator, in one of many levels a learned vector. The last
+    level, for what training never sees, counts as missing here. A missing cell is 0 in all of these, and beside the
+    features of numbers stands which of them are there.
 
     Args:
         columns: F; numbers behind them, a context beside x, stay as they are.

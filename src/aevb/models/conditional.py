@@ -29,8 +29,7 @@ class Conditional(nn.Module):
         outputs: a fixed map of φ, after the net; such as `Start`.
 
     Shapes: contexts (*batch, *C); the distribution has batch shape (*batch) and the family's event shape. Contexts are
-        in
-    float32 or in the type of the net's weights, where these are in half precision; densities are not.
+    in float32 or in the type of the net's weights, where these are in half precision; densities are not.
 
     Raises:
         ShapeError: the net gives another number of outputs than the family needs; both numbers are named.

@@ -121,7 +121,7 @@ def _sentence(part: nn.Module, names: list[str], given: tuple[Tensor, ...], batc
     if len(given) == 1 and takes > sizes[0]:
         return f"{said}. Is the model conditional? Then give y too, as in aevb.Pairs(x, y) or y=..."
     if len(given) == 2 and takes == sizes[0]:
-        return f"{said}. The model is unconditional: give {names[1]} alone."
+        return f"{said}. The model is unconditional: give only {names[1]}."
     return f"{said}."
 
 

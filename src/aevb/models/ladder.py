@@ -28,8 +28,8 @@ class Rung(nn.Module, ABC):
 
     @abstractmethod
     def meet(self, h: Tensor, feature: Tensor | None) -> tuple[Distribution, Distribution | None, Tensor]:
-        """h (N, ...) → p(z_l|z_>l), q(z_l|z_>l, x) if there is a feature (N, ...) of x, and h as it goes on from
-        here."""
+        """h (N, ...) → p(z_l|z_>l), q(z_l|z_>l, x) if there is a feature (N, ...) of x, and h for the next
+        rung."""
 
     @abstractmethod
     def carry(self, h: Tensor, z: Tensor) -> Tensor:
@@ -253,5 +253,5 @@ class _Posterior(nn.Module):
 def _refuse(y: Tensor | None) -> None:
     if y is not None:
         raise DataError(
-            "Ladder: takes no contexts, but the data are pairs. A VAE takes them, with a Chain for a hierarchy."
+            "Ladder: contexts are not supported, but the data are pairs. A VAE takes contexts, with a Chain for layers."
         )

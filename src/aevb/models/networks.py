@@ -34,7 +34,7 @@ class MLP(nn.Sequential):
         hidden: widths of the hidden layers.
         activation: the module between layers.
         init: standard deviation of a normal from which every parameter starts (the paper: 0.01); PyTorch's own if None.
-        linear: whether to add a linear function of x to what comes out, so that the layers learn the rest alone.
+        linear: whether to add a linear function of x to what comes out, so that the layers learn only the rest.
     """
 
     word, roles = "mlp", (ENCODER, DECODER, CHAIN)
@@ -101,8 +101,8 @@ def pyramid(image: Shape, coarsest: int = 8, stages: int = 2) -> list[int]:
     """The channels of an image's network that are given no others, from the finest size to the coarsest.
 
     The sides are halved until the longer is at most `coarsest`, and at least `stages` times. Channels double with each
-    halving up to 64, and begin at 8 or more, so that the work of a pixel does not grow with the number of pixels:
-    (32, 64) for 28 × 28 and 32 × 32, (16, 32, 64) for 64 × 64, (8, 16, 32, 64, 64) for 256 × 256.
+    halving up to 64, and begin at 8 or more. So the work per pixel does not grow with the number of pixels: (32, 64)
+    for 28 × 28 and 32 × 32, (16, 32, 64) for 64 × 64, (8, 16, 32, 64, 64) for 256 × 256.
     """
     side = max(image_shape(image)[1:])
     while -(-side // 2**stages) > coarsest:
@@ -231,7 +231,7 @@ def check_image(network: str, image: torch.Size, x: Tensor) -> None:
 def check_outputs(network: str, outputs: int, image: torch.Size) -> None:
     """Raise a `ShapeError` unless each pixel of an image (C, H, W) has as many outputs."""
     if outputs % (image[1] * image[2]):
-        raise ShapeError(f"{network}: {outputs} outputs are no multiple of the {image[1]} x {image[2]} pixels.")
+        raise ShapeError(f"{network}: {outputs} outputs are not a multiple of the {image[1]} x {image[2]} pixels.")
 
 
 def halvings(shape: Sequence[int], times: int) -> list[tuple[int, int]]:

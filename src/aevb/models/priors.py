@@ -182,8 +182,8 @@ def conditional_equation(v: Values) -> str:
 class VampPrior(nn.Module):
     """p(z) = 1/M Σ_m q(z | u_m): the encoder's own posteriors at M learned pseudo-inputs (arXiv 1705.07120).
 
-    The encoder is shared with the model: it gets a gradient from both sides, and its weights are the model's, so that
-    neither the parameters nor the state of this module hold them a second time. Its KL has no closed form: the bound
+    The encoder is shared with the model: it gets a gradient from both sides. Its weights are the model's, so the
+    parameters and the state of this module do not hold them again. Its KL has no closed form: the bound
     estimates it from the draws z_k ~ q(z|x).
 
     Of a model with contexts a pseudo-input is a data point with its context beside it, as the encoder's network sees
@@ -271,7 +271,7 @@ class UniformConcrete(nn.Module):
 class FlowPrior(nn.Module):
     """A neural spline flow over the latents, z = f⁻¹(ε), ε ~ N(0, I) (Durkan et al. 2019, arXiv 1906.04032), by zuko.
 
-    A density takes one pass, which is what training asks for; a draw takes one for each latent. Its KL has no closed
+    A density takes one pass, which is what training needs; a draw takes one for each latent. Its KL has no closed
     form: the bound estimates it from the draws z_k ~ q(z|x). Needs zuko, the extra `flows`.
 
     Args:

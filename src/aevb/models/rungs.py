@@ -98,7 +98,7 @@ def vector_ladder(
     """The ladder VAE (Sønderby et al. 2016, arXiv 1602.02282), with layer normalisation in the place of batch
     normalisation.
 
-    So what is said of one data point depends on no other, in training either.
+    So the numbers of one data point do not depend on others, not even in training.
 
     Args:
         inputs: event shape of x.
@@ -223,8 +223,8 @@ def image_ladder(
     Args:
         inputs: (C, H, W) of x.
         family: of p(x|z), over x.
-        rungs: how many layers of latents at each size: the image's, then halved each time. (1, 2, 2, 1) of 28 × 28
-            pixels are one at 28, two at 14, two at 7 and one at 4, from which it begins.
+        rungs: how many layers of latents at each size: the image's, then halved each time. For 28 × 28 pixels (1, 2, 2,
+            1) means one at 28, two at 14, two at 7 and one at 4, where the pass begins.
         width: channels of the states.
         channels: of a layer of latents.
     """

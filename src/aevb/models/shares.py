@@ -71,8 +71,8 @@ def messages() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise RunError(
-            "Another process of this training has ended, so this one cannot go on. What its last checkpoint holds is "
-            "saved: start all of them again with --resume."
+            "Another process of this training has ended, so this one cannot continue. Its last checkpoint is saved:"
+            " start all of them again with --resume."
         ) from error
 
 

@@ -102,7 +102,7 @@ class Trace:
 
 @runtime_checkable
 class LatentModel(Protocol):
-    """All that objectives, training and evaluation may ask of a model. `data` is a `Batch`, or a tensor x (B, *X)."""
+    """All that objectives, training and evaluation need of a model. `data` is a `Batch`, or a tensor x (B, *X)."""
 
     @property
     def latent_shape(self) -> torch.Size:

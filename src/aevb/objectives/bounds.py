@@ -58,13 +58,13 @@ class ELBO(Shown):
             "B".
         capacity: C, nats that the code is to carry, a number or a schedule: the loss has β |mean_B KL - C| in the place
             of β · KL (Burgess et al. 2018, arXiv 1804.03599); 0 is none; needs "B".
-        balance: b, a number or a schedule: the loss has Σ_g γ_g KL_g in the place of KL, so that groups that carry
-            little for their size cost less, and come into use; needs "B". With D_g numbers in group g of G,
+        balance: b, a number or a schedule: the loss has Σ_g γ_g KL_g in place of the KL. Groups that carry little for
+            their size then cost less, and come into use; needs "B". With D_g numbers in group g of G,
 
                 γ_g = G a_g / Σ_h a_h,   a_g = ((0.01 + mean_B |KL_g|) / D_g)^b,   held constant in the gradient.
 
-            At 0 all γ are 1: a schedule that ends there ends at the plain bound. The code of NVAE (Vahdat & Kautz 2020,
-            arXiv 2007.03898) likewise divides the KL by the group's size, with b = 1 while β < 1 and 0 from then on.
+            At 0 all γ are 1: a schedule that ends there ends at the plain bound. The code of NVAE (Vahdat & Kautz
+            2020, arXiv 2007.03898) also divides the KL by the group's size, with b = 1 while β < 1, then 0.
     """
 
     word, roles = "elbo", (OBJECTIVE,)

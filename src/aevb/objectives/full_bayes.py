@@ -34,8 +34,8 @@ class FullBayes(Shown, nn.Module):
     The loss is its negative, in nats per data point. L̃ is the `bound` of the model whose weights are θ̃, one draw for
     the whole minibatch. The means μ_θ are the model's own weights: the trained model is the one at the posterior mean,
     and its biases count as weights. The log-variances belong to the objective, whose `draw` gives models with weights
-    from q(θ). p(θ) is in here already, so `Training.weight_prior` is refused. Logged are those of `bound` at θ̃ (`elbo`
-    among them) and `kl_weights`, KL(q(θ) ‖ p(θ)) / N; the loss is kl_weights - elbo.
+    from q(θ). p(θ) is in here already, so `Training.weight_prior` is not supported. Logged are those of `bound` at θ̃
+    (`elbo` among them) and `kl_weights`, KL(q(θ) ‖ p(θ)) / N; the loss is kl_weights - elbo.
 
     Args:
         model: whose parameters θ are; it is not kept.
@@ -111,7 +111,7 @@ def _chosen(model: nn.Module, over: Sequence[str]) -> Weights:
 def _check_parts(over: Sequence[str], free: Weights) -> None:
     """Raise a ValueError where no part is named, or one that has no parameters."""
     if not over:
-        raise ValueError("FullBayes: `over` names no part of the model; for point estimates take ELBO.")
+        raise ValueError("FullBayes: `over` names no part of the model; for point estimates use ELBO.")
     for part in over:
         if not any(_within(k, part) for k in free):
             possible = {k.partition(".")[0] for k in free}

@@ -34,7 +34,7 @@ class ImportanceWeighted(Shown):
         θ: Σ_k ŵ_k ∇_θ log p(x, z_k)        φ: Σ_k b_k ∂log w_k/∂z_k ∇_φ z_k + c_k ∇_φ log q(z_k|x), z_k held constant
 
         "plain"  b = ŵ, c = -ŵ: the derivative of L as it stands
-        "stl"    b = ŵ, c = 0 (arXiv 1703.09194); biased wherever ŵ depends on z, that is unless L is the ELBO: refused
+        "stl"    b = ŵ, c = 0 (arXiv 1703.09194); biased wherever ŵ depends on z, unless L is the ELBO: not supported
         "dreg"   b = αŵ + (1 - α)ŵ², c = 0 (arXiv 1810.04152): no bias, and less variance; "stl" where L is the ELBO
         "vimco"  b = 0, c_k = L - L_-k - ŵ_k, where L_-k has the mean of the other log w in the place of log w_k
                  (arXiv 1602.06725): for z that have no derivative, such as discrete ones; it calls `q.sample`
@@ -108,10 +108,10 @@ class ImportanceWeighted(Shown):
             raise ValueError(
                 "ImportanceWeighted: 'stl' is biased with several samples in one logarithm, as the "
                 "weights depend on z too "
-                "(arXiv 1810.04152). Take 'dreg', which has no bias and is 'stl' at samples = 1."
+                "(arXiv 1810.04152). Use 'dreg', which has no bias and is 'stl' at samples = 1."
             )
         if self.gradient == "vimco" and self.samples < 2:
-            raise ValueError("ImportanceWeighted: 'vimco' needs samples ≥ 2: each is held against the others.")
+            raise ValueError("ImportanceWeighted: 'vimco' needs samples ≥ 2: each is compared with the others.")
         if self.gradient in ("stl", "vimco") and self.encoder_groups != self.groups:
             raise ValueError("ImportanceWeighted: encoder_groups need the gradient 'plain' or 'dreg'.")
 

@@ -29,8 +29,8 @@ class MonteCarloEM(Shown, nn.Module):
     likelihood as far as the chains have kept up with θ. The loss is -mean_B log p_θ(x, z), in nats per data point. The
     encoder is neither used nor trained.
 
-    The chains are kept from one visit of a row to the next, and start at draws of the prior. Where the batch is all
-    data, each E-step moves all chains, as in the paper; with smaller batches it is an online variant, whose chains rest
+    The chains are kept from one visit of a row to the next, and start at draws of the prior. If the batch is all data,
+    each E-step moves all chains, as in the paper. With smaller batches it is an online variant, whose chains rest
     between visits. Each chain tunes its own step size, at every transition, since its target moves for as long as θ
     does. Logged are `log_joint`, and `acceptance`, the mean over the batch at the last E-step.
 

@@ -83,7 +83,7 @@ class M2(Shown, nn.Module):
 
     @property
     def networks(self) -> tuple[nn.Module, ...]:
-        """As those of a model: what a prior on weights is about."""
+        """The networks that a prior on weights covers, as of a model."""
         return (self.classifier,)
 
     @classmethod

@@ -46,9 +46,9 @@ class Regularized(Shown, nn.Module):
     """loss = loss of the bound + Σ_i weight_i · term_i, all read off one trace; in nats per data point where the terms
     are.
 
-    A term's own loss, such as a discriminator's, reaches its own parameters alone and adds nothing to the value;
-    training moves these by the term's own optimiser. Logged are
-    the bound's numbers, each term by its name, unweighted, and own losses as `NAME_loss`.
+    A term's own loss, such as a discriminator's, reaches only its own parameters and adds nothing to the value. The
+    term's own optimiser updates them. Logged are the bound's numbers, each term by its name, unweighted, and own losses
+    as `NAME_loss`.
 
     Args:
         bound: an `ELBO`, with a β of its own.
@@ -62,7 +62,7 @@ class Regularized(Shown, nn.Module):
         if twice:
             raise ValueError(
                 f"Regularized: there are several terms {twice[0]!r}, which would be logged under "
-                f"one name. Take one of them."
+                f"one name. Keep one of them."
             )
         self.bound, self.terms = bound, tuple(terms)
         self.adversaries = tuple(term for term in terms if isinstance(term, Adversary))
@@ -214,20 +214,20 @@ class MMD(Shown):
         "rbf"  k = exp(-‖a - b‖² / C)      (arXiv 1706.02262, InfoVAE)
 
     over the minibatch, the mean over K samples per point; without unit. InfoVAE is `ELBO(beta=1 - α)` and this term
-    with weight α + λ - 1, WAE is `ELBO(beta=0)` and this term. A prior that is learnt gets no gradient of it.
+    with weight α + λ - 1, WAE is `ELBO(beta=0)` and this term. A prior that is learned gets no gradient from it.
 
-    Beside a KL of full weight a large weight delays that codes say anything: with 99 on digits the KL is 0.1 nats after
+    Beside a KL of full weight, a large weight delays the learning of codes: with 99 on digits the KL is 0.1 nats after
     40,000 samples and 2.6 after 150,000, without the term 2.8 after 40,000 (`aevb train digits --recipe info-vae
     --samples 150000 --set encoder.hidden=[128] --set decoder.hidden=[128]`). The optimum has not collapsed: in a
-      minibatch
-    of 100, where q(z) = p(z) in 10 dimensions, the gradient of 99 MMD at a code is noise of norm 3.3, that of the KL is
-    |μ|.
+    minibatch of 100, where q(z) = p(z) in 10 dimensions, the gradient of 99 MMD at a code is noise of norm 3.3, that of
+    the KL is |μ|.
 
     Args:
         weight: a number or a schedule.
         kernel: k.
         scale: C: a number, or "dimension" for 2 D, the mean of ‖a - b‖² between draws of N(0, I), or "median" for the
-            median of ‖z_i - z'_j‖², held constant; with it C depends on the draws, and "unbiased" holds for given C.
+            median of ‖z_i - z'_j‖², held constant. With "median" C depends on the draws, and "unbiased" holds for given
+            C.
     """
 
     word, roles = "mmd", (TERM,)
@@ -282,12 +282,11 @@ def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 
 class Commitment(Shown):
-    """What the encoder's h is away from the codes that it was quantised to: mean_B Σ_l |h_l - sg(e_l)|² (arXiv
+    """The distance of the encoder's h from the codes that it was quantised to: mean_B Σ_l |h_l - sg(e_l)|² (arXiv
     1711.00937).
 
     sg is held constant: the codebook follows h by running means, and this term keeps h from running away from it. It is
-        the
-    squared distance of one data point, whatever the size of the minibatch; without unit.
+    the squared distance of one data point, whatever the size of the minibatch; without unit.
 
     Args:
         weight: the paper's β, a number or a schedule.
@@ -309,7 +308,7 @@ class Commitment(Shown):
 
 
 class DensityRatio(Shown, nn.Module):
-    """The total correlation by a discriminator, which tells codes from codes with shuffled latents (arXiv 1802.05983).
+    """The total correlation by a discriminator between codes and codes with shuffled latents (arXiv 1802.05983).
 
         TC = E_q(z)[log q(z) / Π_d q(z_d)] ≃ mean_kb T(z_kb),   T a network
         T descends ½ mean softplus(-T(z)) + ½ mean softplus(T(z̃)),
@@ -318,7 +317,7 @@ class DensityRatio(Shown, nn.Module):
     `ELBO()` and this term is FactorVAE, the weight being its γ. The penalty does not move T, nor T's loss the model.
     Both move in the same step, T by an Adam of its own, which no schedule, clip or weight prior of the model's reaches.
     As in the paper z and z̃ come from different data points: from either half of the minibatch. TC and loss are in
-    nats, the loss ln 2 where T knows nothing.
+    nats, the loss ln 2 where T cannot distinguish them.
 
     Args:
         model: gives the latent's shape; it is not kept.

@@ -27,11 +27,11 @@ class WakeSleep(Shown):
     1406.2751), which ascends the importance-weighted bound in θ, and in φ the fit of q to p(z|x): KL(p ‖ q) in either
     phase, at dreams or (with a bias that falls as 1/K) at the data.
 
-    Samples and ŵ are constants, so each side's parameters get the gradient of their own objective; those that q and p
-    share get both, as in a `VampPrior`, or in a `Ladder`, with which recipes refuse it. The loss is minus the
-    sum of both, φ's being w · wake + (1 - w) · sleep. Logged are `elbo`, estimator A of the bound on the wake samples
-    (arXiv 1312.6114, eq. 6), `bound`, log 1/K Σ_k w_k, and what φ ascends as `wake` and `sleep`, all in nats per data
-    point.
+    Samples and ŵ are constants, so each side's parameters get the gradient of their own objective. Parameters that q
+    and p share get both, as in a `VampPrior`, or in a `Ladder`, which recipes do not support here. The loss is minus
+    the sum of both, φ's being w · wake + (1 - w) · sleep. Logged are `elbo`, estimator A of the bound on the wake
+    samples (arXiv 1312.6114, eq. 6), `bound`, log 1/K Σ_k w_k, and what φ ascends as `wake` and `sleep`, all in nats
+    per data point.
 
     Args:
         dreams: sleep samples per data point.

@@ -132,8 +132,8 @@ def choices(logits: Tensor) -> Distribution:
 class Concrete(Coded, nn.Module):
     """`OneHot`, relaxed while it is trained: the Gumbel-softmax (arXiv 1611.01144, 1611.00712). φ = logits.
 
-    In training z = softmax((φ + g) / τ), g Gumbel, which has a derivative; in evaluation z is one-hot, as are the codes
-    of the model that is then reported, and the KL is exact. What training ascends is up to the prior:
+    In training z = softmax((φ + g) / τ), g Gumbel, which has a derivative. In evaluation z is one-hot, and the KL is
+    exact: the reported model has one-hot codes. What training ascends is up to the prior:
 
         uniform-concrete   the relaxed density under a relaxed prior: a bound on the likelihood of the relaxed model
         uniform-codes      z relaxed, but the KL that of the one-hot codes: usual, and no bound of either model
@@ -298,8 +298,8 @@ class VQ(Coded, nn.Module):
 
         N_k ← γ N_k + (1 - γ) n_k,   S_k ← γ S_k + (1 - γ) s_k,   e_k = S_k / N_k
 
-    whatever the size of the minibatch. A code that hardly any h is near to begins again at one of the minibatch's h; as
-    all of them do at the first step, unless none ever does (`restart` = 0): then they begin at draws of N(0, I).
+    whatever the size of the minibatch. A code that hardly any h is near to begins again at one of the minibatch's h.
+    All codes do so at the first step. With `restart` = 0 none does: they begin at draws of N(0, I).
 
     Args:
         shape: (L, D).
@@ -380,9 +380,8 @@ class FSQ(Coded):
 
         z_ld = the middle of that of n_d equal parts of (-1, 1) in which tanh h_ld lies,   KL = L Σ_d log n_d
 
-    The codebook is the grid of all levels: there is nothing to learn, to commit to, or to die. Gradients go straight
-        through
-    to tanh h.
+    The codebook is the grid of all levels: there is nothing to learn, no commitment term, and no dead code. Gradients
+    go straight through to tanh h.
 
     Args:
         shape: (L, D).

@@ -212,7 +212,7 @@ def of_columns(v: Values) -> str:
 
 
 class Columns(Family, nn.Module):
-    """Π_d p_d(x_d | z) over the cells that are there: a family for each group of columns.
+    """Π_d p_d(x_d | z) over the observed cells: a family for each group of columns.
 
     Args:
         shape: (F,).

@@ -225,7 +225,7 @@ class LowRankNormal(Family):
 
     So bounded, I + Vᵀ V can be factorised in float32, which is all that density and KL need.
 
-    Between `Normal`, of D variances, and `FullNormal`, whose D (D + 1) / 2 numbers are many for a network to give.
+    Between `Normal`, of D variances, and `FullNormal`, whose D (D + 1) / 2 numbers are many for a network.
 
     Args:
         shape: (D,).

@@ -166,9 +166,9 @@ class Sylvester(Family):
 
         z ← z + Q R tanh(R̃ Qᵀ z + b),   log |det| = Σ_d log(1 + r_dd r̃_dd (1 - tanh²))
 
-    Q is a product of reflections, so orthogonal; R and R̃ are upper triangles with diagonals in (-1, 1), so that the
-    flow can be inverted, one latent after another. A planar flow is one of rank 1; these are of rank D. φ = (μ, log σ²,
-    then the entries of R and R̃ above their diagonals, the diagonals, b, and the reflections' vectors, of each flow).
+    Q is a product of reflections, so orthogonal. R and R̃ are upper triangles with diagonals in (-1, 1), so the flow
+    can be inverted, one latent after another. A planar flow is one of rank 1; these are of rank D. φ = (μ, log σ², then
+    the entries of R and R̃ above their diagonals, the diagonals, b, and the reflections' vectors, of each flow).
 
     Args:
         shape: (D,).

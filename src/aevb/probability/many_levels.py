@@ -4,8 +4,8 @@
     P(g | z) ∝ exp(u_g · h + a_g) over G groups,   P(c | g, z) ∝ exp(e_c · h + b_c) over the M levels of the group
 
 with h = net(z), r numbers (Goodman 2001, arXiv cs/0108006). A network with an output for each of C levels has C times
-the width of its last layer as weights, and a minibatch of B rows B times C numbers. Here a level has r weights and a
-bias, and with G = M = √C a row takes 2 √C logits. log P is exact, in training too: nothing is sampled. Groups are
+the width of its last layer as weights. A minibatch of B rows then takes B times C numbers. Here a level has r weights
+and a bias, and with G = M = √C a row takes 2 √C logits. log P is exact, in training too: nothing is sampled. Groups are
 levels that follow one another. What needs all levels, such as the most probable one, goes through them in pieces.
 
 C: levels; r: rank; n: columns; R: rows of any batch.

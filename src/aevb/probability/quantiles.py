@@ -138,8 +138,8 @@ class Quantiles(Family, nn.Module):
     Args:
         shape: (n,).
         bins: M, the two tails counted.
-        steps: of each column the step of its numbers, such as 1 of whole ones, which is how wide the bin of a single
-            value is; 0 where there is none, then that is the smallest difference between two rows. No bin is narrower
+        steps: of each column the step of its numbers, such as 1 for whole numbers: the width of the bin of a single
+            value. 0 where there is none: the width is then the smallest difference between two rows. No bin is narrower
             than what float32 resolves.
     """
 

@@ -86,10 +86,10 @@ class Gumbel(Factorized):
 class Cauchy(Factorized):
     """Cauchy(μ, γ), z = μ + γ tan(π (u - ½)), on the real line: φ = (μ, log γ).
 
-    It has no mean: what a model encodes or shows is the median μ. For want of moments KL(q ‖ p) = ∞ for a normal,
-        logistic,
-    Laplace or Gumbel prior, and training refuses them; standard-cauchy has a closed form, and standard-student-t is
-    finite. A draw may be enormous, so give the decoder an activation that saturates, such as tanh.
+    It has no mean: what a model encodes or shows is the median μ. It has no moments, so KL(q ‖ p) = ∞ for a normal,
+    logistic, Laplace or Gumbel prior: training does not support them. standard-cauchy has a closed form, and
+    standard-student-t is finite. A draw may be enormous, so give the decoder an activation that saturates, such as
+    tanh.
     """
 
     word, roles = "cauchy", (POSTERIOR, LIKELIHOOD)

@@ -90,12 +90,12 @@ class OptimalNormal(AroundMean):
     Training calls `learn` once a step, which moves a running mean of σ*². In evaluation σ² is that mean and nothing
     else, so that what is then reported is the likelihood of one model. A density changes nothing.
 
-    Monte Carlo EM and M2 refuse it: it would tie chains to each other, and weigh all labels alike.
+    Monte Carlo EM and M2 do not support it: it would couple the chains, and weight all labels equally.
 
     Args:
         shape: event shape.
         link: a function applied to μ, such as `torch.sigmoid`.
-        least: a lower bound of σ, for data that can be met exactly.
+        least: a lower bound of σ, for data that can be fitted exactly.
         momentum: how much of the running mean of σ*² each minibatch renews; the first sets it.
     """
 

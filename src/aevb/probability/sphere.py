@@ -1,9 +1,9 @@
 """The unit sphere in ℝᴰ: von Mises-Fisher and uniform, for codes that are directions (arXiv 1804.00891).
 
 All is in terms of the gap v = 1 - μᵀz, of which p(v) ∝ e^(-κv) (v (2 - v))^((D-3)/2) on 0 < v < 2: near κ = 10⁴, where
-z hardly leaves μ, 1 - v would have no digits left. Its integrals are sums over a fixed grid, so that normaliser,
-moments and their derivatives agree with one another to rounding, for every κ and D and without a Bessel function. They
-are taken in float64 whatever z is in.
+z hardly leaves μ, 1 - v would have no digits left. Its integrals are sums over a fixed grid, without a Bessel function.
+So normaliser, moments and their derivatives agree to rounding, for every κ and D. They are taken in float64 whatever z
+is in.
 """
 
 from __future__ import annotations

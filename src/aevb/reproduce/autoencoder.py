@@ -41,7 +41,7 @@ from aevb.use.interpolate import different_pairs, paths
 
 LATENTS = (2, 20)
 STEP = 0.02  # Adagrad's, of both kinds: an autoencoder has no bound to choose by
-POINTS = 5000  # samples, and test images to hold them against
+POINTS = 5000  # samples, and test images to compare them with
 PAIRS = 500  # of test images of different digits, between whose codes a path runs
 BLOCKS = 10  # parts of the test split, for the error of what has no error of its own
 Models = Mapping[tuple[str, int], VAE]  # ("autoencoder" or "VAE", latents) → model
@@ -241,10 +241,9 @@ def path_numbers(images: Tensor, judge: Judge) -> Line:
     """What lies on paths (N, T, *X) of images; log-densities in nats, less that of test images on average.
 
     path_ends: the log-density at both ends. path_mean and path_least: between the ends, on average and at the least
-        likely
-    place. path_dip: by how much that place is less likely than the less likely end. path_clear: the share of images
-    between the ends that are clear digits. path_jump: the longest of the T - 1 steps from image to image over their
-    mean length.
+    likely place. path_dip: by how much that place is less likely than the less likely end. path_clear: the share of
+    images between the ends that are clear digits. path_jump: the longest of the T - 1 steps from image to image over
+    their mean length.
     """
     features = judge.features(images.flatten(0, 1))
     logs, clear = (f(features).reshape(images.shape[:2]) for f in (judge.log_density, judge.clear))

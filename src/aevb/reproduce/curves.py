@@ -293,7 +293,7 @@ def _has_compiler() -> bool:
 
 
 def _save(folder: Path, learner: Learner, state: _State) -> None:
-    """One file, whole, from which the curve goes on; and its rows and settings for readers, and for a repository."""
+    """One file, whole, from which the curve resumes; and its rows and settings for readers, and for a repository."""
     notes = {"number": learner.number, "rows": state.rows, "seconds": state.seconds, "settings": state.settings}
     write_tensors(folder / "state.safetensors", state_tensors(learner), {"state": json.dumps(notes)})
     write_table(folder / "points.csv", state.rows)

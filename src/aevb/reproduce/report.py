@@ -55,7 +55,7 @@ def write_report(out: Path) -> Path:
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Experiments with variational autoencoders, rerun</title><style>{STYLE}</style></head><body><main>"
         "<h1>Experiments with variational autoencoders, rerun</h1>"
-        '<p class="about">Trained again, and held against the published numbers where there are any: experiments of '
+        '<p class="about">Trained again, and compared with the published numbers where there are any: experiments of '
         "Kingma &amp; Welling 2013 (arXiv 1312.6114), and of another paper where a section names one. "
         f"All bounds are in nats per data point.</p><nav>{links}</nav>{body}"
         "<footer>Written by <code>aevb reproduce report</code>.</footer></main></body></html>"

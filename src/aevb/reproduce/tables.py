@@ -70,9 +70,8 @@ def at_the_end(learner: Learner, train: Split, test: Split) -> Row:
     """-log p(x) of the test set, bounded by L_5000 (arXiv 1509.00519), -ELBO, and the active units.
 
     -L_5000 is the mean of -L_500 over all test points, less the mean of L_5000 - L_500 over every tenth of them: the
-      same
-    expectation as L_5000 of all of them, at a fifth of the work, and hardly more noise, since the difference varies
-    little.
+    same expectation as L_5000 of all of them, at a fifth of the work, and hardly more noise, since the difference
+    varies little.
     """
     model, test = _model(learner), test.frozen()
     few = test[slice(0, None, EVERY)]

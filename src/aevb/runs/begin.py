@@ -92,5 +92,5 @@ def _keys(key: str, there: Any, here: Any) -> Iterator[tuple[str, Any, Any]]:
 
 
 def unstarted(recipe: Recipe) -> Recipe:
-    """The recipe of a training that goes on from a checkpoint: its weights come from there."""
+    """The recipe of a training that resumes from a checkpoint: its weights come from there."""
     return recipe.replace(init=None)

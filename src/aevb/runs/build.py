@@ -142,7 +142,7 @@ def classes_of(recipe: Recipe) -> int:
     """
     classes = recipe.context().classes
     if recipe.conditional and not classes:
-        raise RecipeError("context.classes: the data say how many there are: take recipe.of(data), or give a number.")
+        raise RecipeError("context.classes: the data say how many there are: use recipe.of(data), or give a number.")
     return classes
 
 
@@ -196,7 +196,7 @@ def latent_shapes(recipe: Recipe, shape: Iterable[int]) -> Sequence[torch.Size]:
 
 
 def latents_text(recipe: Recipe, shape: Iterable[int]) -> str:
-    """How many latents there are, in words: 20, or layer by layer 100 + 50."""
+    """How many latents there are, as text: 20, or layer by layer 100 + 50."""
     shapes = ["×".join(map(str, z)) for z in latent_shapes(recipe, shape)]
     return " + ".join(shapes) if len(shapes) < MANY else f"{shapes[0]} + ... ({len(shapes)} layers)"
 

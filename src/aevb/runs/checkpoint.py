@@ -90,7 +90,7 @@ def _fits(parameter: Tensor, memory: Mapping[str, Tensor]) -> bool:
 def _facts(path: Path, notes: Mapping[str, str]) -> dict[str, Any]:
     """Where the training stood, each fact of the type that it was written in."""
     if "state" not in notes:
-        raise RunError(f"{path} is no checkpoint: it does not say where its training stood.")
+        raise RunError(f"{path} is not a checkpoint: it does not say where its training stood.")
     try:
         facts = json.loads(notes["state"])
         state = {name: check(facts[name]) for name, check in FACTS.items()}
@@ -101,13 +101,13 @@ def _facts(path: Path, notes: Mapping[str, str]) -> dict[str, Any]:
 
 def _count(value: Any) -> int:
     if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is no count")
+        raise ValueError(f"{value!r} is not a count")
     return value
 
 
 def _number(value: Any) -> float:
     if type(value) not in (int, float):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     return float(value)
 
 

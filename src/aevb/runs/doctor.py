@@ -40,7 +40,7 @@ class Diagnosis:
 
     def __str__(self) -> str:
         lines = [f"{f.name}: {f.text}\n  → {f.remedy}" for f in self.findings]
-        none = f"Nothing is wrong, as far as was looked for: {', '.join(self.kinds)}."
+        none = f"No fault was found. Checked: {', '.join(self.kinds)}."
         return "\n".join([f"{self.run}, {self.looked}", *(lines or [none])])
 
 
@@ -54,8 +54,8 @@ def doctor(
 ) -> Diagnosis:
     """Say what is wrong with a run, and what to do: a sentence and a remedy for each fault.
 
-    Looked at are up to 2,000 train rows and 500 validation rows (test rows where there are no others), and the lines of
-    metrics.jsonl. A difference is told where it is larger than its Monte-Carlo error and large enough to matter.
+    It reads up to 2,000 train rows and 500 validation rows (test rows where there are no others), and the lines of
+    metrics.jsonl. A difference is reported if it is larger than its Monte-Carlo error and large enough to matter.
 
     Args:
         run: one, its folder or its name; the latest if None.
@@ -71,7 +71,7 @@ def doctor(
     told = story(opened)
     lacking = _lacking(opened)
     exam = None if lacking else exam_of(opened, data or opened.dataset(data_dir), told, device, seed)
-    looked = f"its metrics alone: {lacking}" if exam is None else _looked(exam)
+    looked = f"only its metrics: {lacking}" if exam is None else _looked(exam)
     return Diagnosis(opened.path.name, tuple(examine(told, exam)), looked, tuple(check.what for check in checks()))
 
 

@@ -66,7 +66,7 @@ def _keep(run: Run, name: str, numbers: Mapping[str, Any]) -> None:
     try:
         write_json(run.place(name), flat(numbers))
     except RunError as error:
-        warnings.warn(f"{error} The numbers are right, but not kept beside the run.", AevbWarning, stacklevel=3)
+        warnings.warn(f"{error} The numbers are right, but not saved in the run.", AevbWarning, stacklevel=3)
 
 
 def _of_objective(run: Run, model: nn.Module, rows: Split) -> dict[str, Any]:

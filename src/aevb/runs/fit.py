@@ -73,19 +73,19 @@ def fit(
 ) -> Run:
     """Train a recipe on data into a new run folder.
 
-    The weights that are kept are those of the best validation bound, see `train_events`; or the last where there is no
-    validation split, or no encoder is trained (`MonteCarloEM`). All data are checked before there is a folder.
+    The weights of the best validation bound are kept, see `train_events`. Without a validation split, or where no
+    encoder is trained (`MonteCarloEM`), the last are. All data are checked before there is a folder.
 
     Args:
-        recipe: one, or its name, or the path of its file. Where its `init` names a run, the training begins with the
-            weights of that run, whose parts must be the same, and reads the data as that run does.
+        recipe: one, or its name, or the path of its file. If its `init` names a run, the training begins with the
+            weights of that run, and reads the data as that run does. The parts must be the same.
         data: a `Dataset`, or what `load_data` takes: a name, a path, an array, a tensor, a data set of PyTorch, which
             the recipe's table [data] says how to read. Of data in memory, which no source gives, the run keeps a copy.
         out: the folder; runs/SOURCE-RECIPE-TIME if None.
         show: called several times a second with where the training stands.
         checkpoint_every: seconds between two checkpoints, at least.
 
-    A schedule of the loss that goes on beyond the training gives an `AevbWarning`.
+    A schedule of the loss that is longer than the training gives an `AevbWarning`.
 
     Raises:
         TrainingDiverged: the loss became NaN or exploded; the last good checkpoint stays.

@@ -50,7 +50,7 @@ def grid(recipe: Recipe, data: str, settings: Mapping[str, Sequence[Any]], seeds
     points = [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
     if len(points) * len(seeds) > MOST:
         raise RecipeError(
-            f"sweep: {len(points) * len(seeds):,} runs are more than {MOST:,}. Take fewer values or seeds."
+            f"sweep: {len(points) * len(seeds):,} runs are more than {MOST:,}. Give fewer values or seeds."
         )
     cells = []
     for point in points:

@@ -77,7 +77,7 @@ class Source:
 
 
 def refuse_unlabeled() -> NoReturn:
-    raise DataError("The recipe conditions on labels (context.classes), but the data have none. Take another recipe.")
+    raise DataError("The recipe conditions on labels (context.classes), but the data have none. Use another recipe.")
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class Recipe:
         if str(name) not in recipe_names():
             raise RecipeError(
                 f"There is no recipe {str(name)!r}.{nearest(str(name), recipe_names())} `aevb recipes` lists all;"
-                " a path to a .toml file will do, too."
+                " a path to a .toml file works, too."
             )
         text = resources.files("aevb.runs").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")
         return cls(str(name), parse_toml(text, str(name)))
@@ -299,7 +299,7 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise RecipeError(
-            f"{path} is no UTF-8 (byte {error.start}). Save it as UTF-8: in an editor, or by iconv -t UTF-8."
+            f"{path} is not UTF-8 (byte {error.start}). Save it as UTF-8: in an editor, or by iconv -t UTF-8."
         ) from error
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror or error}.") from error

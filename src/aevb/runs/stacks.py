@@ -93,7 +93,7 @@ def fit_stacked(
     """Train recipes of one architecture on one data set as a stack; each begins or resumes its own run folder.
 
     Returns:
-        The errors of trainings that failed, by folder; the others go on.
+        The errors of trainings that failed, by folder; the others continue.
 
     Raises:
         Unstackable: they are no stack; no folder was made.

@@ -75,7 +75,7 @@ class Run:
         folder = find(path)
         for name in ("recipe.toml", "meta.json"):
             if not (folder / name).is_file():
-                raise RunError(f"{folder} is no complete run: {name} is missing. Train again, into another folder.")
+                raise RunError(f"{folder} is not a complete run: {name} is missing. Train again, into another folder.")
         meta = read_meta(folder)
         return cls(folder, Recipe.load(folder / "recipe.toml"), meta)
 
@@ -164,7 +164,7 @@ class Run:
         return data, prints
 
     def values(self, data_dir: str | Path | None = None) -> Values:
-        """What the numbers of the data mean, to bring what leaves the model into their units; of 0.1, read from the
+        """What the numbers of the data mean, to convert outputs of the model to their units; of 0.1, read from the
         data."""
         if "values" in self.meta:
             return Values.from_dict(self.meta["values"])
@@ -235,7 +235,7 @@ class Run:
         return [record for line in lines if (record := _parse(line)) is not None]
 
     def forget_after(self, step: int) -> None:
-        """Drop the metrics of steps after `step`: they will be met again."""
+        """Drop the metrics of steps after `step`: they will be written again."""
         kept = [json.dumps(r) + "\n" for r in self.metrics() if r["step"] <= step]
         write_text(self.place("metrics.jsonl"), "".join(kept))
 
@@ -382,7 +382,7 @@ def _hash(numbers: Tensor, words: str = "", dtype: torch.dtype | None = None) ->
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What differs between two `fingerprints`, in words; empty if nothing does.  Hashes that aevb 0.1 lacks are left
+    """What differs between two `fingerprints`, as text; empty if nothing does.  Hashes that aevb 0.1 lacks are left
     out."""
     return "; ".join(text for name in now if (text := _difference(name, then.get(name, {}), now[name])))
 

@@ -1,4 +1,4 @@
-"""Many trainings of a recipe: a grid of settings and seeds, each a run, with one table of what they reached."""
+"""Many trainings of a recipe: a grid of settings and seeds, each a run, with one table of results."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from aevb.training.draws import Unstackable
 NUMBERS = {"elbo": "test ELBO", "log_likelihood": "log p(x)"}
 MOST = 64  # models of one stack
 DONE = ("complete", "diverged")
+LABELS = ("title", "paper")  # of a recipe, on which no number depends
 Tell = Callable[[str], None]
 
 
@@ -85,7 +86,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What `aevb.sweep` gives: the runs, and tables of what they reached.
+    """What `aevb.sweep` gives: the runs, and tables of their results.
 
     Attributes:
         name: of its files.
@@ -173,7 +174,7 @@ def sweep(
         out: the folder of the run folders; runs/ if None. NAME.csv is written there, too.
         jobs: processes at a time, for what is not stacked.
         show: called several times a second with where the training stands.
-        tell: called with what was trained singly and why, and with what failed.
+        tell: called with what was trained one by one and why, and with what failed.
 
     Raises:
         RecipeError: a setting that the recipe does not have, values or seeds given twice.
@@ -252,7 +253,7 @@ class Work:
                 parts.setdefault(alike(place.recipe, strictly=True), []).append(place)
             if len(parts) > 1:
                 return [place for part in parts.values() for place in self.stacked(part, data)]
-            self.note(f"{len(group)} runs are trained singly: {why}.")
+            self.note(f"{len(group)} runs are trained one by one: {why}.")
             return list(group)
         for path, error in failed.items():
             self.note(f"{path.name}: {error}")
@@ -295,7 +296,7 @@ class Work:
 
 
 def _trained(place: Place, data: Dataset, device: str | torch.device, show: Show | None = None) -> str:
-    """Begin or resume one run; its error in words, or nothing."""
+    """Begin or resume one run; its error as text, or nothing."""
     try:
         if (place.path / "recipe.toml").is_file():
             resume(place.path, data, device=device, show=show)
@@ -321,7 +322,8 @@ def _agrees(place: Place, data: Dataset) -> None:
 
     run = Run.open(place.path)
     ours = parse_toml(tomli_w.dumps(dict(named(place.recipe, data)[0].settings)), str(place.path))
-    for key, asked, there in differences(ours, run.recipe.settings):
+    labels = {key: ours.get(key) for key in LABELS}
+    for key, asked, there in differences(ours, {**run.recipe.settings, **labels}):
         raise RunError(
             f"{place.path} is a run with {key} = {shown(there)}, and this sweep has {shown(asked)}. "
             "Choose another --out, or move that run."

@@ -4,7 +4,7 @@
         run = aevb.fit("digits", "digits")
 
 Each is told the recipe, the environment, the curves, and at the end the numbers with their errors and the figures. A
-tracker that fails is left out with a warning; the training goes on.
+tracker that fails is left out with a warning; the training continues.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ KINDS: dict[str, tuple[str, Callable[[Run], Tracker]]] = {  # name → the packa
 
 
 def remember(run: Run, name: str, number: str) -> None:
-    """Keep the tracker's own number of a run, so that a training that goes on is one run there too."""
+    """Keep the tracker's own number of a run, so that a resumed training is one run there too."""
     run.write_meta(trackers={**run.meta.get("trackers", {}), name: number})
 
 
@@ -205,7 +205,7 @@ class Trackers:
         except Exception as error:
             self.open.pop(name, None)
             why = str(error).splitlines()[0] if str(error) else type(error).__name__
-            words = f"{name} failed, and is told nothing more: {why} The training goes on."
+            words = f"{name} failed, and is no longer used: {why} The training continues."
             warnings.warn(words, AevbWarning, stacklevel=4)
 
 
@@ -219,7 +219,7 @@ def trackers() -> Trackers:
 
 @contextmanager
 def tracking(*names: str) -> Iterator[Trackers]:
-    """Tell trackers of the trainings into run folders that begin within a block: "tensorboard", "wandb", "mlflow".
+    """Log to trackers the trainings into run folders that begin within a block: "tensorboard", "wandb", "mlflow".
 
     Raises:
         RunError: there is no such tracker, or its package is not installed.

@@ -45,7 +45,7 @@ class Draw:
         of: Tensor = args[0] if made is None else made
         rest = args if call in FRESH else args[1:]
         if any(isinstance(part, Tensor) for part in (*rest, *kwargs.values())):
-            raise Unstackable("it draws random numbers by a law that depends on the weights")
+            raise Unstackable("it draws random numbers from a distribution that depends on the weights")
         return cls(call, of.shape, rest, tuple(kwargs.items()), (of.dtype, of.device))
 
 
@@ -95,5 +95,5 @@ def draws_of(work: Callable[[], object], device: torch.device) -> list[Draw]:
             draw()
         again = torch.rand((), device=device)
     if not torch.equal(after, again):
-        raise Unstackable("it draws random numbers by other means than normal and uniform ones, such as dropout")
+        raise Unstackable("it draws random numbers that are neither normal nor uniform, as dropout does")
     return noted.draws

@@ -135,14 +135,14 @@ class Monitor:
 
 @dataclass
 class TrainingState:
-    """What a training knows beyond its `Learner`: sums since the last record, and the best weights so far.
+    """The state of a training beyond its `Learner`: sums since the last record, and the best weights so far.
 
     Attributes:
         weights: the best, those of the objective as objective.NAME; empty before the first validation.
         score: their validation bound, in nats.
         best: the number of the step that they are from.
         since: validations since then.
-        stopped: set by `stop`; the training then ends after the step in hand.
+        stopped: set by `stop`; the training then ends after the current step.
     """
 
     sums: dict[str, Any] = field(default_factory=dict)
@@ -155,7 +155,7 @@ class TrainingState:
     stopped: bool = False
 
     def stop(self) -> None:
-        """End the training after the step in hand."""
+        """End the training after the current step."""
         self.stopped = True
 
     def add(self, info: Info) -> None:
@@ -232,7 +232,7 @@ def train_events(
     state: TrainingState | None = None,
     checkpoint_every: float = math.inf,
 ) -> Iterator[Event]:
-    """Train a learner from where it stands; what happens comes as `Step | Record | Validation | Checkpoint | End`.
+    """Train a learner from its current step; what happens comes as `Step | Record | Validation | Checkpoint | End`.
 
     An estimator in memory, with validation and early stopping:
 
@@ -251,15 +251,14 @@ def train_events(
                         writer.add_scalar(f"{where}/{name}", number, event.samples)
                         # or wandb.log({f"{where}/{name}": number}, step=event.samples)
 
-    There is a `Record` after each hundredth of the training, and after each `Validation`.
-    The best weights are those of the best validation bound of the trained model: the plain ELBO whatever the loss adds
-    to it or weighs in it, the reconstruction alone where the KL is infinite, or the importance-weighted bound if
-    `monitor` asks. The data are checked now, before the generator is asked for its first event. It leaves the model in
-    evaluation mode.
+    There is a `Record` after each hundredth of the training, and after each `Validation`. The best weights are those of
+    the best validation bound of the trained model: the plain ELBO, whatever the loss adds to it or weights in it. It is
+    the reconstruction where the KL is infinite, and the importance-weighted bound if `monitor` sets it. The data are
+    checked now, before the generator is asked for its first event. It leaves the model in evaluation mode.
 
     Args:
         validation: data as `data` are; no rows, or None, for none. Not used with an objective that trains no encoder.
-        state: of an earlier part of this training, to continue it; `state.stop()` ends it after the step in hand.
+        state: of an earlier part of this training, to continue it; `state.stop()` ends it after the current step.
         checkpoint_every: seconds between two checkpoints, at least; there is one at the end too. By default none.
 
     Raises:

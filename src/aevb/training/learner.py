@@ -148,7 +148,7 @@ def _such(model: nn.Module, kind: Any) -> list[Any]:
 
 
 class Learner(nn.Module):
-    """What moves: the model, the optimizers and the step count.
+    """What training changes: the model, the optimizers and the step count.
 
     An adversary within the objective, such as a discriminator, moves by an optimizer of its own: `optimizers[1:]`.
 
@@ -194,7 +194,7 @@ class Learner(nn.Module):
         return {**self._made_for(), "number": self.number, "optimizers": [o.state_dict() for o in self.optimizers]}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Stand where the learner stood whose `state_dict` this is of.
+        """Take the step and the memory of the learner whose `state_dict` this is.
 
         Raises:
             RunError: that one was made for other rows, or another order of them.

@@ -72,7 +72,7 @@ def parameter_groups(module: nn.Module, decay: float, but: Sequence[nn.Parameter
     """The weights of networks with `decay`, all other parameters without; `but` are those of other optimizers.
 
     The prior p(θ) = N(0, I) on weights adds 1/N log p(θ) = -|θ|²/2N to the bound per data point: a decay of 1/N that is
-    part of the gradient, so that Adagrad and Adam rescale it with the rest (Algorithm 1 as the paper's authors ran it).
+    part of the gradient, so Adagrad and Adam rescale it with the rest, as in the paper's own runs of Algorithm 1.
 
     Weights are the matrices and kernels of layers: parameters called `weight` of two dimensions or more. They count in
     the networks that a model declares (of a `VAE` encoder and decoder), or anywhere in a model that declares none.

@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 -m aevb train digits
 
-All of them read the data, take the same steps and hold the same numbers; they share the rows of each minibatch within
+All of them read the data, take the same steps and hold the same numbers. They share the rows of each minibatch within
 networks, see `models.shares`. The first one writes.
 """
 
@@ -41,7 +41,7 @@ def placed(device: str | torch.device) -> torch.device:
         return device
     count = torch.cuda.device_count()
     if own >= count:
-        raise RunError(f"There are more processes than GPUs: this machine has {count}. Take --nproc-per-node {count}.")
+        raise RunError(f"There are more processes than GPUs: this machine has {count}. Use --nproc-per-node {count}.")
     return torch.device("cuda", own)
 
 
@@ -83,7 +83,7 @@ def _leaving_together() -> Iterator[None]:
     """No process leaves before all have come to the end, or to a signal: else it breaks messages of the others."""
     try:
         yield
-    except Exception:  # the others cannot go on
+    except Exception:  # the others cannot continue
         raise
     except BaseException:
         _last_words()
@@ -112,7 +112,7 @@ def _round(store: Any, rank: int, size: int) -> str:
     word, limit = uuid.uuid4().hex, time.monotonic() + PATIENCE.total_seconds()
     while store.add(f"aevb/got/{word}", 0) < size - 1:
         if time.monotonic() > limit:
-            raise RuntimeError("Some of them have not come.")
+            raise RuntimeError("Some of them did not start.")
         for other in range(1, size):
             if store.check([f"aevb/ask/{other}"]):
                 store.set(f"aevb/answer/{store.get(f'aevb/ask/{other}').decode()}", word)

@@ -194,18 +194,18 @@ class Stack:
         for number in (0, total // 2, total - 1):
             self._compare(read, number, ends if number else range(len(read)))
         if any(not torch.equal(b, before[name]) for name, b in self.first.loss.named_buffers()):
-            raise Unstackable("a step changes what is no weight")
+            raise Unstackable("a step changes something other than weights")
 
     def _compare(self, read: Sequence[tuple[Batch, list[Tensor]]], number: int, places: Iterable[int]) -> None:
         """Hold the numbers of step `number` against those of the models at these places by themselves."""
         try:
             loss, _, gradients = self._together(read, [number] * len(self.members))
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-            raise Unstackable(f"vmap does not take them ({_line(error)})") from error
+            raise Unstackable(f"vmap does not support them ({_line(error)})") from error
         for i in places:
             own = _own(self.members[i], *read[i], number)
             if not _near([loss[i], *(None if g is None else g[i] for g in gradients)], own):
-                raise Unstackable("their losses are others together than alone")
+                raise Unstackable("their losses differ when stacked")
 
     def validate(self) -> None:
         """The validation bounds of the models of which one is due now, computed together and kept in `bounds`."""
@@ -254,7 +254,7 @@ def refuse(learners: Sequence[Learner]) -> None:
 def train_stacked(courses: Sequence[Course], every: float) -> Iterator[tuple[int, Event | AevbError]]:
     """Train all models of a stack to their ends; gives (which, what happened) as each one's `train_events` would.
 
-    A training that fails comes as its error, in the place of its end, and the others go on.
+    A training that fails comes as its error, in the place of its end, and the others continue.
 
     Args:
         every: seconds between two checkpoints of a model.

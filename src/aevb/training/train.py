@@ -41,9 +41,8 @@ def train(model: nn.Module, objective: Objective, data: Indexable, training: Tra
         g ← ∇_θ,φ L̃(θ, φ; Xᴹ, ε), with a random minibatch Xᴹ and noise ε;   θ, φ ← update by g
 
     The caller prints, logs, draws and stops: `for step in aevb.train(model, aevb.ELBO(), x): ...`. When the generator
-        ends,
-    is closed, or raises, it leaves the model in evaluation mode. `train_events` adds validation, the best weights and
-    checkpoints.
+    ends, is closed, or raises, it leaves the model in evaluation mode. `train_events` adds validation, the best weights
+    and checkpoints.
 
     Args:
         model: whose weights are trained in place.
@@ -53,8 +52,8 @@ def train(model: nn.Module, objective: Objective, data: Indexable, training: Tra
         training: the settings; `Training()` if none are given.
 
     Raises:
-        DataError: NaN or infinity in the data, data of another type than the parameters, no data at all, data outside
-            of the likelihood's support, or hidden labels that the objective cannot learn from.
+        DataError: the data have NaN or infinity, another type than the parameters, no rows, values outside of the
+            likelihood's support, or hidden labels that the objective cannot learn from.
         ShapeError: the likelihood is over another shape than the data.
         RecipeError: the prior does not fit the posterior: KL(q(z|x) ‖ p(z)) is infinite, or their supports differ.
         TrainingDiverged: the loss, the weights or the optimizer's memory became NaN or infinite, or the loss exploded.
@@ -66,7 +65,7 @@ def train(model: nn.Module, objective: Objective, data: Indexable, training: Tra
 
 
 def continue_training(learner: Learner, data: Indexable) -> Iterator[Step]:
-    """As `train`, with a `Learner` of one's own, from the step at which it stands."""
+    """As `train`, with your own `Learner`, from its current step."""
     data = fitting(learner.model, data, "train")
     check_training(learner.model, learner.objective, data)
     yield from steps(learner, data)

@@ -28,8 +28,8 @@ class Watch:
         100 · max(|first loss|, |lowest mean|, 100 nats).
 
     A loss that falls is no divergence, however far: a density has no upper bound. A rise over many looks is none
-    either, as a schedule may cause it. The weights and the optimizer's memory are looked at after steps 1, 2, 4, 8, 16
-    and 32 too, since data that are far too large overflow them at once, which the loss need not show.
+    either, as a schedule may cause it. The weights and the optimizer's memory are checked after steps 1, 2, 4, 8, 16
+    and 32 too: data that are far too large overflow them at once, and the loss need not show it.
 
     Args:
         rate: the optimizer's step size, for the advice.
@@ -96,10 +96,9 @@ class Watch:
         """The error, with the advice that fits the first loss."""
         if self.seen and not math.isfinite(self.first):
             return TrainingDiverged(
-                f"{what} It was no number from the first step on. Either one of prior, posterior and likelihood has no "
-                "density where another draws: take a posterior such as Normal, or ELBO(beta=0) for "
-                "an autoencoder. Or the "
-                "data are too large: rescale them, as in (x - x.mean(0)) / x.std(0)."
+                f"{what} It was not a finite number from the first step on. Either one of prior, posterior and "
+                "likelihood has no density where another draws: take a posterior such as Normal, or ELBO(beta=0) for "
+                "an autoencoder. Or the data are too large: rescale them, as in (x - x.mean(0)) / x.std(0)."
             )
         if abs(self.first) > UNSCALED * self.numbers:
             return TrainingDiverged(

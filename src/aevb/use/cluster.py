@@ -34,11 +34,11 @@ class Clusters(Brief):
     """Clusters of N data points, the largest first.
 
     Attributes:
-        p: p(c|x), (N, C): how much each cluster has to do with each data point; a row sums to 1.
+        p: p(c|x), (N, C): the probability of each cluster for each data point; a row sums to 1.
         fit: log p(z|c) of each data point in its likeliest cluster c, (N,): the larger, the more typical.
         centres: the mean code of each cluster's data points, (C, *Z), weighted by p(c|x).
-        scores: each candidate number's mean log density of held-out codes, in nats per code; empty where the clusters
-            are the components of the model's own prior, or where their number was given.
+        scores: each candidate number's mean log density of held-out codes, in nats per code. Empty if the clusters are
+            the components of the model's own prior, or if their number was given.
         errors: the standard error of each score.
     """
 

@@ -54,7 +54,7 @@ class Trained(Protocol):
 
 
 def compress(model: Model | Trained, data: Indexable) -> bytes:
-    """Rows as few bytes, from which `decompress` gives them back bit for bit.
+    """Compress rows to bytes, from which `decompress` returns them bit for bit.
 
     Their number is that of -ELBO nats, where all rows are summed, and about 250 bytes more. Needs constriction: `pip
     install aevb[compress]`.
@@ -69,7 +69,7 @@ def compress(model: Model | Trained, data: Indexable) -> bytes:
 
     Raises:
         DataError: there are no rows, they are outside of the likelihood's support, or have conditions y.
-        RecipeError: the model is none that can code.
+        RecipeError: the parts of the model do not support compression.
     """
     library()  # at once, where it is missing
     trained = _model_of(model)
@@ -98,7 +98,7 @@ def compress(model: Model | Trained, data: Indexable) -> bytes:
 
 
 def decompress(model: Model | Trained, packed: bytes) -> Tensor:
-    """The rows that `compress` made bytes of, by the model that did.
+    """The rows that `compress` made bytes of, by the same model.
 
     Args:
         model: the same one, or its `Run`.
@@ -141,7 +141,7 @@ class Coder:
             x: (1, *X), a row.
 
         Raises:
-            RecipeError: the model is none that can code.
+            RecipeError: the parts of the model do not support compression.
         """
         trace = model.trace(Batch(x.double()))
         self.model, self.px, self.prior = model, model.decode(trace.z[0]), trace.p

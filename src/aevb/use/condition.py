@@ -43,7 +43,7 @@ class Imputed(Brief):
     """Rows with their holes filled.
 
     Attributes:
-        values: (N, F), float64, on the CPU; cells that were there are as they were.
+        values: (N, F), float64, on the CPU; observed cells are unchanged.
         ess: (N,), the effective sample size (Σ w)² / Σ w², between 1 and K; NaN of rows without holes.
         samples: K.
     """
@@ -103,8 +103,8 @@ def impute(model: Model, data: Indexable, samples: int = 200, *, method: Method 
         E[x_d | x_O] ≈ Σ_k w̃_k E[x_d | z_k],   w_k = p(x_O, z_k) / q(z_k | x_O),   z_k ~ q(z | x_O)
 
     The mean is one of the data's own numbers: where a logarithm or a logit of a column is modelled it is the mean of
-    draws, within the range that was seen. Columns of levels get their most probable level, or where they are numbers
-    in an order the level nearest to the mean; angles the mean direction; columns of whole numbers whole ones.
+    draws, within the range that was seen. Columns of levels get their most probable level; ordered numbers get the
+    level nearest to the mean. Angles get the mean direction, and columns of whole numbers whole ones.
 
     Args:
         data: x (N, F), NaN where a cell is missing, as of `aevb.encode`. Of a split of a table results are in its
@@ -130,10 +130,10 @@ def conditional_draws(
     seed: int = 0,
     seen: dict[int, int] | None = None,
 ) -> Tensor:
-    """Multiple imputations: n draws x_M ~ p(x_M | x_O) of what is missing, (n, N, F), by importance resampling.
+    """Multiple imputations: n draws x_M ~ p(x_M | x_O) of the missing cells, (n, N, F), by importance resampling.
 
     z is drawn from K proposals z_k ~ q(z | x_O) by its weight w_k = p(x_O, z_k) / q(z_k | x_O), then x_M ~ p(x_M | z):
-    levels are drawn too. Cells that are there are the same in all. Equal rows get different draws, by their order.
+    levels are drawn too. Observed cells are the same in all. Equal rows get different draws, by their order.
 
     Args:
         data: as of `impute`, with the same units.
@@ -260,7 +260,7 @@ def weighed(model: Model, rows: Any, samples: int, seed: int, purpose: str = "co
     if samples < 1:
         raise ValueError(f"{purpose}: samples must be at least 1; got {samples}.")
     if not admits_holes(model):
-        raise DataError("The model takes no rows with holes. Train one of a table: aevb train table.csv.")
+        raise DataError("The model does not support rows with holes. Train one of a table: aevb train table.csv.")
     count = Counter(len(data) * samples)
     with inference(model, derive(seed, purpose)) as device:
         for batch in likelihood_batches(model, data, rows_at_a_time(model, samples, device)):

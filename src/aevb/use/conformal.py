@@ -5,8 +5,8 @@ With the scores c_1..c_n of rows that the model was not fitted to, the p-value o
     p = (1 + #{i: c_i ≤ s}) / (n + 1)
 
 If the row and the n others are exchangeable, P(p ≤ α) ≤ α, whatever the model (Vovk, Gammerman & Shafer 2005,
-Algorithmic Learning in a Random World; Laxhammar & Falkman 2010). So rows with p ≤ α are alarms, of which among normal
-rows there is a share of α at most, over draws of the n rows as well.
+Algorithmic Learning in a Random World; Laxhammar & Falkman 2010). So rows with p ≤ α are alarms. Among normal rows
+their share is at most α, on average over draws of the n rows too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def p_values(scores: Tensor, calibration: Tensor) -> Tensor:
 
     Args:
         scores: (N,), such as log p(x).
-        calibration: (n,), scores of rows like those that are normal, which the model was not fitted to.
+        calibration: (n,), scores of normal rows that the model was not fitted to.
 
     Returns:
         (N,), float64; 1/(n + 1) at least.

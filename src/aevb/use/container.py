@@ -93,7 +93,7 @@ def unpack(packed: bytes) -> tuple[Header, Words]:
         DataError: it is no such file, of another version, or damaged.
     """
     if len(packed) < PREFIX.size or not packed.startswith(MAGIC):
-        raise DataError("This is no file of aevb compress: it does not begin as these do, or is cut off.")
+        raise DataError("This is not a file of aevb compress: its beginning differs, or it is cut off.")
     _, version, checksum = PREFIX.unpack_from(packed)
     if version != VERSION:
         raise DataError(f"The file has the format {version}; this aevb reads the format {VERSION}. Install its aevb.")
@@ -105,7 +105,7 @@ def unpack(packed: bytes) -> tuple[Header, Words]:
         header = Header(**json.loads(body[LENGTH.size : LENGTH.size + length]))
         return header, np.frombuffer(body[LENGTH.size + length :], "<u4").astype(np.uint32)
     except (struct.error, TypeError, ValueError) as error:
-        raise DataError(f"The file is none that aevb wrote: {error}. Compress again.") from error
+        raise DataError(f"aevb did not write this file: {error}. Compress again.") from error
 
 
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:

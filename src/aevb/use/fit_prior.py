@@ -58,16 +58,16 @@ def fit_prior(
         z_n ~ q(z|x_n);   c* = argmax_c mean_held log p_c(z_n);   p(z) = p_c*(z), fitted to all z_n
 
     A candidate number M is the mixture Σ_m π_m N(z; μ_m, Σ_m) of full-covariance normals, fitted by expectation
-    maximisation; a candidate module, such as `FlowPrior(D)`, is fitted by stochastic gradients of the likelihood. Each
+    maximisation. A candidate module, such as `FlowPrior(D)`, is fitted by stochastic gradients of the likelihood. Each
     is fitted to four fifths of the codes and scored on the others. Draws, not means, of q: their density is the
-    aggregate posterior 1/N Σ_n q(z|x_n), which is what the decoder knows; of an autoencoder (`Delta`) they are the
-    codes themselves. Encoder and decoder stay as they are, and are shared with `model`.
+    aggregate posterior 1/N Σ_n q(z|x_n), which is what the decoder learned from; of an autoencoder (`Delta`) they are
+    the codes themselves. Encoder and decoder stay as they are, and are shared with `model`.
 
     Args:
         model: trained; its latents are vectors (D).
         data: x (N, *X) of the train split, as of `aevb.encode`.
-        candidates: numbers of components M, of which those are passed over for which there are too few codes, and
-            untrained priors, of which copies are fitted; `[10, FlowPrior(D)]`.
+        candidates: numbers of components M, and untrained priors, such as `[10, FlowPrior(D)]`; copies of these are
+            fitted. Numbers for which there are too few codes are skipped.
         seed: of the draws, of what is held out, and of where each fit starts.
 
     Raises:
@@ -178,7 +178,7 @@ def gaussian_mixture(z: Codes, components: int, seed: int, starts: int = 1, floo
     from sklearn.mixture import GaussianMixture
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the held-out score judges it as it is
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the held-out score evaluates it as it is
         made = GaussianMixture(components, covariance_type="full", n_init=starts, reg_covar=floor, random_state=seed)
         return made.fit(z)
 

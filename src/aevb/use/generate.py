@@ -17,7 +17,7 @@ def generate(model: Model, n: int, *, seed: int = 0, draw: bool = False, y: Tens
 
     Args:
         n: how many.
-        seed: draws the same ones again.
+        seed: of the draws.
         draw: x ~ p(x|z) instead of the mean.
         y: conditions (n, *C), or (1, *C) for all, of a conditional model.
 

@@ -6,7 +6,7 @@ With x_O what is given exactly and R the ranges of other columns,
 
 z is drawn again by its weight, then the other columns from p(x | z), those of ranges within them by F⁻¹. No row is
 drawn and rejected. The proposals r are a mixture: the encoder's posterior given x_O, posteriors given x_O and values in
-the ranges, and a tenth of the prior, so that no weight is without bound. K: proposals; F: columns.
+the ranges, and the prior with weight 1/10, which bounds the weights. K: proposals; F: columns.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ class Wanted:
 def sample_given(model: Model, n: int, given: Asked, *, schema: Schema | None = None, seed: int = 0) -> Tensor:
     """n new rows in which some columns are given: x ~ p(x | x_O, x_d ∈ R_d), by importance resampling.
 
-    Levels are drawn, as are all columns that are not given. An AevbWarning says so where the condition is rare in the
-    model, so that the rows rest on few latents.
+    Levels are drawn, as are all columns that are not given. If the condition is rare in the model, the rows rest on few
+    latents, and an AevbWarning says so.
 
     Args:
         n: how many.
@@ -100,7 +100,7 @@ def sample_given(model: Model, n: int, given: Asked, *, schema: Schema | None = 
             None for no bound. Of a table they are stored numbers: codes of levels, seconds, radians.
         schema: of the table that the model was trained on, as `run.values().schema`. Without one all numbers are the
             model's.
-        seed: draws the same ones again.
+        seed: of the draws.
 
     Returns:
         (n, F), float64, in stored numbers, or in the model's without a schema.

@@ -11,7 +11,7 @@ from aevb.models.inference import Model, fitting
 
 
 def score(model: Model, data: Indexable, samples: int = 1000, *, seed: int = 0) -> Marginal:
-    """log p(x) of each data point with its Monte-Carlo error: the higher, the more normal a data point is.
+    """log p(x) of each data point with its Monte-Carlo error: the higher, the more usual the data point.
 
     A row's score is a function of the row, the model and the seed. It depends neither on the rows beside it nor on
     their order. It is a density of the data as given: of a standardised split, of its stored numbers.
@@ -26,7 +26,7 @@ def score(model: Model, data: Indexable, samples: int = 1000, *, seed: int = 0) 
 
     Raises:
         DataError: a data point is outside of the likelihood's support.
-        NoLikelihood: the model is no density, such as an autoencoder.
+        NoLikelihood: the model is not a density, such as an autoencoder.
     """
     data = fitting(model, data)
     found = log_marginal(model, data, samples, seed=seed)

@@ -1,6 +1,6 @@
 """How surprising each cell of a row is given the others: why a row is unusual.
 
-    -log p(x_d | x_{O∖d}) = log p(x_{O∖d}) - log p(x_O),   O: the cells that are there
+    -log p(x_d | x_{O∖d}) = log p(x_{O∖d}) - log p(x_O),   O: the observed cells
 
 Both terms come from the same draws of z, so that their errors largely cancel. The draws are from all posteriors,
 
@@ -8,10 +8,10 @@ Both terms come from the same draws of z, so that their errors largely cancel. T
     -log p̂(x_d | x_{O∖d}) = log Σ_k w_k / p(x_d | z_k) - log Σ_k w_k
 
 (multiple importance sampling, Veach & Guibas 1995): q(z | x_O) alone misses the z that explain the other cells where
-x_d is unusual, and q(z | x_{O∖d}) misses those that explain x_d. On a linear normal model with K = 200 and cells
-shifted by up to 24 σ of their noise, the root mean square error is 0.23 nats for usual cells and 2.2 for unusual ones,
-of 6 nats to a hundred. Draws from q(z | x_O) alone have 0.34 and 3.1, those of each q(z | x_{O∖d}) for its own cell
-0.24 and 3.0, in four times the time.
+x_d is unusual, and q(z | x_{O∖d}) misses those that explain x_d. A linear normal model with K = 200 had cells shifted
+by up to 24 σ of their noise. The root mean square error was 0.23 nats for usual cells, and 2.2 for unusual ones, of 6
+to 100 nats. Draws from q(z | x_O) alone had 0.34 and 3.1. Draws from each q(z | x_{O∖d}) for its own cell had 0.24 and
+3.0, in four times the time.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from aevb.use.condition import rows_at_a_time
 
 
 def surprise(model: Model, data: Indexable, samples: int = 200, *, seed: int = 0) -> Tensor:
-    """-log p(x_d | the other cells of the row), nats, of each cell that is there: which cells make a row unusual.
+    """-log p(x_d | the other cells of the row), nats, of each observed cell: which cells make a row unusual.
 
-    It is log p(x_{O∖d}) - log p(x_O) by importance sampling, see `aevb.use.surprise`. Of a split of a table it is of a
-    density of the data as given: of a column of real numbers it depends on their unit. Of a likelihood that takes no
-    holes, as of images, the draws are from q(z|x) alone; large values are then too small.
+    It is log p(x_{O∖d}) - log p(x_O) by importance sampling, see `aevb.use.surprise`. For a split of a table it is a
+    density of the data as given, so for a column of real numbers it depends on their unit. If the likelihood does not
+    support holes, as for images, all draws are from q(z|x); large values are then too small.
 
     Args:
         data: x (N, *X), as of `aevb.encode`; NaN where a cell of a table is missing.
@@ -54,7 +54,7 @@ def surprise(model: Model, data: Indexable, samples: int = 200, *, seed: int = 0
         (N, *X), float64, on the CPU; NaN where a cell is missing, and of exposures, which are given.
 
     Raises:
-        NoLikelihood: the model is no density, such as an autoencoder.
+        NoLikelihood: the model is not a density, such as an autoencoder.
     """
     if samples < 1:
         raise ValueError(f"surprise: samples must be at least 1; got {samples}.")
@@ -117,6 +117,6 @@ def log_prob_each(p: Distribution, x: Tensor) -> Tensor:
         return p.log_prob_each(x)
     cells: Any = getattr(p, "base_dist", None)
     if cells is None:
-        raise DataError("The likelihood is no product over cells, so that no cell has a surprise of its own.")
+        raise DataError("The likelihood is not a product over cells, so no cell has a surprise of its own.")
     each: Tensor = cells.log_prob(x)
     return each

@@ -1,4 +1,5 @@
-"""What the estimators share: they look at a table, train a model of it in memory, and read tables like it."""
+"""What the estimators share: they find the kinds of columns, train a model in memory, and read tables like the
+first."""
 
 from __future__ import annotations
 
@@ -48,15 +49,15 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
 
     Args:
         latent: D, how many latents; None: by the number of columns.
-        columns: kinds of columns that are not to be guessed, such as {"age": "count"}; the columns of an array are x0,
+        columns: kinds of columns that should not be guessed, such as {"age": "count"}; the columns of an array are x0,
             x1, ... Kinds are those of `aevb.data.columns.KINDS`.
         hidden: sizes of the hidden layers of both networks; None: by the number of rows.
         recipe: another model, a `Recipe` or the name of one with a likelihood of columns; None: the recipe "table".
         samples: training samples to see in all; None: by the number of rows, see `aevb.runs.length.suited`.
         batch: rows of a minibatch; None: by the number of rows.
         learning_rate: of Adam; None: the recipe's.
-        missing: "random": what is missing is so at random, given the cells that are there. "model": whether a cell is
-            missing is modelled too, of columns that have holes in `fit`; then new rows have holes where they belong.
+        missing: "random": cells are missing at random, given the observed cells. "model": for columns that have holes
+            in `fit`, whether a cell is missing is modelled too; then new rows have holes.
         warm_start: whether another `fit` begins with the weights of the last one, and with its columns and levels.
         importance_samples: K, draws from q(z|x) for log p(x) and for missing cells of each row.
         random_state: of the weights, the order of rows and all noise.
@@ -64,7 +65,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
         device: where to train, such as "cuda".
 
     Attributes:
-        schema_: what each column is taken for, and why.
+        schema_: the kind of each column, and why.
         model_, recipe_: the trained model, and its recipe.
         n_iter_: steps of the training.
         n_features_in_, feature_names_in_: as of scikit-learn.
@@ -94,7 +95,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
         return hasattr(self, "fitted_")
 
     def fit(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
-        """Look at the table, and train a model of its rows.
+        """Find the kinds of the columns, and train a model of the rows.
 
         Args:
             X: the table, N rows.
@@ -218,7 +219,7 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def score_samples(self, X: Any) -> Numbers:
-        """log p(x) of each row as given, (N,), in nats, by importance sampling; of the cells that are there.
+        """log p(x) of each row as given, (N,), in nats, by importance sampling; of the observed cells.
 
         The higher, the more usual a row is. A row's score does not depend on the other rows.
 

@@ -14,7 +14,7 @@ from aevb.use.generate import generate
 
 
 class VAEEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, TableEstimator):  # type: ignore[misc]
-    """Embeds the rows of a table as posterior means of few latents, and knows the density of rows.
+    """Embeds the rows of a table as posterior means of few latents, and gives the density of rows.
 
         z = aevb.VAEEmbedding(2, random_state=0).fit_transform(table)      # (N, 2)
 

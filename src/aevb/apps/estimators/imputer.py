@@ -15,15 +15,15 @@ from aevb.use.condition import conditional_draws, impute
 
 @dataclass(eq=False, repr=False)
 class VAEImputer(OneToOneFeatureMixin, TransformerMixin, TableEstimator):  # type: ignore[misc]
-    """Fills missing cells given the cells of the row that are there.
+    """Fills missing cells given the observed cells of the row.
 
         full = aevb.VAEImputer(random_state=0).fit_transform(table)
 
-    A number becomes its conditional mean, a level the most probable one. Cells that are there stay bit for bit; so do
+    A number becomes its conditional mean, a level the most probable one. Observed cells stay bit for bit; so do
     columns, types, order and index of a frame.
 
     Args:
-        sample_posterior: fill by draws from the distribution of what is missing, as if it had been seen; with an
+        sample_posterior: fill by draws from the distribution of the missing cells; with an
             integer as `random_state` they are the same at each call.
 
     The other parameters and attributes are those of `TableEstimator`.
@@ -48,9 +48,9 @@ class VAEImputer(OneToOneFeatureMixin, TransformerMixin, TableEstimator):  # typ
         return frame.native
 
     def transform_many(self, X: Any, n_imputations: int = 5) -> list[Any]:
-        """Tables whose holes are filled by draws from the distribution of what is missing, given what is there.
+        """Tables whose holes are filled by draws from the distribution of the missing cells, given the observed ones.
 
-        What differs between them is what is not known of the missing cells (multiple imputation, Rubin 1987).
+        They differ by the uncertainty of the missing cells (multiple imputation, Rubin 1987).
         """
         frame, numbers = self._numbers(X)
         known, data, samples = self.fitted_, self.fitted_.split(numbers), self.importance_samples

@@ -40,7 +40,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):  # type: ignore[misc]
         p(x) = ∫ N(z; 0, I) Π_j N(x_j; (W z + b)_j, s_j² + σ_0²) dz,   σ_0 = 0.2
 
     x_j is a column in units of its standard deviation. The decoder is linear, and each column has one noise s_j for all
-    rows: so no row and no column buys density by a small σ. Words and dates have the likelihoods of `TableEstimator`.
+    rows: so no row and no column gains density by a small σ. Words and dates have the likelihoods of `TableEstimator`.
     `hidden` makes the decoder a network.
 
     The rows of `fit` may hold outliers themselves. So each step leaves out the fifth of its rows of the lowest bound:
@@ -94,7 +94,7 @@ class VAEOutlierDetector(OutlierMixin, TableEstimator):  # type: ignore[misc]
         return numbers
 
     def decision_function(self, X: Any) -> Numbers:
-        """`score_samples` less `offset_`, (N,): negative for outliers."""
+        """`score_samples` minus `offset_`, (N,): negative for outliers."""
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Any) -> NDArray[np.int64]:

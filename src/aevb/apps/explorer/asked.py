@@ -1,4 +1,4 @@
-"""What a request asks for, checked: of the right type, of a size that can be answered. All else is refused in words."""
+"""What a request may hold, checked: of the right type, of a size that can be answered. All else is an error."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def cell(column: Column, text: str | None, ends: Ends) -> dict[str, Any]:
 
 
 def text_of(column: Column, ends: Ends) -> str:
-    """The interval in words."""
+    """The interval as text."""
     if not np.isfinite(ends.low) or column.kind in CODED:
         return ""
     low, high = (texts_of(Schema((column,)), torch.tensor([[v]]).double())[0][0] for v in (ends.low, ends.high))
@@ -147,7 +147,7 @@ def row_in(text: str, session: Session) -> dict[str, str]:
     try:
         rows = list(csv.reader(io.StringIO(text)))[:2]
     except csv.Error as error:
-        raise DataError(f"This is no CSV file: {error}.") from error
+        raise DataError(f"This is not a CSV file: {error}.") from error
     if len(rows) < 2:
         raise DataError("A CSV file needs a line of column names, and a row below it.")
     found = dict(zip(rows[0], rows[1], strict=False))

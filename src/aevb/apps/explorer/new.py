@@ -133,9 +133,9 @@ def picture(session: Session, content: bytes) -> Split:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError("This is no picture that can be read. Give a PNG or a JPEG.") from error
+        raise DataError("This picture cannot be read. Give a PNG or a JPEG.") from error
     if channels not in (1, 3):
-        raise DataError(f"The model reads {channels} channels, of which a picture has 1 or 3.")
+        raise DataError(f"The model reads {channels} channels, but a picture has 1 or 3.")
     x = np.asarray(image, np.float64) / 255
     return as_row(session, (x[None] if x.ndim == 2 else np.moveaxis(x, 2, 0)).reshape(session.shape))
 

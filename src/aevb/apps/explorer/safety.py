@@ -62,9 +62,9 @@ class Guard:
         """A status and a sentence, of a request that is not let through."""
         hosts, origins = values(headers, b"host"), values(headers, b"origin")
         if len(hosts) != 1 or not self.is_own(hosts[0]):
-            return 421, "This server answers to its own address alone."
+            return 421, "This server answers only under its own address."
         if any(not self.is_own(origin.removeprefix("http://")) for origin in origins):
-            return 403, "Another page must not ask this server."
+            return 403, "This server takes no requests from other pages."
         if "/api/" in scope["path"] and not self.knows(values(headers, TOKEN)):
             return 403, "The token is missing or wrong. Open the link that aevb explore printed."
         if too_long(values(headers, b"content-length")):

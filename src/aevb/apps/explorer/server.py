@@ -247,7 +247,7 @@ def oops(status: int, words: str) -> Response:
 async def unknown(request: Request, error: Exception) -> Response:
     """A route or a method that there is not."""
     status = error.status_code if isinstance(error, HTTPException) else 404
-    return oops(status, "There is no such page." if status == 404 else "This page is asked for in another way.")
+    return oops(status, "There is no such page." if status == 404 else "This page does not allow this method.")
 
 
 def static_route(name: str) -> Route:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PORT = 8765  # by default
 TRIED = 20  # ports from the default one on
 GRACE = 1  # seconds that requests may take when the server ends
-INSTALL = "The explorer needs two packages more: pip install 'aevb[explore]'"
+INSTALL = "The explorer needs two more packages: pip install 'aevb[explore]'"
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ def one_socket(host: str, port: int) -> socket.socket:
 
 def refused(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"Port {port} is busy. Choose another, or leave --port out to take the first free one."
+        return f"Port {port} is busy. Choose another, or leave --port out to use the first free one."
     if error.errno == errno.EACCES:
         return f"Port {port} may not be used. Choose one from 1024 on, such as --port {PORT}."
-    return f"{host}:{port} cannot be used: {error.strerror or error}. Leave --host out to take 127.0.0.1."
+    return f"{host}:{port} cannot be used: {error.strerror or error}. Leave --host out to use 127.0.0.1."
 
 
 def needs_packages() -> None:

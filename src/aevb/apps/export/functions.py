@@ -114,7 +114,7 @@ class Sampler(nn.Module):
             return down(self.model, lambda _, p: p.rsample(), noise.shape[0])[0]["mean"]
         p = self.model.prior() if y is None else self.model.prior(y)
         if not p.has_rsample:
-            raise Unfit("Draws of the prior are no function of noise.")
+            raise Unfit("Draws from the prior are not a function of noise.")
         z: Tensor = p.rsample(() if p.batch_shape else noise.shape[:1])
         return z
 

@@ -35,11 +35,11 @@ def write_hub(run: Run, folder: Path) -> list[Path]:
         The files.
 
     Raises:
-        RunError: the run has no weights, or the folder holds something already.
+        RunError: the run has no weights, or the folder is not empty.
     """
     run.model()  # all of it can be read
     if folder.exists() and any(folder.iterdir()):
-        raise RunError(f"{folder} holds something already. Choose another folder.")
+        raise RunError(f"{folder} is not empty. Choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     recipe = of_nobody(run.recipe)
     shutil.copyfile(run.weights, folder / HUB_WEIGHTS)
@@ -80,9 +80,9 @@ def card(run: Run, name: str) -> str:
         "## The model",
         _block("\n".join(equation(run.recipe)), "text"),
         *_columns(run),
-        "## What is not known",
-        "The numbers hold for rows like those of the test split. New data of another origin may fare otherwise:"
-        " `aevb score` says how odd a row is. What the model makes up is no fact about a person or a thing.",
+        "## Limits",
+        "The numbers hold for rows like those of the test split. On data of another origin they may differ:"
+        " `aevb score` says how unusual a row is. Generated rows are not facts about any person or thing.",
     ]
     return "\n\n".join(parts) + "\n"
 

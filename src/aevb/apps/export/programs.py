@@ -16,7 +16,7 @@ from aevb.runs.files import write_json, write_whole
 from aevb.runs.store import Run
 
 ABOUT = "about.json"
-NEEDS_ONNX = "ONNX files need onnx and onnxscript: pip install aevb[export]"
+NEEDS_ONNX = "ONNX files need onnx and onnxscript: pip install 'aevb[export]'"
 Write = Callable[[Function, Path], None]
 
 
@@ -86,7 +86,7 @@ def _onnx(function: Function, path: Path) -> None:
             program, input_names=list(function.inputs), output_names=list(function.outputs), verbose=False
         )
     except Exception as error:  # of many kinds: an operation that ONNX has no word for
-        raise Unfit(f"ONNX has no word for it: {str(error).strip().partition(chr(10))[0]}") from error
+        raise Unfit(f"ONNX does not support it: {str(error).strip().partition(chr(10))[0]}") from error
     assert made is not None
     made.save(str(path), external_data=False)
 

@@ -140,7 +140,7 @@ class _Reader:
 
     def _read_step(self, node: Node, name: str) -> None:
         if name not in KNOWN or not _fits(node, name):
-            raise UnknownStep(f"The network takes a step that no page knows: {name}.")
+            raise UnknownStep(f"The network has an operation that pages do not support: {name}.")
         self._add(node, name, [self._written(a) for a in arguments_of(node)])
 
     def _add(self, node: Node, name: str, arguments: list[Any]) -> None:

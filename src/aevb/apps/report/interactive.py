@@ -21,7 +21,7 @@ from aevb.probability.offers import support_of
 
 SPAN = (0.00135, 0.5, 0.99865)  # of the prior's mass: ±3σ of a normal
 NUMBERS = 200_000  # of codes that the page holds, at most
-CELLS = 20_000  # of a table that the page holds in words, at most
+CELLS = 20_000  # of a table that the page holds as text, at most
 COLOURS = 12  # columns of a table by which points can be coloured
 
 

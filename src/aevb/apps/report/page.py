@@ -48,7 +48,7 @@ def _decoder(found: PageDecoder | str, room: int) -> tuple[dict[str, Any] | None
 Say = Callable[[Subject], Any]
 SAID: tuple[tuple[str, str, Say], ...] = (
     ("numbers", "Numbers", sections.numbers),
-    ("verdict", "Verdict of the doctor", sections.verdict),
+    ("verdict", "Findings of the doctor", sections.verdict),
     ("reconstructions", "Reconstructions", shown.reconstructions),
     ("samples", "Samples", shown.samples),
     ("walks", "", shown.walks),
@@ -61,7 +61,7 @@ SAID: tuple[tuple[str, str, Say], ...] = (
 
 def _sections(s: Subject) -> Iterable[tuple[str, str, Html]]:
     """Anchor, title, content."""
-    yield "map", "The latent space, to touch", _touch(s)
+    yield "map", "The latent space, interactive", _touch(s)
     for anchor, title, say in SAID:
         said = say(s)
         yield (anchor, title, said) if title else (anchor, *said)

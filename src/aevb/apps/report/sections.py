@@ -1,4 +1,4 @@
-"""What a report says in words and tables: the numbers, the data, the recipe, the verdict, the surroundings."""
+"""What a report says in words and tables: the numbers, the data, the recipe, the findings, the environment."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def summary(s: Subject) -> Html:
         ("ELBO", e["elbo"], "nats per data point"),
         (likelihood_name(e), e["log_likelihood"], "nats, by importance sampling"),
         ("bits per dimension", e["bits_per_dim"].text(3), "bits"),
-        ("active units", f"{e['active_units']} of {e['latent_size']}", "latents that move with the data"),
+        ("active units", f"{e['active_units']} of {e['latent_size']}", "latents that vary with the data"),
         ("parameters", f"{parts:,}", "of encoder, decoder and prior"),
         ("training samples", f"{meta.get('samples', 0):,}", f"status: {meta.get('status')}"),
     ]
@@ -49,7 +49,7 @@ def verdict(s: Subject) -> Html:
     """What the doctor finds."""
     found = doctor(s.run, s.data, device=s.device)
     if not found.findings:
-        text = f"Nothing is wrong, as far as was looked for: {', '.join(found.kinds)}."
+        text = f"No fault was found. Checked: {', '.join(found.kinds)}."
         return joined([tag("p", text, _class="good"), tag("p", f"Looked at: {found.looked}.", _class="note")])
     at, name = str(s.run.path), s.run.path.name  # a file that is sent names no folder of this machine
     items = [
@@ -151,7 +151,7 @@ def numbers(s: Subject) -> Html:
     try:
         found = measure(s.run, s.data, "surgery", s.side, limit=SURGERY, device=s.device)
     except (AevbError, ValueError, NotImplementedError) as error:
-        return joined([*parts, tag("p", f"The KL is not taken apart: {error}", _class="note")])
+        return joined([*parts, tag("p", f"The KL is not decomposed: {error}", _class="note")])
     shown = report("surgery")
     title = shown.title.format_map(found)
     parts += [tag("h3", title[:1].upper() + title[1:] + " rows"), _cells(shown.rows(found))]

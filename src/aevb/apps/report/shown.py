@@ -55,7 +55,7 @@ def samples(s: Subject) -> Html:
     train = s.data.train.take(KNOWN).frozen()
     at = torch.as_tensor(_nearest(s, train, new))
     near = train[at]
-    said = f"the nearest of {len(train):,} train rows. A model that has learnt rows by heart gives copies of them."
+    said = f"the nearest of {len(train):,} train rows. A model that has memorised rows gives copies of them."
     if s.images:
         picture = grid(torch.cat([new.view_as(near), near]), n, s.limits, "Samples above their nearest train rows.")
         return joined([picture, tag("p", f"Above samples from the prior, below {said}", _class="note")])
@@ -112,7 +112,7 @@ def walks(s: Subject) -> tuple[str, Html]:
         return "Manifold", _manifold(s, p, y)
     if support_of(p) in TIED:
         return "Latents", tag(
-            "p", "The latents are codes, or tied to each other: none can be moved alone.", _class="note"
+            "p", "The latents are codes, or tied to each other: none can be moved without the others.", _class="note"
         )
     return "What single latents do", _traversals(s)
 

@@ -19,7 +19,7 @@ def report(
     data_dir: str | Path | None = None,
     device: str = "cpu",
 ) -> Path:
-    """Write a report on a run: one HTML file of less than 5 MB, with the decoder in it, that loads nothing.
+    """Write a report on a run: one HTML file of less than 5 MB, with the decoder in it, that needs no network.
 
     Args:
         run: one, its folder or its name; the latest if None.

@@ -32,7 +32,7 @@ def look(exam: Exam) -> Iterator[Finding]:
         return
     yield Finding(
         "holes",
-        f"The aggregate posterior leaves holes in the prior: a classifier tells their draws apart (AUC {told}; 0.5"
+        f"The aggregate posterior leaves holes in the prior: a classifier distinguishes their draws (AUC {told}; 0.5"
         f" where it cannot). {far.times(100).text(1)} % of the prior's draws decode to rows farther from the train rows"
         " than 99 % of what the aggregate posterior decodes to.",
         _remedy(exam),
@@ -65,7 +65,7 @@ def _filled(x: Tensor) -> np.ndarray:
 def _remedy(exam: Exam) -> str:
     beta = exam.story.part("objective", "beta", 1)
     if exam.of_train.offers.kl and isinstance(beta, int | float) and beta < 1:
-        return f"Let the KL weigh more: {exam.commands.again('objective.beta=1')}"
+        return f"Give the KL more weight: {exam.commands.again('objective.beta=1')}"
     return f"Draw from a prior that is fitted to the codes: {exam.commands.verb('sample', '--ex-post')}"
 
 

@@ -101,7 +101,7 @@ def _by_chance(n: int) -> float:
 
 
 def _how(seen: Misfit) -> str:
-    """What is wrong with a column, in words."""
+    """What is wrong with a column, as text."""
     share = seen.outside.times(100).text(1)
     if abs(seen.outside - (1 - INSIDE)) > max(BEYOND, 3 * _by_chance(seen.outside.n)):
         return f"{share} % of its values lie outside the central 90 % of draws"
@@ -138,12 +138,12 @@ def _remedy(exam: Exam, faults: Sequence[Fault], outside: Estimate) -> str:
     kind, off = exam.story.part("likelihood"), outside - (1 - INSIDE)
     out = off > max(BEYOND, ERRORS * outside.se) if _wide(exam) else faults[0].out
     if out and kind in BETTER and _fits(exam, BETTER[kind]):
-        return f"Take a wider likelihood: {exam.commands.again(f'likelihood.type={BETTER[kind]}')}"
+        return f"Use a wider likelihood: {exam.commands.again(f'likelihood.type={BETTER[kind]}')}"
     size = exam.story.settings.get("latent")
     if isinstance(size, int):
         more = max(2 * size, MANY) if _wide(exam) else 2 * size
-        return f"Take more latents: {exam.commands.again(f'latent={more}')}"
-    return "Take more latents, or another likelihood."
+        return f"Use more latents: {exam.commands.again(f'latent={more}')}"
+    return "Use more latents, or another likelihood."
 
 
 def _fits(exam: Exam, kind: str) -> bool:

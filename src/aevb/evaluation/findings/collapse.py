@@ -35,11 +35,11 @@ def _collapsed(exam: Exam, size: int, kl: Tensor) -> Finding:
     beta = exam.story.part("objective", "beta", 1)
     heavy = isinstance(beta, int | float) and beta > 1
     change = "objective.beta=1" if heavy else f"objective.free_bits={FREE}"
-    why = "Let the KL weigh less" if heavy else f"Let {FREE} nats of each latent cost nothing"
+    why = "Give the KL less weight" if heavy else f"Let {FREE} nats of each latent cost nothing"
     return Finding(
         "collapse",
-        f"The posterior has collapsed: none of {size} latent units is active, and the KL is {total} nats. So z says"
-        " nothing of x.",
+        f"The posterior has collapsed: none of {size} latent units is active, and the KL is {total} nats. So z"
+        " carries no information about x.",
         f"{why}: {exam.commands.again(*_of_elbo(exam.story), change)}",
         {"active_units": 0, "latent_size": size, "kl": total},
     )
@@ -59,8 +59,8 @@ def _one_size(story: Story) -> bool:
 def _unused(exam: Exam, active: int, size: int) -> Finding:
     return Finding(
         "unused-units",
-        f"Only {active} of {size} latent units are active; the others cost time and carry nothing.",
-        f"A model of {active} will do: {exam.commands.again(f'latent={active}')}",
+        f"Only {active} of {size} latent units are active; the others cost time and carry no information.",
+        f"A model of {active} is enough: {exam.commands.again(f'latent={active}')}",
         {"active_units": active, "latent_size": size},
     )
 
@@ -76,10 +76,10 @@ def _dominated(exam: Exam, kl: Tensor) -> Iterator[Finding]:
     yield Finding(
         "one-unit",
         f"One of {kl.shape[1]} latent units, number {unit}, holds {share.times(100).text(1)} % of the KL.",
-        "Look what it tells apart; columns that are near copies of one another do this, and one of them will do:"
+        "Look at what it encodes. Columns that are near copies of one another cause this; one of them is enough:"
         f" {exam.commands.verb('traverse')}",
         {"share": share, "unit": unit},
     )
 
 
-CHECK = Check("latent units that carry nothing", 1, look=look)
+CHECK = Check("unused latent units", 1, look=look)

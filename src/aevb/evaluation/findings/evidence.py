@@ -58,8 +58,8 @@ def _marginal(exam: Exam, k: int) -> Marginal:
 def _remedy(exam: Exam, k: int) -> str:
     q = exam.model.posterior(take(exam.held, torch.arange(1)))
     if annealable(q):
-        return f"Take annealed importance sampling: {exam.commands.verb('evaluate', '--estimator', 'ais')}"
-    return f"Take more samples: {exam.commands.verb('evaluate', '--importance-samples', str(MORE * k))}"
+        return f"Use annealed importance sampling: {exam.commands.verb('evaluate', '--estimator', 'ais')}"
+    return f"Use more samples: {exam.commands.verb('evaluate', '--importance-samples', str(MORE * k))}"
 
 
 CHECK = Check("an estimate of log p(x) that cannot be trusted", 5, look=look)

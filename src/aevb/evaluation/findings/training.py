@@ -66,7 +66,7 @@ def _unfinished(story: Story) -> Iterator[Finding]:
     yield Finding(
         "under-training",
         f"The {side} bound still rose when the training ended, by {rise} nats in its last third.",
-        f"Train it on, until the bound no longer rises: {story.commands.resume(total, *patience)}",
+        f"Train longer, until the bound no longer rises: {story.commands.resume(total, *patience)}",
         {"rise": rise, "samples": int(story.facts["samples"])},
     )
 
@@ -108,8 +108,8 @@ def _past_its_best(story: Story) -> Iterator[Finding]:
     yield Finding(
         "over-long",
         f"The validation bound was best after {best / steps:.0%} of the training, and has fallen by {fall} nats since."
-        " The weights that are kept are those of the best; the time since was lost.",
-        "Stop where it no longer rises, the next time: " + story.commands.again(f"validation.patience={PATIENCE}"),
+        " The best weights are kept; the time since was lost.",
+        "Next time, stop where it no longer rises: " + story.commands.again(f"validation.patience={PATIENCE}"),
         {"fall": fall, "best_step": best, "steps": steps},
     )
 

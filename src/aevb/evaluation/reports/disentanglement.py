@@ -45,8 +45,8 @@ class DCI:
     """Eastwood & Williams 2018 (ICLR), each from 0 to 1.
 
     Attributes:
-        disentanglement: each latent is of use for one factor alone.
-        completeness: each factor is in one latent alone.
+        disentanglement: each latent is useful for only one factor.
+        completeness: only one latent is useful for each factor.
         informativeness: held-out accuracy of the factors' predictions from all latents; 1/C by chance.
         informativeness_se: its standard error over the held-out data points.
     """
@@ -74,7 +74,7 @@ def disentanglement(
     """How far single latents of a model follow single factors (N, F) of the data.
 
     Args:
-        data: x (N, *X), all of which are encoded at a time: a few thousand rows say enough. Or `Pairs`.
+        data: x (N, *X), all of which are encoded at a time: a few thousand rows are enough. Or `Pairs`.
         categories: columns of the factors whose values have no order, such as `sprites.CATEGORIES`.
     """
     data = fitting(model, data)
@@ -102,7 +102,7 @@ def mutual_information(q: Distribution, factors: Tensor, *, draws: int = 2000, s
     """
     alone = marginals(q)
     if alone is None:
-        raise ShapeError(f"{type(q).__name__} gives no density of single latents, of which alone there is information.")
+        raise ShapeError(f"{type(q).__name__} gives no density of single latents, which this information needs.")
     _check(q.batch_shape[0], factors)
     with seeded(derive(seed, "disentanglement"), factors.device):
         rows = torch.randperm(len(factors), device=factors.device)[:draws]
@@ -186,7 +186,7 @@ def dci(codes: Tensor, factors: Tensor, *, trees: int = 10, seed: int = 0) -> DC
         D = Σ_d ρ_d (1 - H_F(R_d· / Σ R_d·)),  ρ_d = Σ R_d· / Σ R;   C = 1/F Σ_f (1 - H_D(R_·f / Σ R_·f))
 
     with entropies H to the base F and D. R is the decrease of impurity in a random forest that predicts each factor
-    from half of the data; every split may choose among all latents, so that one that says nothing gets nothing.
+    from half of the data; every split may choose among all latents, so a latent without information gets 0.
     """
     z, v = _arrays(codes, factors)
     fit, held = _halves(len(z), seed)
@@ -215,8 +215,7 @@ def factor_vae_score(codes: Tensor, factors: Tensor, *, votes: int = VOTES, batc
     """The metric of FactorVAE (Kim & Mnih 2018, arXiv 1802.05983, §4): 1 at best, 1/F by chance.
 
     A vote: fix one factor at one value, and see which latent varies least over `batch` such data points, relative to
-        all. A
-    table of latents against factors, filled by half of the votes, tells from the latent which factor it was; the score
+    all. A table of latents against factors, filled by half of the votes, predicts the factor from the latent. The score
     is its accuracy on the other half. Latents that vary with nothing have no vote.
     """
     z, v = _arrays(codes, factors)
@@ -250,9 +249,7 @@ def _check(n: int, factors: Tensor) -> None:
         raise DataError(f"Factors are whole numbers, which of its values each has; got {factors.dtype}.")
     constant = [f for f, column in enumerate(factors.T) if len(torch.unique(column)) < 2]
     if constant:
-        raise DataError(
-            f"Factor {constant[0]} has one value only, of which nothing can be known. Leave its column out."
-        )
+        raise DataError(f"Factor {constant[0]} has only one value, so it has no information. Leave its column out.")
 
 
 def _report(subject: Subject) -> dict[str, Any]:

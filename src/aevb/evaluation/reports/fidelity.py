@@ -1,4 +1,4 @@
-"""How samples resemble data: two clouds of points, N data (N, F) and M samples (M, F), held against each other.
+"""How samples resemble data: two clouds of points, N data (N, F) and M samples (M, F), compared with each other.
 
 Most measures are one number per point, whose mean is the measure, with sd / √N for its standard error, given the other
 cloud. Features F: raw pixels, or their `principal_components`. No network that was trained elsewhere is used here.
@@ -95,8 +95,8 @@ def authenticity(train: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
     """Whether samples are more than copies of train data (Alaa et al. 2022, arXiv 2102.08921), (M,), and of which,
     (M,).
 
-    A sample is authentic, 1, where its nearest train point has another train point that is nearer; else it is 0. Hold
-    it against that of fresh data, such as a test split, which changes with the dimension. Copies have 0.
+    A sample is authentic, 1, where its nearest train point has another train point that is nearer; else it is 0.
+    Compare it with that of fresh data, such as a test split, which changes with the dimension. Copies have 0.
 
     Args:
         train, samples: (N, F) and (M, F).
@@ -145,7 +145,7 @@ def mmd(x: Tensor, y: Tensor, bandwidth: float) -> tuple[float, float]:
     """
     _check(x, y, 3)
     if len(x) != len(y):
-        raise ShapeError(f"mmd: needs as many points on either side; got {len(x)} and {len(y)}.")
+        raise ShapeError(f"mmd: both sides need as many points; got {len(x)} and {len(y)}.")
     n, a, b, gamma = len(x), _array(x), _array(y), 1 / (2 * bandwidth**2)
     cross = rbf_kernel(a, b, gamma)
     rows = -cross.sum(0) - cross.sum(1) + 2 * cross.diagonal()

@@ -32,7 +32,7 @@ SHARE = 0.99  # of the data points of which a collapsed latent says nothing
 
 @dataclass(frozen=True, repr=False)
 class Surgery(Brief):
-    """The mean KL of N data points, taken apart; nats, float64 on the CPU. With z_m ~ q(z|x_m) for M of the data
+    """The mean KL of N data points, decomposed; nats, float64 on the CPU. With z_m ~ q(z|x_m) for M of the data
     points,
 
         E_n KL(q(z|x_n) ‖ p(z)) = I_q(x; z) + KL(q(z) ‖ p(z))            (Hoffman & Johnson 2016)
@@ -45,7 +45,7 @@ class Surgery(Brief):
         bound: the ELBO of all N data points: distortion is -`bound.reconstruction`, rate is `bound.kl`, (N, D) (Alemi
             et al. 2018, arXiv 1711.00464).
         mutual_information: (M,), log q(z_m|x_m) - log q(z_m). On average at most log N, which is the entropy of n, and
-            near it a bound on what can be seen: with log N nats every code tells its data point from all the others.
+            near it a bound on what can be seen: with log N nats every code identifies its data point.
         aggregate_kl: (M,), log q(z_m) - log p(z_m): how far codes are from the prior, from which new data are drawn.
         total_correlation: (M,), log q(z_m) - Σ_d log q(z_md): how far latents are from independent. None
             where q(z|x) gives no density of single latents.
@@ -65,7 +65,7 @@ class Surgery(Brief):
 
     @property
     def collapsed(self) -> Tensor:
-        """Which latents (D,) say nothing of the data: KL(q(z_d|x) ‖ p(z_d)) < 0.01 nats for 99 % of x.
+        """Which latents (D,) carry no information about the data: KL(q(z_d|x) ‖ p(z_d)) < 0.01 nats for 99 % of x.
 
         This is (ε, δ)-collapse (Lucas et al. 2019, arXiv 1911.02469). Where the KL has no closed form there is one
         group, and the question is of all latents together.
@@ -83,18 +83,20 @@ class Surgery(Brief):
                     "The posterior has collapsed: its KL is the same for all data, so that the code "
                     "carries no information about them; I(x; z) is 0 within its error."
                 )
-            return "I(x; z) is 0 within its error: whether the posterior has collapsed takes more data points to say."
+            return (
+                "I(x; z) is 0 within its error: more data points are needed to say whether the posterior has collapsed."
+            )
         if size == 1:  # one latent, or one KL for all of them together
             return (
                 "The posterior has collapsed: the code carries no information about the data."
                 if silent
-                else "No posterior collapse: the code says something about the data."
+                else "No posterior collapse: the code carries information about the data."
             )
         if silent == size:
-            return f"The posterior has collapsed: no latent of {size} says anything about the data."
+            return f"The posterior has collapsed: none of {size} latents carries information about the data."
         if silent == 0:
-            return f"No posterior collapse: every latent of {size} says something about the data."
-        return f"Partial posterior collapse: {silent} of {size} latents say nothing about the data."
+            return f"No posterior collapse: each of {size} latents carries information about the data."
+        return f"Partial posterior collapse: {silent} of {size} latents carry no information about the data."
 
 
 def surgery(model: Model, data: Indexable, *, draws: int = 10_000, seed: int = 0) -> Surgery:
