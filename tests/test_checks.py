@@ -453,7 +453,7 @@ MISFITS: dict[str, tuple[int, Any, str]] = {
     "a y too many": (
         0,
         aevb.Pairs(X, torch.zeros(20, 3)),
-        r"y of 3 numbers\. The model is unconditional: give x alone",
+        r"y of 3 numbers\. The model is unconditional: give only x",
     ),
     "a wide y": (
         3,
