@@ -268,7 +268,7 @@ def test_a_header_that_aevb_never_wrote_is_an_error() -> None:
     del table["blocks"]
     text = json.dumps(table).encode()
     body = struct.pack("<I", len(text)) + text + words.tobytes()
-    with pytest.raises(DataError, match="none that aevb wrote"):
+    with pytest.raises(DataError, match="aevb did not write this file"):
         unpack(struct.pack("<8sHI", MAGIC, 1, zlib.crc32(body)) + body)
 
 
