@@ -181,6 +181,24 @@ def test_every_recipe_is_on_its_page_under_its_equation() -> None:
         assert f'title = "{Recipe.load(name).settings["title"]}"'.replace('"', "") in section.replace('"', ""), name
 
 
+def test_every_recipe_has_a_picture_and_a_number_or_a_reason() -> None:
+    place = DOCS / "images" / "gallery"
+    found = json.loads((place / "gallery.json").read_text(encoding="utf-8"))
+    assert sorted(found["recipes"]) == sorted(recipe_names())
+    shown = {name for name, numbers in found["recipes"].items() if "reason" not in numbers}
+    assert {f"{name}.png" for name in shown} == {path.name for path in place.glob("*.png")}
+    assert len(shown) > 55
+    text, page = rendered("recipes"), PAGES["reference/gallery"]
+    for name in shown:
+        number = found["recipes"][name].get("elbo") or found["recipes"][name]["reconstruction"]
+        section = text.partition(f"### `{name}`\n")[2].partition("\n### ")[0]
+        assert f"(../images/gallery/{name}.png)" in section
+        assert f"{number['mean']:.2f} ± {number['se']:.2f}".replace("-", "−") in section
+    assert f"{found['budget']['samples']:,} training samples" in page
+    assert f"seed {found['budget']['seed']}" in page
+    assert sum(path.stat().st_size for path in place.iterdir()) < 1.5e6
+
+
 def test_every_message_of_the_source_is_listed() -> None:
     text = rendered("messages")
     assert "There is no recipe …" in text

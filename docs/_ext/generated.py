@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from docstrings import ITEM, ROOT, SECTION, public_names
@@ -19,6 +20,7 @@ PLACE = re.compile(r"(?m)^<!-- generated: ([\w-]+)(?: ([^>]*?))? -->$")
 MARKUP = re.compile(r"(?<!\\)\[/?[a-z]+\]")
 SOURCE = re.compile(r"\[`([\w.]+)`\]\((?:\.\./)*src/aevb/[\w/]+\.py\)")
 OUTSIDE = re.compile(r"\[([^\]]+)\]\(((?:\.\./)*(?:src|tests|benchmarks)/[\w./-]*)\)")
+MEASURED = {"elbo": "ELBO", "reconstruction": "reconstruction", "kl": "KL", "log_likelihood": "log p(x)"}
 GIVEN = ("shape", "inputs", "outputs", "image", "family", "context", "labelled", "model", "encoder")  # by the program
 
 
@@ -177,8 +179,34 @@ def recipes(_: str) -> str:
         if name and not title:
             lines += [f"## {name.capitalize()}", ""]
         elif name:
-            lines += [f"### `{name}`", "", f"{cell(title)}. Paper: {cell(paper)}.", "", recipe(name), ""]
+            about = f"{cell(title)}. Paper: {cell(paper)}."
+            lines += [f"### `{name}`", "", about, "", *shown(name), "", recipe(name), ""]
     return "\n".join(lines)
+
+
+@cache
+def pictures() -> dict[str, Any]:
+    """What `python -m benchmarks.gallery` found: a picture and numbers of each recipe."""
+    found: dict[str, Any] = json.loads((ROOT / "docs" / "images" / "gallery" / "gallery.json").read_text("utf-8"))
+    return found
+
+
+def shown(name: str) -> list[str]:
+    """A recipe's samples and its bound on digits; or why there are none."""
+    found = pictures()["recipes"][name]
+    if "reason" in found:
+        return [f"No picture: {cell(found['reason'])}"]
+    numbers = ", ".join(f"{word} {estimate(found[key])}" for key, word in MEASURED.items() if key in found)
+    what = "; given its label" if found["given_labels"] else ""
+    what += "; no density, as grey levels stand for bits" if found["relaxed"] and "elbo" in found else ""
+    if "log_likelihood" in found:
+        numbers += f" by {found['importance_samples']} importance samples,"
+    picture = f"![24 samples of the recipe {name} on digits.](../images/gallery/{name}.png)"
+    return [picture, "", f"On digits ({found['values']}{what}): {numbers} in nats per row."]
+
+
+def estimate(found: dict[str, float]) -> str:
+    return f"{found['mean']:.2f} ± {found['se']:.2f}".replace("-", "−")
 
 
 def recipe(name: str) -> str:
