@@ -48,14 +48,19 @@ def fits(size: float) -> bool:
     return size <= limit() * 1e6
 
 
-def refuse_above_disk(size: float, where: object, what: str) -> None:
-    """Raise a `DataError` if `size` bytes, for `what`, are more than the disk has free."""
-    folder = scratch()
+def refuse_above_disk(
+    size: float, where: object, what: str, folder: Path | None = None, variable: str = "TMPDIR"
+) -> None:
+    """Raise a `DataError` if `size` bytes, for `what`, are more than the disk has free.
+
+    folder, variable: where they are to be, and the variable that names another place; else `scratch`.
+    """
+    folder = folder or scratch()
     free = shutil.disk_usage(folder).free
     if size > free:
         raise DataError(
             f"{where} needs {size / 1e9:,.2f} GB of disk in {folder} for {what}, and {free / 1e9:,.2f} GB are free. "
-            "Name a folder on another disk by TMPDIR, or take fewer rows."
+            f"Name a folder on another disk by {variable}, or take fewer rows."
         )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from aevb.data.addresses import reaching
 from aevb.data.arrays import PARTS, Y_NAMES, as_int64, numbers, only, part_names, pick
 from aevb.data.classes import label_name
 from aevb.data.damage import reading
@@ -52,6 +53,7 @@ class Unsplit:
     frame: Frame | None = None
 
 
+@reaching
 def read_unsplit(source: str, data_dir: str | Path | None = None, fit: Fit = Fit()) -> Unsplit:
     """All rows of a table, an array, a folder or .zip of pictures, one picture, or a data set known by name.
 
