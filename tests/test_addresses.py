@@ -199,15 +199,13 @@ def test_a_later_time_of_the_same_size_is_read_again(tmp_path: Path, bucket: Buc
     assert np.array_equal(read_unsplit(address).x, before + 1)
 
 
-def test_a_copy_that_broke_off_is_made_anew(
-    tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copy_that_broke_off_is_made_anew(tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was written of it never has the name of the file."""
     path = array(tmp_path)
     address = uploaded(bucket, path)
     with monkeypatch.context() as patch:
         patch.setattr("os.utime", lambda *_, **__: 1 / 0)
-        with pytest.raises(DataError, match="s3://mine/some%20rows.npy.* cannot be read"):
+        with pytest.raises(DataError, match=r"s3://mine/some%20rows.npy.* cannot be read"):
             local(address)
     assert [file.name for file in (tmp_path / "cache").rglob("*.npy*")] == ["some rows.npy.part"]
     check_same(address, path)
@@ -221,16 +219,20 @@ def test_errors_name_the_address(tmp_path: Path, bucket: Bucket) -> None:
         with pytest.raises(DataError) as fault:
             read(address)
         assert str(fault.value).startswith(f"{address} cannot be read as a Parquet file: ")
-    with pytest.raises(DataError, match="there is no file and no folder of files at s3://mine/none.csv"):
+    with pytest.raises(DataError, match=r"there is no file and no folder of files at s3://mine/none.csv"):
         load_data(bucket.address("none.csv"))
-    with pytest.raises(DataError, match="no data set, file or folder '.*none.csv'"):
+    with pytest.raises(DataError, match=r"no data set, file or folder '.*none.csv'"):
         load_data((tmp_path / "none.csv").as_uri())
 
 
 def test_what_pyarrow_cannot_reach_is_said_with_the_cure() -> None:
-    with pytest.raises(DataError, match=r"ftp:// cannot be read. Addresses begin with s3://, gs://.* Download the data"):
+    with pytest.raises(
+        DataError, match=r"ftp:// cannot be read. Addresses begin with s3://, gs://.* Download the data"
+    ):
         load_data("ftp://here/table.csv")
-    with pytest.raises(DataError, match="abfs://box/key.csv cannot be read as an address of pyarrow's file systems: .*acc"):
+    with pytest.raises(
+        DataError, match=r"abfs://box/key.csv cannot be read as an address of pyarrow's file systems: .*acc"
+    ):
         load_data("abfs://box/key.csv")
 
 
@@ -239,7 +241,9 @@ def test_too_little_room_names_the_variable_of_the_cache(
 ) -> None:
     address = uploaded(bucket, array(tmp_path))
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100))
-    with pytest.raises(DataError, match=r"needs 0.00 GB of disk in .*cache.* for its copy.* another disk by AEVB_CACHE"):
+    with pytest.raises(
+        DataError, match=r"needs 0.00 GB of disk in .*cache.* for its copy.* another disk by AEVB_CACHE"
+    ):
         local(address)
 
 

@@ -20,7 +20,9 @@ from PIL import Image
 
 from aevb import load_data
 from aevb.data.dataset import Dataset
-from aevb.data.room import mapped, room, scratch
+from aevb.data.room import changed, mapped, room, scratch
+from aevb.data.unsplit import Reader, read_unsplit
+from aevb.data.values import Values
 from aevb.errors import DataError
 from aevb.runs.store import _hash, fingerprints
 
@@ -105,6 +107,71 @@ def test_dynamic_pixels_are_drawn_alike(tmp_path: Path, monkeypatch: pytest.Monk
     inside, outside = in_files(monkeypatch, greys(tmp_path), values="dynamic")
     assert torch.equal(inside.test.stored, outside.test.stored)
     assert set(inside.test.stored.unique().tolist()) == {0, 1}
+
+
+def zipped(place: Path, mode: str = "L") -> Path:
+    with zipfile.ZipFile(place / "pictures.zip", "w") as archive:
+        for i in range(12):
+            Image.fromarray(random.integers(0, 256, (8, 6), np.uint8)).convert(mode).save(place / "one.png")
+            archive.write(place / "one.png", f"{i:02}.png")
+    return place / "pictures.zip"
+
+
+def saved(x: Any) -> Any:
+    def save(place: Path) -> Path:
+        np.save(place / "new.npy", x)
+        return place / "new.npy"
+
+    return save
+
+
+LEVELS = random.integers(0, 256, (40, 8, 6, 3))
+NEW: list[tuple[Any, tuple[int, ...], Values, str]] = [  # new data, what the model reads, where channels are
+    (zipped, (1, 8, 6), Values("levels"), ""),
+    (zipped, (3, 8, 6), Values("levels"), ""),  # grey pictures as coloured ones
+    (zipped, (1, 8, 6), Values("dynamic"), ""),
+    (saved(LEVELS), (3, 8, 6), Values("levels"), "last"),
+    (saved(LEVELS[..., 0] > 100), (1, 8, 6), Values("threshold", levels=2, divisor=1.0), ""),
+    (saved(LEVELS[:, 0, :, 0].astype(np.int16)), (6,), Values("standardized"), ""),
+    (saved(LEVELS[:, 0, :, 0] / 7), (6,), Values("raw"), ""),
+    (saved(LEVELS[:, 0, :, 0] + 2.5), (6,), Values("standardized", offset=2**63), ""),
+    (split_npz, (5,), Values("raw"), ""),
+]
+
+
+@pytest.mark.parametrize(("made", "shape", "values", "axes"), NEW)
+def test_new_rows_in_a_file_are_those_in_memory(
+    made: Any, shape: tuple[int, ...], values: Values, axes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read for a finished model: in the same shape and type, with the same numbers and files."""
+    path = str(made(tmp_path))
+    inside = read_unsplit(path)
+    ours = Reader(shape, values, axes).split(inside).stored
+    monkeypatch.setenv("AEVB_MEMORY_MB", "0")
+    outside = read_unsplit(path)
+    assert isinstance(outside.x, np.memmap)
+    assert np.array_equal(inside.x, outside.x)
+    assert inside.files == outside.files
+    theirs = Reader(shape, values, axes).split(outside).stored
+    assert ours.shape == (len(inside.x), *shape)
+    assert theirs.dtype == ours.dtype
+    assert torch.equal(ours, theirs)
+
+
+def test_rows_are_changed_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = random.standard_normal((300, 3000))
+    sizes = []
+
+    def change(rows: Any) -> Any:
+        sizes.append(len(rows))
+        return np.stack([rows, -rows], 1).astype(np.float32)
+
+    monkeypatch.setenv("AEVB_MEMORY_MB", "0")
+    found = changed(x, change, "here")
+    assert isinstance(found, np.memmap)
+    assert np.array_equal(found, np.stack([x, -x], 1).astype(np.float32))
+    assert max(sizes) == 2**20 // (8 * 3000)
+    assert changed(x[:0], change, "here").shape == (0, 2, 3000)
 
 
 def test_a_hash_by_parts_is_that_of_the_whole() -> None:
@@ -192,3 +259,64 @@ def test_a_training_from_a_file_takes_little_memory(made: Any, recipe: str, tmp_
     before, most, n = json.loads(found.stdout.splitlines()[-1])
     assert n >= 40_000
     assert most - before < (40 if recipe == "gaussian" else 150)
+
+
+USING = """
+import json, sys, threading
+from pathlib import Path
+import torch, aevb
+from aevb.apps import scores
+from aevb.apps.rows import Asked, rows
+from aevb.apps.using import encode_rows
+
+def anonymous():
+    words = Path("/proc/self/status").read_text().split()
+    return int(words[words.index("RssAnon:") + 1]) / 1e3
+
+def use(source):
+    run = aevb.fit(recipe, source, str(Path(sys.argv[3]) / Path(source).stem))
+    encode_rows(Asked(run, source), run.model(), (False, 0, 0), "cpu", Path(source + "-codes.npy"))
+    scores.scored(rows(Asked(run, source)), 2, 0, "cpu")
+    return run
+
+changes = {"encoder__hidden": [8], "decoder__hidden": [8], "evaluation__importance_samples": 2}
+recipe = aevb.Recipe.load("gaussian").replace(training__samples=200, training__batch=20, latent=2, **changes)
+use(sys.argv[2])  # what it takes whatever the data
+before, most, over = anonymous(), [0.0], threading.Event()
+
+def look():
+    while not over.wait(0.005):
+        most[0] = max(most[0], anonymous())
+
+threading.Thread(target=look, daemon=True).start()
+run = use(sys.argv[1])
+over.set()
+print(json.dumps([before, most[0], run.meta["splits"]["train"]["n"]]))
+"""
+
+
+def many_pictures(place: Path, name: str, rows: int) -> Path:
+    with zipfile.ZipFile(place / f"{name}.zip", "w") as archive:
+        for i in range(rows):
+            pixels = random.integers(0, 256, (200, 200), np.uint8)
+            archive.writestr(f"{i:05}.pgm", b"P5 200 200 255\n" + pixels.tobytes())
+    return place / f"{name}.zip"
+
+
+def many_rows(place: Path, name: str, rows: int) -> Path:
+    np.save(place / f"{name}.npy", random.standard_normal((rows, 20_000), np.float32))
+    return place / f"{name}.npy"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux")
+@pytest.mark.parametrize("made", [many_pictures, many_rows])
+def test_training_and_use_of_new_rows_from_a_file_take_little_memory(made: Any, tmp_path: Path) -> None:
+    """Of 60 or 120 MB of pixels and numbers: a training, codes, scores."""
+    large, small = made(tmp_path, "large", 1500), made(tmp_path, "small", 40)
+    words = [sys.executable, "-c", USING, str(large), str(small), str(tmp_path / "runs")]
+    env = {**os.environ, "AEVB_MEMORY_MB": "2", "OMP_NUM_THREADS": "1"}
+    found = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr[-2000:]
+    before, most, n = json.loads(found.stdout.splitlines()[-1])
+    assert n == 1200
+    assert most - before < 40, most - before

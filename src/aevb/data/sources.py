@@ -77,7 +77,8 @@ def load_data(
     images, or Parquet files.
 
     Args:
-        source: a name, a path, an address such as s3://bucket/table.parquet, or an array or a tensor (N, ...), which is split as a file is; a data set of PyTorch
+        source: a name, a path, an address such as s3://bucket/table.parquet, or an array or a tensor (N, ...), which
+            is split as a file is; a data set of PyTorch
             or a `DataLoader` is read as a whole, its items being x, (x,) or (x, label). A frame of pandas, polars or
             Arrow, or a dict of columns, is a table.
         values: what the numbers mean, if not the default: a kind of `Values`.
