@@ -17,16 +17,23 @@ import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
 
-from aevb import load_data
-from aevb.data.dataset import Dataset
+from aevb import Recipe, fit, load_data, resume
+from aevb.data.batch import Batch, Read, read_ahead
+from aevb.data.dataset import Dataset, Split, Streamed
+from aevb.data.labels import Pairs
 from aevb.data.room import changed, mapped, room, scratch
 from aevb.data.unsplit import Reader, read_unsplit
 from aevb.data.values import Values
 from aevb.errors import DataError
-from aevb.runs.store import _hash, fingerprints
+from aevb.runs.store import Run, _hash, fingerprints
+from aevb.training.train import Alone
 
 random = np.random.default_rng(0)
+NETS = {"encoder__hidden": [8], "decoder__hidden": [8], "latent": 2}
+SMALL = Recipe.load("gaussian").replace(training__samples=300, training__batch=30, **NETS)
 
 
 def in_files(monkeypatch: pytest.MonkeyPatch, path: Path, **options: object) -> tuple[Dataset, Dataset]:
@@ -207,6 +214,79 @@ def test_too_little_disk_is_said_with_the_cure(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100))
     with pytest.raises(DataError, match=r"a.npy needs 0.00 GB of disk in .* for 26 rows.* Name a folder .* by TMPDIR"):
         room((26, 1), "float32", "a.npy", "26 rows")
+
+
+def numbered(place: Path) -> Path:
+    """A table of 124 rows, 100 of them to train, each of which tells its number."""
+    np.save(place / "numbered.npy", np.arange(124.0)[:, None] * [1, 2, 4])
+    return place / "numbered.npy"
+
+
+@pytest.fixture
+def met(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """The minibatches that trainings see, step by step."""
+    batches: list[Tensor] = []
+    own = Alone.batch
+
+    def batch(self: Alone) -> Batch:
+        found = own(self)
+        batches.append(found.x)
+        return found
+
+    monkeypatch.setattr(Alone, "batch", batch)
+    return batches
+
+
+@pytest.mark.parametrize("limit", ["0", "1024"])
+def test_every_pass_meets_every_row_once_with_a_resume_in_its_midst(
+    limit: str, met: list[Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three passes in ten steps of 30 rows; the first training ends after 150 rows, in the midst of the second pass."""
+    source = numbered(tmp_path)
+    plain = fit(SMALL, source, tmp_path / "plain")
+    undisturbed = torch.cat(met)
+    met.clear()
+    monkeypatch.setenv("AEVB_MEMORY_MB", limit)
+    fit(SMALL.replace(training__samples=150), source, tmp_path / "run")
+    assert len(met) == 5
+    resumed = resume(tmp_path / "run", samples=300)
+    assert torch.equal(torch.cat(met), undisturbed)
+    values, train = resumed.values(), load_data(source).train.stored[:, 0].sort().values
+    passes = [np.rint(values.inverse(x)[:, 0]) for x in torch.cat(met).split(100)]
+    assert len(passes) == 3
+    assert all(np.array_equal(np.sort(rows), train.numpy()) for rows in passes)
+    assert not np.array_equal(passes[0], passes[1])  # a shuffle of its own
+    ours, theirs = weights(plain), weights(resumed)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours | theirs)
+
+
+def weights(run: Run) -> dict[str, Tensor]:
+    return load_file(run.path / "checkpoint" / "state.safetensors")
+
+
+@pytest.mark.parametrize("recipe", ["bernoulli", "conditional", "mcem"])
+@pytest.mark.parametrize("values", ["threshold", "dynamic"])
+def test_a_training_from_a_file_is_that_from_memory(
+    recipe: str, values: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit: rows that are read before they are asked for, labels beside them, and pixels that are drawn."""
+    x = random.integers(0, 256, (60, 5, 4), np.uint8)
+    np.savez(tmp_path / "drawn.npz", x=x, y=np.arange(60) % 3)
+    asked = Recipe.load(recipe).replace(training__samples=160, training__batch=16, data__values=values, **NETS)
+    found = []
+    for limit in ("1024", "0"):
+        monkeypatch.setenv("AEVB_MEMORY_MB", limit)
+        found.append(weights(fit(asked, tmp_path / "drawn.npz", tmp_path / limit)))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0] | found[1])
+
+
+def test_rows_in_a_file_are_read_ahead_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.rand(50, 3)
+    sets = [Split(x), Streamed(Split(x), "cpu"), Pairs(Split(x), x), Read(Split(x))]
+    assert not any(map(read_ahead, [x, *sets]))
+    monkeypatch.setenv("AEVB_MEMORY_MB", "0")
+    assert all(map(read_ahead, sets))
+    assert not read_ahead(Split((255 * x).to(torch.uint8), None, Values("dynamic")))  # whose reading draws
 
 
 TRAINING = """

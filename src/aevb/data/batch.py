@@ -139,6 +139,10 @@ class Read:
     def log_abs_dets(self) -> Tensor:
         return log_abs_dets(self.rows)
 
+    @property
+    def ahead(self) -> bool:
+        return read_ahead(self.rows)
+
     def frozen(self, seed: int = 0) -> Read:
         """With rows drawn once, where they are dynamic."""
         return replace(self, rows=fixed(self.rows, seed))
@@ -255,6 +259,11 @@ def batches(
             check_type(part, dtype)
             check_finite(part, start, holes and part is batch.x)
         yield batch
+
+
+def read_ahead(data: Any) -> bool:
+    """Whether rows of these data are worth reading before they are asked for, and draw no random numbers when read."""
+    return bool(getattr(data, "ahead", False))
 
 
 def has_holes(data: Any) -> bool:

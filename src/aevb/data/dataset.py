@@ -80,6 +80,11 @@ class Split:
         """Whether these are rows of a table, in which cells may be missing: NaN."""
         return self.values.kind == "columns"
 
+    @property
+    def ahead(self) -> bool:
+        """Whether the next rows are read in a thread while a training step works on the present ones."""
+        return not fits(self.stored.nbytes) and self.values.kind != "dynamic"
+
     @cached_property
     def _cells(self) -> Tensor:
         """All rows of a table as model numbers."""
@@ -134,6 +139,10 @@ class Streamed:
 
     def __getitem__(self, index: Tensor) -> Tensor:
         return self.split[index.to(self.split.stored.device)].to(self.device)
+
+    @property
+    def ahead(self) -> bool:
+        return self.split.ahead
 
     @property
     def log_abs_det(self) -> float:

@@ -8,7 +8,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from aevb.data.batch import Batch, Fixable, has_holes, log_abs_dets
+from aevb.data.batch import Batch, Fixable, has_holes, log_abs_dets, read_ahead
 from aevb.data.forms import as_tensor, rows_of
 from aevb.errors import DataError, ShapeError
 
@@ -54,6 +54,10 @@ class Pairs:
     def holes(self) -> bool:
         """Whether x may hold NaN, a missing cell."""
         return has_holes(self.x)
+
+    @property
+    def ahead(self) -> bool:
+        return read_ahead(self.x)
 
     def frozen(self, seed: int = 0) -> Pairs:
         """With x drawn once, where its pixels are dynamic."""

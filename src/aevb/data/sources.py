@@ -78,9 +78,8 @@ def load_data(
 
     Args:
         source: a name, a path, an address such as s3://bucket/table.parquet, or an array or a tensor (N, ...), which
-            is split as a file is; a data set of PyTorch
-            or a `DataLoader` is read as a whole, its items being x, (x,) or (x, label). A frame of pandas, polars or
-            Arrow, or a dict of columns, is a table.
+            is split as a file is; a data set of PyTorch or a `DataLoader` is read as a whole, its items being x, (x,)
+            or (x, label). A frame of pandas, polars or Arrow, or a dict of columns, is a table.
         values: what the numbers mean, if not the default: a kind of `Values`.
         axes: where the channels of an array of images are, if that is not plain: "first", "last" or "none".
         size: the side, in pixels, of the squares to which a folder or a .zip of images is brought.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from aevb.data.batch import Batch, Indexable, take
+from aevb.data.batch import Batch, Indexable, read_ahead, take
 from aevb.data.memory import keep_freed_memory
 from aevb.data.randomness import Order, noise_seed, seeded
 from aevb.models.checks import check_data
@@ -111,6 +112,8 @@ class Alone:
         settings = learner.training_settings
         self.order = Order(learner.n, settings.batch, settings.seed, self.device)
         self.visits = learner.objective.updates if isinstance(learner.objective, PerPoint) else 1
+        self.ahead = ThreadPoolExecutor(1, "aevb-rows") if read_ahead(data) and self.visits == 1 else None
+        self.coming: tuple[int, Future[Batch]] | None = None
         if settings.compile:
             _look_up_kl(learner, take(data, self.order[0][:2]))  # two: some terms compare data points
 
@@ -127,7 +130,13 @@ class Alone:
 
     def batch(self) -> Batch:
         """The minibatch of the step in hand."""
-        return take(self.data, self.order[self.learner.number // self.visits])
+        number = self.learner.number // self.visits
+        if self.ahead is None:
+            return take(self.data, self.order[number])
+        expected, coming = self.coming or (-1, None)
+        batch = coming.result() if coming is not None and expected == number else take(self.data, self.order[number])
+        self.coming = number + 1, self.ahead.submit(take, self.data, self.order[number + 1])
+        return batch
 
 
 def _look_up_kl(learner: Learner, batch: Batch) -> None:
