@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path, PurePosixPath
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 from aevb.data.damage import reading
 from aevb.data.fetch import cache_folder
@@ -25,8 +25,7 @@ FOLDER = "addresses"  # of the cache
 PIECE = 2**24  # bytes that are copied at a time
 WHAT = "an address of pyarrow's file systems"
 
-P = ParamSpec("P")
-T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def is_address(source: object) -> bool:
@@ -34,18 +33,18 @@ def is_address(source: object) -> bool:
     return isinstance(source, str) and FORM.match(source) is not None
 
 
-def reaching(read: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+def reaching(read: F) -> F:
     """A function of a source that takes addresses too: it is given the path, and its errors name the address."""
 
     @wraps(read)
-    def reached(source: Any, *args: P.args, **kwargs: P.kwargs) -> T:
+    def reached(source: Any, *args: Any, **kwargs: Any) -> Any:
         if not is_address(source):
             return read(source, *args, **kwargs)
         place = local(source)
         with called(place, source):
             return read(str(place), *args, **kwargs)
 
-    return reached
+    return cast(F, reached)
 
 
 def here(source: str) -> Path:
@@ -136,7 +135,7 @@ def same(copy: Path, info: Any) -> bool:
     if info.mtime_ns is None or not copy.is_file():
         return False
     found = copy.stat()
-    return found.st_size == info.size and int(found.st_mtime) == info.mtime_ns // 10**9
+    return (found.st_size, int(found.st_mtime)) == (info.size, info.mtime_ns // 10**9)
 
 
 def bring(system: Any, info: Any, copy: Path) -> None:
