@@ -341,6 +341,19 @@ def test_a_training_from_a_file_takes_little_memory(made: Any, recipe: str, tmp_
     assert most - before < (40 if recipe == "gaussian" else 150)
 
 
+def test_rows_read_ahead_for_a_gpu_are_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as that can be seen without one."""
+    x, seen = torch.rand(9, 2), []
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self: seen.append("pinned") or self)
+    monkeypatch.setattr(Tensor, "to", lambda self, where, **how: seen.append((where, how)) or self)
+    rows = Streamed(Split(x), "cuda")
+    rows[torch.tensor([1, 3])]
+    monkeypatch.setenv("AEVB_MEMORY_MB", "0")
+    assert torch.equal(rows[torch.tensor([1, 3])], x[[1, 3]])
+    found = [each for each in seen if each == "pinned" or each[0] == "cuda"]
+    assert found == [("cuda", {}), "pinned", ("cuda", {"non_blocking": True})]
+
+
 USING = """
 import json, sys, threading
 from pathlib import Path

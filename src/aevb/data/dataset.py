@@ -138,7 +138,10 @@ class Streamed:
         return len(self.split)
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        return self.split[index.to(self.split.stored.device)].to(self.device)
+        rows = self.split[index.to(self.split.stored.device)]
+        if self.ahead and torch.device(self.device).type == "cuda":  # so that the copy does not wait for the step
+            return rows.pin_memory().to(self.device, non_blocking=True)
+        return rows.to(self.device)
 
     @property
     def ahead(self) -> bool:
