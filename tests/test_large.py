@@ -354,26 +354,36 @@ def test_rows_read_ahead_for_a_gpu_are_pinned(monkeypatch: pytest.MonkeyPatch) -
     assert found == [("cuda", {}), "pinned", ("cuda", {"non_blocking": True})]
 
 
+READING = """
+def use(source):
+    data = aevb.load_data(source, values="standardized")
+    split = Reader(data.shape, data.train.values).split(read_unsplit(source))
+    return len(data.train), len(split)
+"""
 USING = """
+recipe = aevb.Recipe.load("gaussian").replace(training__samples=2000, training__batch=100)
+
+def use(source):
+    run = aevb.fit(recipe, source, str(Path(sys.argv[3]) / Path(source).stem))
+    encode_rows(Asked(run, source), run.model(), (False, 0, 0), "cpu", Path(source + "-codes.npy"))
+    found = rows(Asked(run, source))
+    scores.scored(found, 2, 0, "cpu")
+    return run.meta["splits"]["train"]["n"], len(found.split)
+"""
+MEASURED = """
 import json, sys, threading
 from pathlib import Path
 import torch, aevb
 from aevb.apps import scores
 from aevb.apps.rows import Asked, rows
 from aevb.apps.using import encode_rows
+from aevb.data.unsplit import Reader, read_unsplit
 
 def anonymous():
     words = Path("/proc/self/status").read_text().split()
     return int(words[words.index("RssAnon:") + 1]) / 1e3
 
-def use(source):
-    run = aevb.fit(recipe, source, str(Path(sys.argv[3]) / Path(source).stem))
-    encode_rows(Asked(run, source), run.model(), (False, 0, 0), "cpu", Path(source + "-codes.npy"))
-    scores.scored(rows(Asked(run, source)), 2, 0, "cpu")
-    return run
-
-changes = {"encoder__hidden": [8], "decoder__hidden": [8], "evaluation__importance_samples": 2}
-recipe = aevb.Recipe.load("gaussian").replace(training__samples=200, training__batch=20, latent=2, **changes)
+exec(sys.argv[4])
 use(sys.argv[2])  # what it takes whatever the data
 before, most, over = anonymous(), [0.0], threading.Event()
 
@@ -382,9 +392,9 @@ def look():
         most[0] = max(most[0], anonymous())
 
 threading.Thread(target=look, daemon=True).start()
-run = use(sys.argv[1])
+counts = use(sys.argv[1])
 over.set()
-print(json.dumps([before, most[0], run.meta["splits"]["train"]["n"]]))
+print(json.dumps([before, most[0], counts]))
 """
 
 
@@ -396,20 +406,17 @@ def many_pictures(place: Path, name: str, rows: int) -> Path:
     return place / f"{name}.zip"
 
 
-def many_rows(place: Path, name: str, rows: int) -> Path:
-    np.save(place / f"{name}.npy", random.standard_normal((rows, 20_000), np.float32))
-    return place / f"{name}.npy"
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux")
-@pytest.mark.parametrize("made", [many_pictures, many_rows])
-def test_training_and_use_of_new_rows_from_a_file_take_little_memory(made: Any, tmp_path: Path) -> None:
-    """Of 60 or 120 MB of pixels and numbers: a training, codes, scores."""
-    large, small = made(tmp_path, "large", 1500), made(tmp_path, "small", 40)
-    words = [sys.executable, "-c", USING, str(large), str(small), str(tmp_path / "runs")]
+@pytest.mark.parametrize(
+    ("made", "work", "few", "many"), [(many_pictures, READING, 40, 1500), (arrays, USING, 2000, 50_000)]
+)
+def test_new_rows_in_a_file_take_little_memory(made: Any, work: str, few: int, many: int, tmp_path: Path) -> None:
+    """60 MB of pictures are read to train and as new data; 200 MB of numbers are trained on, encoded and scored."""
+    large, small = made(tmp_path, "large", many), made(tmp_path, "small", few)
+    words = [sys.executable, "-c", MEASURED, str(large), str(small), str(tmp_path / "runs"), work]
     env = {**os.environ, "AEVB_MEMORY_MB": "2", "OMP_NUM_THREADS": "1"}
     found = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr[-2000:]
-    before, most, n = json.loads(found.stdout.splitlines()[-1])
-    assert n == 1200
-    assert most - before < 40, most - before
+    before, most, counts = json.loads(found.stdout.splitlines()[-1])
+    assert counts == [many * 8 // 10, many]
+    assert most - before < (30 if made is many_pictures else 60), most - before
