@@ -21,9 +21,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from aevb import Recipe, fit, load_data, resume
-from aevb.data.batch import Batch, Read, read_ahead
-from aevb.data.dataset import Dataset, Split, Streamed
-from aevb.data.labels import Pairs
+from aevb.data.batch import Batch
+from aevb.data.dataset import Dataset
 from aevb.data.room import changed, mapped, room, scratch
 from aevb.data.unsplit import Reader, read_unsplit
 from aevb.data.values import Values
@@ -269,7 +268,7 @@ def weights(run: Run) -> dict[str, Tensor]:
 def test_a_training_from_a_file_is_that_from_memory(
     recipe: str, values: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bit for bit: rows that are read before they are asked for, labels beside them, and pixels that are drawn."""
+    """Bit for bit: rows, labels beside them, and pixels that are drawn."""
     x = random.integers(0, 256, (60, 5, 4), np.uint8)
     np.savez(tmp_path / "drawn.npz", x=x, y=np.arange(60) % 3)
     asked = Recipe.load(recipe).replace(training__samples=160, training__batch=16, data__values=values, **NETS)
@@ -278,15 +277,6 @@ def test_a_training_from_a_file_is_that_from_memory(
         monkeypatch.setenv("AEVB_MEMORY_MB", limit)
         found.append(weights(fit(asked, tmp_path / "drawn.npz", tmp_path / limit)))
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0] | found[1])
-
-
-def test_rows_in_a_file_are_read_ahead_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = torch.rand(50, 3)
-    sets = [Split(x), Streamed(Split(x), "cpu"), Pairs(Split(x), x), Read(Split(x))]
-    assert not any(map(read_ahead, [x, *sets]))
-    monkeypatch.setenv("AEVB_MEMORY_MB", "0")
-    assert all(map(read_ahead, sets))
-    assert not read_ahead(Split((255 * x).to(torch.uint8), None, Values("dynamic")))  # whose reading draws
 
 
 TRAINING = """
@@ -339,19 +329,6 @@ def test_a_training_from_a_file_takes_little_memory(made: Any, recipe: str, tmp_
     before, most, n = json.loads(found.stdout.splitlines()[-1])
     assert n >= 40_000
     assert most - before < (40 if recipe == "gaussian" else 150)
-
-
-def test_rows_read_ahead_for_a_gpu_are_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As far as that can be seen without one."""
-    x, seen = torch.rand(9, 2), []
-    monkeypatch.setattr(Tensor, "pin_memory", lambda self: seen.append("pinned") or self)
-    monkeypatch.setattr(Tensor, "to", lambda self, where, **how: seen.append((where, how)) or self)
-    rows = Streamed(Split(x), "cuda")
-    rows[torch.tensor([1, 3])]
-    monkeypatch.setenv("AEVB_MEMORY_MB", "0")
-    assert torch.equal(rows[torch.tensor([1, 3])], x[[1, 3]])
-    found = [each for each in seen if each == "pinned" or each[0] == "cuda"]
-    assert found == [("cuda", {}), "pinned", ("cuda", {"non_blocking": True})]
 
 
 READING = """

@@ -53,7 +53,7 @@ class Batch:
         return Batch(self.x.to(device), y, rows, self.of)
 
     def as_type(self, dtype: torch.dtype) -> Batch:
-        """The same batch in numbers of this type."""
+        """The same batch in this floating-point type."""
         x, y = (None if part is None else part.to(suitable(part, dtype)) for part in (self.x, self.y))
         return self if x is self.x and y is self.y else Batch(cast(Tensor, x), y, self.rows, self.of)
 
@@ -138,10 +138,6 @@ class Read:
     @property
     def log_abs_dets(self) -> Tensor:
         return log_abs_dets(self.rows)
-
-    @property
-    def ahead(self) -> bool:
-        return read_ahead(self.rows)
 
     def frozen(self, seed: int = 0) -> Read:
         """With rows drawn once, where they are dynamic."""
@@ -259,11 +255,6 @@ def batches(
             check_type(part, dtype)
             check_finite(part, start, holes and part is batch.x)
         yield batch
-
-
-def read_ahead(data: Any) -> bool:
-    """Whether rows of these data are worth reading before they are asked for, and draw no random numbers when read."""
-    return bool(getattr(data, "ahead", False))
 
 
 def has_holes(data: Any) -> bool:

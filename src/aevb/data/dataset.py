@@ -1,7 +1,7 @@
 """A data set: tensors, their shape, and what the stored numbers mean.
 
-Rows are kept as they came (uint8 where possible) and become float32 model inputs only when a batch is read, so the
-same images can be grey levels, 256-way symbols or fresh Bernoulli draws without a second copy.  B: data points; *X: the
+Rows are kept as they came (uint8 where possible) and become float32 model inputs only when a batch is read. So the same
+images can be grey levels, 256-way symbols or fresh Bernoulli draws without a second copy.  B: data points; *X: the
 shape of one of them, channels first for images, (F,) for tables.
 """
 
@@ -30,9 +30,8 @@ class Split:
     """One part of the data: what training and evaluation index.
 
     `stored` is (N, *X), uint8 or float32, or float64 or int64 if it is standardized; `labels` is (N,), int64, or None;
-    N may
-    be 0.  `split[index]` gives float32 (B, *X), for a tensor of indices, a slice or a list, with no Python per row.
-    Raises DataError if the tensors' types do not fit, ShapeError if there are not as many labels as rows.
+    N may be 0.  `split[index]` gives float32 (B, *X), for a tensor of indices, a slice or a list, with no Python per
+    row. Raises DataError if the tensors' types do not fit, ShapeError if there are not as many labels as rows.
     """
 
     stored: Tensor
@@ -79,11 +78,6 @@ class Split:
     def holes(self) -> bool:
         """Whether these are rows of a table, in which cells may be missing: NaN."""
         return self.values.kind == "columns"
-
-    @property
-    def ahead(self) -> bool:
-        """Whether the next rows are read in a thread while a training step works on the present ones."""
-        return not fits(self.stored.nbytes) and self.values.kind != "dynamic"
 
     @cached_property
     def _cells(self) -> Tensor:
@@ -138,14 +132,7 @@ class Streamed:
         return len(self.split)
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        rows = self.split[index.to(self.split.stored.device)]
-        if self.ahead and torch.device(self.device).type == "cuda":  # so that the copy does not wait for the step
-            return rows.pin_memory().to(self.device, non_blocking=True)
-        return rows.to(self.device)
-
-    @property
-    def ahead(self) -> bool:
-        return self.split.ahead
+        return self.split[index.to(self.split.stored.device)].to(self.device)
 
     @property
     def log_abs_det(self) -> float:
@@ -172,7 +159,7 @@ def free_memory(device: torch.device) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Train, validation and test rows, what to call them, and the recipe that suits them.
+    """Train, validation and test rows, their names, and the recipe that suits them.
 
     The validation and the test split are always frozen; train is not.  `validation` may have no rows (Frey Face, as in
     the 2013 paper): early stopping then needs `load_data(..., validation=0.1)`.

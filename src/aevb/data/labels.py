@@ -8,7 +8,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
-from aevb.data.batch import Batch, Fixable, has_holes, log_abs_dets, read_ahead
+from aevb.data.batch import Batch, Fixable, has_holes, log_abs_dets
 from aevb.data.forms import as_tensor, rows_of
 from aevb.errors import DataError, ShapeError
 
@@ -55,10 +55,6 @@ class Pairs:
         """Whether x may hold NaN, a missing cell."""
         return has_holes(self.x)
 
-    @property
-    def ahead(self) -> bool:
-        return read_ahead(self.x)
-
     def frozen(self, seed: int = 0) -> Pairs:
         """With x drawn once, where its pixels are dynamic."""
         return Pairs(cast(Rows, self.x.frozen(seed)), self.y) if isinstance(self.x, Fixable) else self
@@ -72,7 +68,7 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
     """Labels (N,), int64, as contexts (N, classes), float32: 1 at the label, and all zeros where `hide_labels` hid it.
 
     Raises:
-        DataError: a label that is none of 0 to classes - 1.
+        DataError: a label that is not one of 0 to classes - 1.
     """
     beyond = labels[((labels < 0) & (labels != UNKNOWN)) | (labels >= classes)]
     if len(beyond):
@@ -83,7 +79,7 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
 def hide_labels(labels: Tensor, known: int, seed: int = 0) -> Tensor:
     """The labels (N,) of `known` data points of each class, chosen by the seed; those of the others are hidden.
 
-    A hidden label is a number that no class has; `one_hot` makes zeros of it.
+    A hidden label is a number that no class has; `one_hot` maps it to zeros.
 
     Raises:
         DataError: a class has fewer.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from aevb.data.batch import Batch, Indexable, read_ahead, take
+from aevb.data.batch import Batch, Indexable, take
 from aevb.data.memory import keep_freed_memory
 from aevb.data.randomness import Order, noise_seed, seeded
 from aevb.models.checks import check_data
@@ -42,9 +41,8 @@ def train(model: nn.Module, objective: Objective, data: Indexable, training: Tra
         g ← ∇_θ,φ L̃(θ, φ; Xᴹ, ε), with a random minibatch Xᴹ and noise ε;   θ, φ ← update by g
 
     The caller prints, logs, draws and stops: `for step in aevb.train(model, aevb.ELBO(), x): ...`. When the generator
-        ends,
-    is closed, or raises, it leaves the model in evaluation mode. `train_events` adds validation, the best weights and
-    checkpoints.
+    ends, is closed, or raises, it leaves the model in evaluation mode. `train_events` adds validation, the best weights
+    and checkpoints.
 
     Args:
         model: whose weights are trained in place.
@@ -54,8 +52,8 @@ def train(model: nn.Module, objective: Objective, data: Indexable, training: Tra
         training: the settings; `Training()` if none are given.
 
     Raises:
-        DataError: NaN or infinity in the data, data of another type than the parameters, no data at all, data outside
-            of the likelihood's support, or hidden labels that the objective cannot learn from.
+        DataError: the data have NaN or infinity, another type than the parameters, no rows, values outside of the
+            likelihood's support, or hidden labels that the objective cannot learn from.
         ShapeError: the likelihood is over another shape than the data.
         RecipeError: the prior does not fit the posterior: KL(q(z|x) ‖ p(z)) is infinite, or their supports differ.
         TrainingDiverged: the loss, the weights or the optimizer's memory became NaN or infinite, or the loss exploded.
@@ -67,7 +65,7 @@ def train(model: nn.Module, objective: Objective, data: Indexable, training: Tra
 
 
 def continue_training(learner: Learner, data: Indexable) -> Iterator[Step]:
-    """As `train`, with a `Learner` of one's own, from the step at which it stands."""
+    """As `train`, with your own `Learner`, from its current step."""
     data = fitting(learner.model, data, "train")
     check_training(learner.model, learner.objective, data)
     yield from steps(learner, data)
@@ -112,8 +110,6 @@ class Alone:
         settings = learner.training_settings
         self.order = Order(learner.n, settings.batch, settings.seed, self.device)
         self.visits = learner.objective.updates if isinstance(learner.objective, PerPoint) else 1
-        self.ahead = ThreadPoolExecutor(1, "aevb-rows") if read_ahead(data) and self.visits == 1 else None
-        self.coming: tuple[int, Future[Batch]] | None = None
         if settings.compile:
             _look_up_kl(learner, take(data, self.order[0][:2]))  # two: some terms compare data points
 
@@ -130,13 +126,7 @@ class Alone:
 
     def batch(self) -> Batch:
         """The minibatch of the step in hand."""
-        number = self.learner.number // self.visits
-        if self.ahead is None:
-            return take(self.data, self.order[number])
-        expected, coming = self.coming or (-1, None)
-        batch = coming.result() if coming is not None and expected == number else take(self.data, self.order[number])
-        self.coming = number + 1, self.ahead.submit(take, self.data, self.order[number + 1])
-        return batch
+        return take(self.data, self.order[self.learner.number // self.visits])
 
 
 def _look_up_kl(learner: Learner, batch: Batch) -> None:
