@@ -17,14 +17,22 @@ import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
 
-from aevb import load_data
+from aevb import Recipe, fit, load_data, resume
+from aevb.data.batch import Batch
 from aevb.data.dataset import Dataset
-from aevb.data.room import mapped, room, scratch
+from aevb.data.room import changed, mapped, room, scratch
+from aevb.data.unsplit import Reader, read_unsplit
+from aevb.data.values import Values
 from aevb.errors import DataError
-from aevb.runs.store import _hash, fingerprints
+from aevb.runs.store import Run, _hash, fingerprints
+from aevb.training.train import Alone
 
 random = np.random.default_rng(0)
+NETS = {"encoder__hidden": [8], "decoder__hidden": [8], "latent": 2}
+SMALL = Recipe.load("gaussian").replace(training__samples=300, training__batch=30, **NETS)
 
 
 def in_files(monkeypatch: pytest.MonkeyPatch, path: Path, **options: object) -> tuple[Dataset, Dataset]:
@@ -107,6 +115,71 @@ def test_dynamic_pixels_are_drawn_alike(tmp_path: Path, monkeypatch: pytest.Monk
     assert set(inside.test.stored.unique().tolist()) == {0, 1}
 
 
+def zipped(place: Path, mode: str = "L") -> Path:
+    with zipfile.ZipFile(place / "pictures.zip", "w") as archive:
+        for i in range(12):
+            Image.fromarray(random.integers(0, 256, (8, 6), np.uint8)).convert(mode).save(place / "one.png")
+            archive.write(place / "one.png", f"{i:02}.png")
+    return place / "pictures.zip"
+
+
+def saved(x: Any) -> Any:
+    def save(place: Path) -> Path:
+        np.save(place / "new.npy", x)
+        return place / "new.npy"
+
+    return save
+
+
+LEVELS = random.integers(0, 256, (40, 8, 6, 3))
+NEW: list[tuple[Any, tuple[int, ...], Values, str]] = [  # new data, what the model reads, where channels are
+    (zipped, (1, 8, 6), Values("levels"), ""),
+    (zipped, (3, 8, 6), Values("levels"), ""),  # grey pictures as coloured ones
+    (zipped, (1, 8, 6), Values("dynamic"), ""),
+    (saved(LEVELS), (3, 8, 6), Values("levels"), "last"),
+    (saved(LEVELS[..., 0] > 100), (1, 8, 6), Values("threshold", levels=2, divisor=1.0), ""),
+    (saved(LEVELS[:, 0, :, 0].astype(np.int16)), (6,), Values("standardized"), ""),
+    (saved(LEVELS[:, 0, :, 0] / 7), (6,), Values("raw"), ""),
+    (saved(LEVELS[:, 0, :, 0] + 2.5), (6,), Values("standardized", offset=2**63), ""),
+    (split_npz, (5,), Values("raw"), ""),
+]
+
+
+@pytest.mark.parametrize(("made", "shape", "values", "axes"), NEW)
+def test_new_rows_in_a_file_are_those_in_memory(
+    made: Any, shape: tuple[int, ...], values: Values, axes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read for a finished model: in the same shape and type, with the same numbers and files."""
+    path = str(made(tmp_path))
+    inside = read_unsplit(path)
+    ours = Reader(shape, values, axes).split(inside).stored
+    monkeypatch.setenv("AEVB_MEMORY_MB", "0")
+    outside = read_unsplit(path)
+    assert isinstance(outside.x, np.memmap)
+    assert np.array_equal(inside.x, outside.x)
+    assert inside.files == outside.files
+    theirs = Reader(shape, values, axes).split(outside).stored
+    assert ours.shape == (len(inside.x), *shape)
+    assert theirs.dtype == ours.dtype
+    assert torch.equal(ours, theirs)
+
+
+def test_rows_are_changed_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = random.standard_normal((300, 3000))
+    sizes = []
+
+    def change(rows: Any) -> Any:
+        sizes.append(len(rows))
+        return np.stack([rows, -rows], 1).astype(np.float32)
+
+    monkeypatch.setenv("AEVB_MEMORY_MB", "0")
+    found = changed(x, change, "here")
+    assert isinstance(found, np.memmap)
+    assert np.array_equal(found, np.stack([x, -x], 1).astype(np.float32))
+    assert max(sizes) == 2**20 // (8 * 3000)
+    assert changed(x[:0], change, "here").shape == (0, 2, 3000)
+
+
 def test_a_hash_by_parts_is_that_of_the_whole() -> None:
     import hashlib
 
@@ -140,6 +213,70 @@ def test_too_little_disk_is_said_with_the_cure(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100))
     with pytest.raises(DataError, match=r"a.npy needs 0.00 GB of disk in .* for 26 rows.* Name a folder .* by TMPDIR"):
         room((26, 1), "float32", "a.npy", "26 rows")
+
+
+def numbered(place: Path) -> Path:
+    """A table of 124 rows, 100 of them to train, each of which tells its number."""
+    np.save(place / "numbered.npy", np.arange(124.0)[:, None] * [1, 2, 4])
+    return place / "numbered.npy"
+
+
+@pytest.fixture
+def met(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """The minibatches that trainings see, step by step."""
+    batches: list[Tensor] = []
+    own = Alone.batch
+
+    def batch(self: Alone) -> Batch:
+        found = own(self)
+        batches.append(found.x)
+        return found
+
+    monkeypatch.setattr(Alone, "batch", batch)
+    return batches
+
+
+@pytest.mark.parametrize("limit", ["0", "1024"])
+def test_every_pass_meets_every_row_once_with_a_resume_in_its_midst(
+    limit: str, met: list[Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three passes in ten steps of 30 rows; the first training ends after 150 rows, in the midst of the second pass."""
+    source = numbered(tmp_path)
+    plain = fit(SMALL, source, tmp_path / "plain")
+    undisturbed = torch.cat(met)
+    met.clear()
+    monkeypatch.setenv("AEVB_MEMORY_MB", limit)
+    fit(SMALL.replace(training__samples=150), source, tmp_path / "run")
+    assert len(met) == 5
+    resumed = resume(tmp_path / "run", samples=300)
+    assert torch.equal(torch.cat(met), undisturbed)
+    values, train = resumed.values(), load_data(source).train.stored[:, 0].sort().values
+    passes = [np.rint(values.inverse(x)[:, 0]) for x in torch.cat(met).split(100)]
+    assert len(passes) == 3
+    assert all(np.array_equal(np.sort(rows), train.numpy()) for rows in passes)
+    assert not np.array_equal(passes[0], passes[1])  # a shuffle of its own
+    ours, theirs = weights(plain), weights(resumed)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours | theirs)
+
+
+def weights(run: Run) -> dict[str, Tensor]:
+    return load_file(run.path / "checkpoint" / "state.safetensors")
+
+
+@pytest.mark.parametrize("recipe", ["bernoulli", "conditional", "mcem"])
+@pytest.mark.parametrize("values", ["threshold", "dynamic"])
+def test_a_training_from_a_file_is_that_from_memory(
+    recipe: str, values: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit: rows, labels beside them, and pixels that are drawn."""
+    x = random.integers(0, 256, (60, 5, 4), np.uint8)
+    np.savez(tmp_path / "drawn.npz", x=x, y=np.arange(60) % 3)
+    asked = Recipe.load(recipe).replace(training__samples=160, training__batch=16, data__values=values, **NETS)
+    found = []
+    for limit in ("1024", "0"):
+        monkeypatch.setenv("AEVB_MEMORY_MB", limit)
+        found.append(weights(fit(asked, tmp_path / "drawn.npz", tmp_path / limit)))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0] | found[1])
 
 
 TRAINING = """
@@ -192,3 +329,71 @@ def test_a_training_from_a_file_takes_little_memory(made: Any, recipe: str, tmp_
     before, most, n = json.loads(found.stdout.splitlines()[-1])
     assert n >= 40_000
     assert most - before < (40 if recipe == "gaussian" else 150)
+
+
+READING = """
+def use(source):
+    data = aevb.load_data(source, values="standardized")
+    split = Reader(data.shape, data.train.values).split(read_unsplit(source))
+    return len(data.train), len(split)
+"""
+USING = """
+recipe = aevb.Recipe.load("gaussian").replace(training__samples=2000, training__batch=100)
+
+def use(source):
+    run = aevb.fit(recipe, source, str(Path(sys.argv[3]) / Path(source).stem))
+    encode_rows(Asked(run, source), run.model(), (False, 0, 0), "cpu", Path(source + "-codes.npy"))
+    found = rows(Asked(run, source))
+    scores.scored(found, 2, 0, "cpu")
+    return run.meta["splits"]["train"]["n"], len(found.split)
+"""
+MEASURED = """
+import json, sys, threading
+from pathlib import Path
+import torch, aevb
+from aevb.apps import scores
+from aevb.apps.rows import Asked, rows
+from aevb.apps.using import encode_rows
+from aevb.data.unsplit import Reader, read_unsplit
+
+def anonymous():
+    words = Path("/proc/self/status").read_text().split()
+    return int(words[words.index("RssAnon:") + 1]) / 1e3
+
+exec(sys.argv[4])
+use(sys.argv[2])  # what it takes whatever the data
+before, most, over = anonymous(), [0.0], threading.Event()
+
+def look():
+    while not over.wait(0.005):
+        most[0] = max(most[0], anonymous())
+
+threading.Thread(target=look, daemon=True).start()
+counts = use(sys.argv[1])
+over.set()
+print(json.dumps([before, most[0], counts]))
+"""
+
+
+def many_pictures(place: Path, name: str, rows: int) -> Path:
+    with zipfile.ZipFile(place / f"{name}.zip", "w") as archive:
+        for i in range(rows):
+            pixels = random.integers(0, 256, (200, 200), np.uint8)
+            archive.writestr(f"{i:05}.pgm", b"P5 200 200 255\n" + pixels.tobytes())
+    return place / f"{name}.zip"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux")
+@pytest.mark.parametrize(
+    ("made", "work", "few", "many"), [(many_pictures, READING, 40, 1500), (arrays, USING, 2000, 50_000)]
+)
+def test_new_rows_in_a_file_take_little_memory(made: Any, work: str, few: int, many: int, tmp_path: Path) -> None:
+    """60 MB of pictures are read to train and as new data; 200 MB of numbers are trained on, encoded and scored."""
+    large, small = made(tmp_path, "large", many), made(tmp_path, "small", few)
+    words = [sys.executable, "-c", MEASURED, str(large), str(small), str(tmp_path / "runs"), work]
+    env = {**os.environ, "AEVB_MEMORY_MB": "2", "OMP_NUM_THREADS": "1"}
+    found = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr[-2000:]
+    before, most, counts = json.loads(found.stdout.splitlines()[-1])
+    assert counts == [many * 8 // 10, many]
+    assert most - before < (30 if made is many_pictures else 60), most - before

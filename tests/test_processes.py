@@ -261,6 +261,19 @@ def test_a_worker_that_is_killed_leaves_no_trace(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_workers_that_are_killed_again_and_again_leave_no_trace(tmp_path: Path) -> None:
+    """And half of the training by two processes, half by four, takes the same steps to the same loss."""
+    from benchmarks import kills
+
+    words = ("--every", "9", "--minutes", "0.5", "--samples", str(63 * 3000), "--checkpoint", "0.5", "--then", "4")
+    found = kills.report(kills.arguments(words), tmp_path)
+    assert found["kills"] >= 2
+    assert found["same"]
+    assert found["steps"]
+    assert found["apart"] < 1e-4
+
+
+@pytest.mark.slow
 def test_going_on_with_another_number_of_processes_loses_no_row(tmp_path: Path) -> None:
     """Ten steps by two processes and ten more by one are 20 by one; of the run nothing but rounding tells."""
     assert torchrun(tmp_path, "mixed", 2, samples=63 * 10).returncode == 0

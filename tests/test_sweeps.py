@@ -11,6 +11,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.collections import PathCollection
@@ -24,7 +25,9 @@ from aevb.figures.sweeps import swept
 from aevb.runs.fit import Progress, fit
 from aevb.runs.grid import alternatives, grid, seeds_of
 from aevb.runs.recipe import Recipe
-from aevb.runs.sweeps import Summary, Trial, sweep
+from aevb.runs.sources import given
+from aevb.runs.stacks import Place
+from aevb.runs.sweeps import Summary, Trial, _sent, sweep
 
 SMALL = Recipe.load("digits").override(
     [
@@ -121,6 +124,24 @@ def test_processes_train_what_one_process_would(tmp_path: Path) -> None:
     two = sweep(recipe, "digits", sizes, seeds=[0], out=tmp_path / "two", jobs=2)
     for a, b in zip(one.runs, two.runs, strict=True):
         assert all(torch.allclose(weights(b)[name], w, atol=1e-6) for name, w in weights(a).items())
+
+
+@pytest.mark.slow
+def test_processes_read_data_in_a_file_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sent, all rows would be in memory; data that no source gives are sent."""
+    np.save(tmp_path / "table.npy", np.random.default_rng(0).standard_normal((80, 3)))
+    monkeypatch.setenv("AEVB_MEMORY_MB", "0")
+    recipe = aevb.Recipe.load("gaussian").replace(training__samples=200, training__batch=20)
+    source = str(tmp_path / "table.npy")
+    sets = [aevb.load_data(source), aevb.load_data(np.ones((80, 3)) + np.arange(80)[:, None])]
+    sent = [_sent(Place(given(recipe, source)[0], tmp_path), data) for data in sets]
+    assert sent[0] is None
+    assert sent[1] is sets[1]
+    found = [
+        sweep(recipe, source, {"latent": [2, 3]}, seeds=[0], out=tmp_path / str(jobs), jobs=jobs) for jobs in (1, 2)
+    ]
+    for a, b in zip(*(each.runs for each in found), strict=True):
+        assert all(torch.equal(weights(b)[name], w) for name, w in weights(a).items())
 
 
 def test_a_mistake_is_found_before_the_first_training(tmp_path: Path) -> None:

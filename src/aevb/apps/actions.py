@@ -119,7 +119,7 @@ def resume_run(again: Again, device: str, data_dir: Path | None, quiet: bool) ->
     return interruptible(go, opened.path, quiet, data.train.log_abs_det), data
 
 
-def only_resumed(run: str | None, moved: Path | None) -> None:
+def only_resumed(run: str | None, moved: str | None) -> None:
     """Options that are of a run that exists are errors for a new one."""
     for name, value in (("--run", run), ("--data", moved)):
         if value is not None:

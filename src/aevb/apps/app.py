@@ -150,11 +150,12 @@ Second = Annotated[
     str | None,
     typer.Argument(
         metavar="NEW",
-        help="New data, all rows in their order: a file, a folder of pictures, a picture, or a name (see aevb data).",
+        help="New data, all rows in their order: a file, a folder of pictures, a picture, an address such as s3://...,"
+        " or a name (see aevb data).",
     ),
 ]
 Moved = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--data",
         metavar="PATH",

@@ -72,7 +72,8 @@ def train(
         str | None,
         typer.Argument(
             metavar="SOURCE",
-            help="digits, ... (see aevb data), a table (.csv, .parquet), a .npy or .npz, a folder or .zip of images.",
+            help="digits, ... (see aevb data), a table (.csv, .parquet), a .npy or .npz, a folder or .zip of images;"
+            " or the address of one, such as s3://...",
         ),
     ] = None,
     recipe: Annotated[

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from aevb.apps import outputs, show
 from aevb.apps.rows import Asked, Found
+from aevb.data.addresses import here
 from aevb.errors import DataError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def frame_of(found: Found, asked: Asked) -> Frame:
 
 def unchanged(source: str, rows: int, out: Path, write: Callable[[], None]) -> None:
     """A table that has nothing to fill, byte for byte where the file is of the same kind; else by `write`."""
-    path = Path(source).expanduser()
+    path = here(source)
     if path.is_file() and path.suffix.lower() == out.suffix.lower():
         outputs.written(out, partial(shutil.copyfile, path))
     else:

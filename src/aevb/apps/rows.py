@@ -31,7 +31,9 @@ class Asked:
     @property
     def stem(self) -> str:
         """What to call files that are made of these rows."""
-        return self.part if self.new is None else Path(self.new).stem
+        from aevb.data.addresses import bare
+
+        return self.part if self.new is None else Path(bare(self.new)).stem
 
     @property
     def title(self) -> str:
@@ -63,7 +65,7 @@ class Found:
         return self.run.recipe.context().rows(self.split, device)
 
 
-def open_run(name: str | None, option: str | None = None, moved: Path | None = None) -> Run:
+def open_run(name: str | None, option: str | None = None, moved: str | None = None) -> Run:
     """The run that is named, as an argument or by --run, or the latest one; `moved`: where its data are now."""
     from aevb.runs.store import Run
 
@@ -76,10 +78,10 @@ def open_run(name: str | None, option: str | None = None, moved: Path | None = N
     return run
 
 
-def _place(data: Path) -> str:
-    """A data set's name, or the whole path of one's own data."""
-    path = data.expanduser()
-    return str(path.resolve()) if path.exists() else str(data)
+def _place(data: str) -> str:
+    """A data set's name, an address, or the whole path of one's own data."""
+    path = Path(data).expanduser()
+    return str(path.resolve()) if path.exists() else data
 
 
 def run_folder(name: str) -> Path | None:
@@ -127,15 +129,16 @@ def _near(name: str) -> str:
 
 
 def is_data(name: str) -> bool:
-    """Whether there are data of this name, or a file or folder of it that is no run."""
+    """Whether this is an address, or there are data of this name, or a file or folder of it that is no run."""
+    from aevb.data.addresses import is_address
     from aevb.data.sources import SOURCES
 
     path = Path(name).expanduser()
-    return name in SOURCES or (path.exists() and not (path / "recipe.toml").is_file())
+    return name in SOURCES or is_address(name) or (path.exists() and not (path / "recipe.toml").is_file())
 
 
 def asked_for(
-    first: str | None, second: str | None, run: str | None, moved: Path | None, part: str, rest: dict[str, Any]
+    first: str | None, second: str | None, run: str | None, moved: str | None, part: str, rest: dict[str, Any]
 ) -> Asked:
     """What [RUN] [NEW], --run and --data name."""
     name, new = run_and_new(first, second, run)

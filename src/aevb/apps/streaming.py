@@ -21,6 +21,7 @@ from aevb.apps import filled as filling
 from aevb.apps import outputs, scores, show
 from aevb.apps.rows import Asked, Found
 from aevb.data import parts as long_tables
+from aevb.data.addresses import here
 from aevb.data.dataset import Split
 from aevb.data.frames import filled as with_numbers
 from aevb.data.frames import stored
@@ -42,7 +43,7 @@ def parts_of(asked: Asked) -> Parts | None:
     """The new data part by part; None where they are no long table, or the run is none of a table without classes."""
     if asked.new is None or asked.new in SOURCES or asked.given is not None or asked.run.classes():
         return None
-    schema, path = asked.run.values(asked.data_dir).schema, Path(asked.new).expanduser()
+    schema, path = asked.run.values(asked.data_dir).schema, here(asked.new)
     return long_tables.parts_of(path, schema) if schema is not None and path.exists() else None
 
 

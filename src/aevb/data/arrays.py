@@ -18,7 +18,7 @@ from aevb.data.dataset import Dataset
 from aevb.data.facts import Facts, look
 from aevb.data.npfiles import arrays_in
 from aevb.data.pieces import Array, Pieces, in_memory, joined, scatter
-from aevb.data.room import room
+from aevb.data.room import changed, room
 from aevb.data.sparse import densified, is_sparse
 from aevb.data.splits import Parts, Rows, entries, permutation, tenths
 from aevb.data.values import Kind, Values
@@ -141,7 +141,9 @@ def numbers(x: Array, where: str) -> Array:
     pieces = in_memory(x)
     check_numbers(pieces, where)
     dtype = holding(pieces, look(pieces, where))
-    return x if x.dtype == np.uint64 and dtype == np.int64 else x.astype(dtype, copy=False)
+    if x.dtype == dtype or (x.dtype == np.uint64 and dtype == np.int64):
+        return x
+    return changed(x, lambda piece: piece.astype(dtype), where)
 
 
 def as_int64(x: Array, offset: int) -> NDArray[np.int64]:

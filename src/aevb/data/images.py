@@ -56,8 +56,8 @@ def load_images(place: Path, fit: Fit = Fit(), seed: int | None = None) -> Image
 
     All must have one size, after they were turned as EXIF says, or are brought to one by `fit`. They stay grey (C = 1)
     if all are, else they become RGB; what is transparent is laid on white; of an animation the first frame counts. Any
-    format is read that Pillow reads by itself. Colour profiles are not applied. A .zip is read in memory: nothing is
-    written to the disk.
+    format is read that Pillow reads by itself. Colour profiles are not applied. The members of a .zip are unpacked in
+    memory, one by one; what is written to the disk are the pixels, where `room` says so.
     Warns, with their names, of files that are no images, of animations, and of images that are enlarged.
 
     seed: of a shuffle, in whose order they then come.

@@ -10,14 +10,14 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from aevb.data.memory import refuse_above_free
-from aevb.data.pieces import Array, step
+from aevb.data.pieces import Array, Pieces, in_memory, scatter, step
 from aevb.errors import DataError
 
 LIMIT = 1024  # MB of rows that are kept in memory
@@ -48,14 +48,19 @@ def fits(size: float) -> bool:
     return size <= limit() * 1e6
 
 
-def refuse_above_disk(size: float, where: object, what: str) -> None:
-    """Raise a `DataError` if `size` bytes, for `what`, are more than the disk has free."""
-    folder = scratch()
+def refuse_above_disk(
+    size: float, where: object, what: str, folder: Path | None = None, variable: str = "TMPDIR"
+) -> None:
+    """Raise a `DataError` if `size` bytes, for `what`, are more than the disk has free.
+
+    folder, variable: where they are to be, and the variable that names another place; else `scratch`.
+    """
+    folder = folder or scratch()
     free = shutil.disk_usage(folder).free
     if size > free:
         raise DataError(
             f"{where} needs {size / 1e9:,.2f} GB of disk in {folder} for {what}, and {free / 1e9:,.2f} GB are free. "
-            "Name a folder on another disk by TMPDIR, or use fewer rows."
+            f"Name a folder on another disk by {variable}, or use fewer rows."
         )
 
 
@@ -67,6 +72,30 @@ def taken(x: Array, rows: NDArray[np.int64], where: object) -> Array:
     size = step(x.shape, x.dtype.itemsize)
     for start in range(0, len(rows), size):
         out[start : start + size] = x[rows[start : start + size]]
+    return out
+
+
+def whole(x: Pieces, where: object) -> Array:
+    """All of an array that is read piece by piece, in memory or in a file as `room` says."""
+    if fits(x.size * x.dtype.itemsize):
+        return x.whole(where)
+    return filled(x, room(x.shape, x.dtype, where, "one of its arrays"), lambda piece: piece)
+
+
+def changed(x: Array, change: Callable[[Array], Array], where: object) -> Array:
+    """`change(x)`, of a function of rows (n, *X) that gives as many, in memory or in a file as `room` says."""
+    if not len(x):
+        return change(x)
+    first = change(x[:1])
+    shape = (len(x), *first.shape[1:])
+    if fits(len(x) * first.nbytes):
+        return change(x)
+    return filled(in_memory(x), room(shape, first.dtype, where, f"{len(x):,} rows"), change)
+
+
+def filled(x: Pieces, out: Array, change: Callable[[Array], Array]) -> Array:
+    """The array `out` with the rows of x after `change`, in their order."""
+    scatter(x, np.arange(len(x)), out, change)
     return out
 
 

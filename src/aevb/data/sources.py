@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from aevb.data.addresses import reaching
 from aevb.data.arrays import Reading, array_dataset, choose_values, load_array
 from aevb.data.damage import reading, reason
 from aevb.data.dataset import Dataset
@@ -56,6 +57,7 @@ class Source:
     files: tuple[File, ...] = ()
 
 
+@reaching
 def load_data(
     source: Any,
     *,
@@ -75,9 +77,9 @@ def load_data(
     images, or Parquet files.
 
     Args:
-        source: a name, a path, or an array or a tensor (N, ...), which is split as a file is. A data set of PyTorch or
-            a `DataLoader` is read as a whole; its items are x, (x,) or (x, label). A frame of pandas, polars or Arrow,
-            or a dict of columns, is a table.
+        source: a name, a path, an address such as s3://bucket/table.parquet, or an array or a tensor (N, ...), which
+            is split as a file is. A data set of PyTorch or a `DataLoader` is read as a whole; its items are x, (x,) or
+            (x, label). A frame of pandas, polars or Arrow, or a dict of columns, is a table.
         values: what the numbers mean, if not the default: a kind of `Values`.
         axes: where the channels of an array of images are, if that is ambiguous: "first", "last" or "none".
         size: the side, in pixels, of the squares to which a folder or a .zip of images is resized.
@@ -148,6 +150,7 @@ def _check_options(source: Any, kind: str, axes: str | None, size: int | None) -
         raise DataError(f"{source}: size={size} is for a folder or a .zip of images")
 
 
+@reaching
 def kind_of(source: str) -> str:
     """«array», «table» or «pictures»: what a path stands for.
 

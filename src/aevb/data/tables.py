@@ -17,6 +17,7 @@ import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.parquet
 
+from aevb.data.addresses import reaching
 from aevb.data.damage import reading
 from aevb.data.endings import PARQUET, ending_of
 from aevb.data.room import fits, refuse_above_disk, scratch
@@ -79,6 +80,7 @@ def types_in(column: Any) -> str:
     return f"holds values of the type {getattr(column.to_native(), 'dtype', kinds)}, which cannot be read. Convert it"
 
 
+@reaching
 def read_frame(source: str | Path) -> Frame:
     """The table in a file: CSV or other text, Parquet (a file, or a folder of such), .npy, .npz or .h5ad.
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import DTypeLike
 
+from aevb.data.addresses import reaching
 from aevb.data.arrays import PARTS, Y_NAMES, as_int64, numbers, only, part_names, pick
 from aevb.data.classes import label_name
 from aevb.data.damage import reading
@@ -20,8 +22,9 @@ from aevb.data.endings import is_table
 from aevb.data.images import decode, load_images, suffixes
 from aevb.data.npfiles import arrays_in
 from aevb.data.pictures import Fit
-from aevb.data.pieces import Array, Pieces, joined
+from aevb.data.pieces import Array, Pieces, in_memory, joined
 from aevb.data.randomness import derive
+from aevb.data.room import changed, room, whole
 from aevb.data.sources import SOURCES, load_data
 from aevb.data.splits import UNSHUFFLED
 from aevb.data.splits import tensor as as_tensor
@@ -52,6 +55,7 @@ class Unsplit:
     frame: Frame | None = None
 
 
+@reaching
 def read_unsplit(source: str, data_dir: str | Path | None = None, fit: Fit = Fit()) -> Unsplit:
     """All rows of a table, an array, a folder or .zip of pictures, one picture, or a data set known by name.
 
@@ -103,11 +107,11 @@ def _arrays(path: Path) -> Unsplit:
     arrays = arrays_in(path)
     given = [(part, name) for part in PARTS if (name := pick(arrays, part_names(part))) is not None]
     if not given:
-        return Unsplit(str(path), arrays[only(arrays, path)].whole(path), _called(path, arrays, pick(arrays, Y_NAMES)))
+        return Unsplit(str(path), whole(arrays[only(arrays, path)], path), _called(path, arrays, pick(arrays, Y_NAMES)))
     labels = [_called(path, arrays, pick(arrays, part_names(part, Y_NAMES))) for part, _ in given]
     known = None if None in labels else tuple(name for part in labels if part is not None for name in part)
     with reading(path, "one array"):
-        return Unsplit(str(path), joined([arrays[name] for _, name in given]).whole(path), known)
+        return Unsplit(str(path), whole(joined([arrays[name] for _, name in given]), path), known)
 
 
 def _called(path: Path, arrays: Mapping[str, Pieces], name: str | None) -> tuple[str, ...] | None:
@@ -169,11 +173,12 @@ class Reader:
         """The rows as (N, *X), channels first; grey pictures serve a model of colours."""
         x = np.asarray(new.x)
         grey = new.files is not None and self.shape[0] == 3 and x.shape[1] == 1
-        readings = [x.repeat(3, 1)] if grey else self.readings(x)
+        readings = [np.broadcast_to(x, (len(x), 3, *x.shape[2:]))] if grey else self.readings(x)
         fitting = [reading for reading in readings if reading.shape[1:] == self.shape]
         if not fitting:
             raise DataError(f"{new.where}: {self.another_shape(x.shape, new.files is not None)}")
-        return np.ascontiguousarray(fitting[-1] if self.axes == "last" else fitting[0])
+        chosen = fitting[-1] if self.axes == "last" else fitting[0]
+        return chosen if chosen.flags.c_contiguous else changed(chosen, np.ascontiguousarray, new.where)
 
     def readings(self, x: Array) -> list[Array]:
         """The ways to read an array's axes: of images the channels may be missing, in the second place, or last."""
@@ -197,13 +202,13 @@ class Reader:
         """Rows in the type that the values read: real numbers, bits, levels, or fractions."""
         x, values = numbers(x, where), self.values
         if values.support == "real":
-            return _real(x, values)
+            return _real(x, values, where)
         fractions, top = values.divisor == 1.0 and values.levels != 2, values.levels - 1
         theirs = "fractions from 0 to 1" if fractions else f"whole numbers from 0 to {top}"
         if not (_fractions(x) if fractions else _levels(x, top)):
             came = f"{x.dtype} numbers from {x.min():.4g} to {x.max():.4g}"
             raise DataError(f"{where} holds {came}, but {self.name} reads {theirs}. Bring them to that form first.")
-        return x.astype(np.float32 if fractions else np.uint8)
+        return _as_type(x, np.float32 if fractions else np.uint8, where)
 
 
 def _size(shape: Sequence[int]) -> str:
@@ -218,18 +223,24 @@ def _fractions(x: Array) -> bool:
 def _levels(x: Array, top: int) -> bool:
     """Whether these are levels 0 to `top`. Floats up to 1 are not: the 1 may be the largest level, or the least."""
     doubtful = top > 1 and x.dtype.kind == "f" and x.max() <= 1
-    return not doubtful and bool((x == np.trunc(x)).all() and x.min() >= 0 and x.max() <= top)
+    steps = all(bool((piece == np.trunc(piece)).all()) for piece in in_memory(x))
+    return not doubtful and steps and bool(x.min() >= 0 and x.max() <= top)
 
 
-def _real(x: Array, values: Values) -> Array:
+def _as_type(x: Array, dtype: DTypeLike, where: str) -> Array:
+    return x if x.dtype == dtype else changed(x, lambda piece: piece.astype(dtype), where)
+
+
+def _real(x: Array, values: Values, where: str) -> Array:
     if values.kind == "standardized":
-        return x if values.origin is None and not values.offset else as_int64(x, values.offset)
-    return x if x.dtype == np.uint8 else x.astype(np.float32)
+        plain = values.origin is None and not values.offset
+        return x if plain else changed(x, lambda piece: as_int64(piece, values.offset), where)
+    return x if x.dtype == np.uint8 else _as_type(x, np.float32, where)
 
 
 def binarized_by_row(split: Split, seed: int = 0) -> Split:
     """One binarization of all rows, fixed, in which a row's bits depend on its own numbers and the seed alone."""
-    bits = torch.empty(split.stored.shape, dtype=torch.uint8)
+    bits = torch.from_numpy(room(split.stored.shape, "uint8", "The new data", f"{len(split):,} rows of bits"))
     for out, row in zip(bits, split.stored, strict=True):
         content = hashlib.blake2b(row.numpy().tobytes(), digest_size=8).hexdigest()
         generator = torch.Generator().manual_seed(derive(seed, "bits", content))

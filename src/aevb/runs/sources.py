@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aevb.data.addresses import bare, is_address
 from aevb.data.dataset import Dataset, Split
 from aevb.data.sources import SOURCES, load_data
 from aevb.data.values import Values
@@ -60,12 +61,18 @@ def given(recipe: Recipe, data: Any) -> tuple[Recipe, Dataset]:
     if not isinstance(data, str | os.PathLike):
         return recipe, load_data(data, **_how(recipe))
     source = os.fspath(data)
-    recipe = recipe.replace(data__source=source if source in SOURCES else str(Path(source).expanduser().resolve()))
+    known = source in SOURCES or is_address(source)
+    recipe = recipe.replace(data__source=source if known else str(Path(source).expanduser().resolve()))
     return recipe, read(recipe)
 
 
 def found(source: str, data_dir: str | Path | None = None) -> Path | str:
-    """Where a file or folder of data is: where it was, or in `data_dir` by its name, or `data_dir` itself."""
+    """Where a file or folder of data is: where it was, or in `data_dir` by its name, or `data_dir` itself.
+
+    An address is given back as it is.
+    """
+    if is_address(source):
+        return source
     own = Path(source).expanduser()
     if own.exists():
         return own
@@ -89,7 +96,7 @@ def _within(place: Path, name: str) -> Path | None:
 
 def named(recipe: Recipe, data: Dataset) -> tuple[Recipe, bool]:
     """The recipe with the source of these data, and whether they must be kept beside it, as no source gives them."""
-    source = Path(recipe.source().source)
+    source = Path(bare(recipe.source().source))
     if data.name in (source.stem, source.name, recipe.source().source) and there(recipe):
         return recipe, False
     if data.name not in SOURCES:
@@ -101,10 +108,13 @@ def named(recipe: Recipe, data: Dataset) -> tuple[Recipe, bool]:
 
 
 def there(recipe: Recipe) -> bool:
-    """Whether the source that a recipe names can be read again: a known name, or a file or folder that exists."""
+    """Whether the source that a recipe names can be read again: a known name, an address, or a file or folder that
+    exists."""
     where = recipe.source()
+    if where.source in SOURCES or is_address(where.source):
+        return True
     try:
-        return where.source in SOURCES or Path(found(where.source, where.dir or None)).exists()
+        return Path(found(where.source, where.dir or None)).exists()
     except DataError:
         return False
 

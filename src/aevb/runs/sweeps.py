@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from aevb.data.dataset import Dataset
+from aevb.data.room import fits
 from aevb.errors import AevbError, RunError
 from aevb.evaluation.estimate import UNDEFINED, Estimate, with_errors
 from aevb.runs.begin import read_alike
@@ -27,7 +28,7 @@ from aevb.runs.fit import Show, fit, resume
 from aevb.runs.grid import Cell, grid, short_keys, written
 from aevb.runs.ranges import shown
 from aevb.runs.recipe import Recipe, parse_toml
-from aevb.runs.sources import given, named
+from aevb.runs.sources import given, named, read
 from aevb.runs.stacks import Place, alike, differences, fit_stacked
 from aevb.runs.store import Run, runs_root
 from aevb.training.draws import Unstackable
@@ -268,7 +269,7 @@ class Work:
         context, jobs = multiprocessing.get_context("spawn"), min(self.jobs, len(places))
         threads = max(1, torch.get_num_threads() // jobs)
         with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (threads,)) as pool:
-            waiting = [(place, pool.submit(_trained, place, data, self.device)) for place in places]
+            waiting = [(place, pool.submit(_trained, place, _sent(place, data), self.device)) for place in places]
             for place, one in waiting:
                 self.ended(place, one.result())
 
@@ -295,9 +296,16 @@ class Work:
         return Trial(cell.settings, cell.seed, path, state, known)
 
 
-def _trained(place: Place, data: Dataset, device: str | torch.device, show: Show | None = None) -> str:
+def _sent(place: Place, data: Dataset) -> Dataset | None:
+    """The data for another process; None where it is to read them again, since they are kept in a file, and sending
+    would bring all of them into memory."""
+    return data if fits(data.train.stored.nbytes) or named(place.recipe, data)[1] else None
+
+
+def _trained(place: Place, data: Dataset | None, device: str | torch.device, show: Show | None = None) -> str:
     """Begin or resume one run; its error as text, or nothing."""
     try:
+        data = read_alike(place.recipe, read(place.recipe)) if data is None else data
         if (place.path / "recipe.toml").is_file():
             resume(place.path, data, device=device, show=show)
         else:
