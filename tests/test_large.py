@@ -395,8 +395,8 @@ def many_pictures(place: Path, name: str, rows: int) -> Path:
     ("made", "work", "few", "many"), [(many_pictures, READING, 40, 1500), (arrays, USING, 2000, 50_000)]
 )
 def test_new_rows_in_a_file_take_little_memory(made: Any, work: str, few: int, many: int, tmp_path: Path) -> None:
-    """The peak of many rows is that of a few: 60 MB of pictures are read to train and as new data; 200 MB of numbers are
-    trained on, encoded and scored. The allocator gives large blocks back at once, so that it adds nothing of its own."""
+    """The peak of many rows is that of a few: 60 MB of pictures are read to train and as new data; 200 MB of numbers
+    are trained on, encoded and scored. The allocator gives large blocks back at once, so that it adds nothing."""
     large, small = made(tmp_path, "large", many), made(tmp_path, "small", few)
     words = [sys.executable, "-c", MEASURED, str(large), str(small), str(tmp_path / "runs"), work]
     own = {"AEVB_MEMORY_MB": "2", "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "262144"}
