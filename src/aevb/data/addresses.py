@@ -16,7 +16,6 @@ from typing import Any, TypeVar, cast
 
 from aevb.data.damage import reading
 from aevb.data.fetch import cache_folder
-from aevb.data.room import refuse_above_disk
 from aevb.errors import AevbError, DataError
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")  # those of `pyarrow.fs.FileSystem.from_uri`
@@ -107,6 +106,8 @@ def copied(address: str, system: Any, path: str) -> Path:
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place.parent}.lock"):  # of several processes one copies
         new = {name: info for name, info in there.items() if not same(place / name, info)}
+        from aevb.data.room import refuse_above_disk  # imports NumPy, which help and lists do without
+
         refuse_above_disk(sum(info.size for info in new.values()), address, "its copy", cache, "AEVB_CACHE")
         for name, info in new.items():
             bring(system, info, place / name)
