@@ -225,7 +225,7 @@ def test_a_drawing_and_a_picture_are_placed_and_scored(
         it.sound()
         (tmp_path / "two.png").write_text("no picture")
         it.page.locator("#panel input[type=file]").set_input_files(tmp_path / "two.png")
-        it.until("/no picture/.test(document.querySelector('.oops')?.textContent)")
+        it.until("/This picture cannot be read/.test(document.querySelector('.oops')?.textContent)")
 
 
 def test_a_row_is_filled_while_it_is_typed_and_markup_is_text(
