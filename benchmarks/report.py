@@ -8,12 +8,14 @@ import platform
 from datetime import date
 from pathlib import Path
 from statistics import median
+from textwrap import fill
 from typing import Any
 
 from benchmarks.contenders import SUBJECTS, Task
 from benchmarks.measure import Result, Settings
 
 RESULTS = Path(__file__).parent / "results"
+WHOLE: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 NOTES = Path(__file__).parent / "notes.md"  # what the tables mean, by hand
 
 
@@ -126,4 +128,14 @@ def page(sections: list[str]) -> str:
         "that of the column's subject in the same round: above 1, the subject is faster. Nats per image are the mean "
         "loss of the warm-up, to see that all did the same work.\n"
     )
-    return "\n".join([introduction, *sections, NOTES.read_text(encoding="utf-8")])
+    text = "\n".join([introduction, *sections, NOTES.read_text(encoding="utf-8")])
+    return "\n\n".join(map(wrapped, text.strip().split("\n\n"))) + "\n"
+
+
+def wrapped(block: str) -> str:
+    """A paragraph or a list in lines of at most 120 characters; tables and headings as they are."""
+    block = block.strip("\n")
+    if block.startswith(("|", "#")):
+        return block
+    items = block.split("\n") if block.startswith("- ") else [block]
+    return "\n".join(fill(one, 120, subsequent_indent="  " * one.startswith("- "), **WHOLE) for one in items)

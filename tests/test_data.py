@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from aevb.data import dataset, sources
+from aevb.data import dataset, readers
 from aevb.data.arrays import array_dataset, permutation
 from aevb.data.dataset import Dataset, Split, Streamed, Values, placed
 from aevb.data.readers import matlab_images, read_idx, read_mat, read_mat_apart, read_pickled_array
@@ -215,7 +215,7 @@ def test_digits_are_cut_into_disjoint_covering_parts_by_the_seed() -> None:
 
 def test_digits_are_the_same_where_scikit_learn_keeps_them_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     data = load_data("digits")
-    monkeypatch.setattr(sources, "find_spec", lambda name: None)
+    monkeypatch.setattr(readers, "find_spec", lambda name: None)
     other = load_data("digits")
     for part in ("train", "validation", "test"):
         assert torch.equal(getattr(data, part).stored, getattr(other, part).stored)

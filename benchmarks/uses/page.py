@@ -137,8 +137,9 @@ that file. All methods have their defaults, the same for all data. No setting wa
 found in rows drawn for online_shoppers and beijing_pm25, and corrected for all tables. Numbers shared by many rows were
 not drawn exactly, and were lost where a column has many decimals.
 
-Numbers are the mean ± the standard deviation over seeds. Seconds are of the processor, on one thread: other work on the
-machine lengthens them little. A dash means that a cell was not measured. *aevb* is this library.
+Numbers are the mean ± the standard deviation over seeds; a number without ± has one seed. Seconds are of the processor,
+on one thread: other work on the machine lengthens them little. A dash means that a cell was not measured. *aevb* is
+this library.
 """
 
 

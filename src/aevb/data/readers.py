@@ -1,4 +1,4 @@
-"""Readers of the formats in which the known data sets were published: idx, a pickle of Python 2, MATLAB."""
+"""Readers of the formats in which the known data sets were published: scikit-learn's, idx, a pickle, MATLAB."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,21 @@ from aevb.data.pieces import Array
 from aevb.errors import DataError
 
 LARGEST = 2**30  # bytes of an array in an idx file
+
+
+def read_digits() -> tuple[Array, Array]:
+    """scikit-learn's digits: pixels (1797, 64) from 0 to 16, and labels (1797,).
+
+    They are read from scikit-learn's file, since its import takes a second. If the file is not there, it is imported.
+    """
+    found = find_spec("sklearn")
+    file = Path((found and found.origin) or "").parent / "datasets" / "data" / "digits.csv.gz"
+    if file.is_file():
+        table = np.loadtxt(file, delimiter=",")
+        return table[:, :-1], table[:, -1]
+    from sklearn.datasets import load_digits
+
+    return load_digits(return_X_y=True)  # type: ignore[no-any-return]
 
 
 def read_idx(path: Path) -> Array:

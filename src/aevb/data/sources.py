@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from aevb.data.images import few, load_images
 from aevb.data.npfiles import arrays_in
 from aevb.data.pictures import Fit
 from aevb.data.pieces import Array
-from aevb.data.readers import matlab_images, read_idx, read_mat, read_mat_apart, read_pickled_array
+from aevb.data.readers import matlab_images, read_digits, read_idx, read_mat, read_mat_apart, read_pickled_array
 from aevb.data.splits import Parts, Rows, divide, hold_out, numbered, tenths
 from aevb.data.sprites import SHAPES, sprites
 from aevb.data.tabular import dataset_name, load_table, numbers_of
@@ -227,20 +226,8 @@ def _own(path: Path, fit: Fit, how: Reading) -> Dataset:
 
 
 def _digits(store: Store, seed: int) -> Parts:
-    x, y = _scikit_learns_digits()
+    x, y = read_digits()
     return divide(Rows(x.astype(np.uint8).reshape(-1, 1, 8, 8), y.astype(np.int64)), SOURCES["digits"].counts, seed)
-
-
-def _scikit_learns_digits() -> tuple[Array, Array]:
-    """Pixels and labels from scikit-learn's own file, since its import takes a second; by its import elsewhere."""
-    found = find_spec("sklearn")
-    file = Path((found and found.origin) or "").parent / "datasets" / "data" / "digits.csv.gz"
-    if file.is_file():
-        table = np.loadtxt(file, delimiter=",")
-        return table[:, :-1], table[:, -1]
-    from sklearn.datasets import load_digits
-
-    return load_digits(return_X_y=True)  # type: ignore[no-any-return]
 
 
 def _idx(store: Store, seed: int) -> Parts:
