@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
+from torch.overrides import TorchFunctionMode
 
 from aevb.data.batch import Batch
 from aevb.data.randomness import derive, seeded
@@ -26,16 +29,21 @@ class Group:
 
     Attributes:
         batch: B data points; q: their q(z|x), batch (B); seeds: of B streams, one for each row, or of one for all.
+        apart: whether z of each row is drawn from a stream of its own; else one generator draws all.
     """
 
     batch: Batch
     q: Distribution
     seeds: list[int]
+    apart: bool = True
 
     def draw(self, samples: int, block: int = 0) -> Tensor:
         """z ~ q(z|x), (K, B, *Z), from block `block` of the streams."""
-        if len(self.seeds) < len(self.batch) or not is_diagonal(self.q):
+        if not self.apart:
             with seeded(derive(self.seeds[0], block), self.batch.x.device):
+                return draw(self.q, samples)
+        if not is_diagonal(self.q):
+            with OfRows(self.seeds, samples, block):
                 return draw(self.q, samples)
         mean = self.q.mean
         noise = normals(self.seeds, samples, self.q.event_shape.numel(), "block", block)
@@ -50,6 +58,53 @@ class Group:
         """u ~ U(0, 1), (K, B, `columns`), float32, from streams of these rows for one purpose."""
         u = uniforms(self.seeds, samples, len(self.batch) // len(self.seeds) * columns, purpose)
         return u.float().clamp(max=BELOW_ONE).reshape(samples, len(self.batch), columns).to(self.batch.x.device)
+
+
+class OfRows(TorchFunctionMode):
+    """Inside of the block, normal and uniform numbers of shape (K, B, ...) are of streams of B rows, one for each.
+
+    Whatever draws them: flows, layers of a hierarchy, distributions of PyTorch. Other draws are left as they are.
+    """
+
+    def __init__(self, seeds: list[int], samples: int, block: int = 0) -> None:
+        super().__init__()
+        self.seeds, self.samples, self.block, self.count = seeds, samples, block, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in FRESH and "generator" not in kwargs:
+            blank, law = FRESH[func]
+            x = blank(*args, **kwargs)
+            return self.filled(x, law) if self.of_rows(x) else func(*args, **kwargs)
+        if func in LAWS and "generator" not in kwargs and self.of_rows(args[0]):
+            law, of = LAWS[func]
+            return args[0].copy_(of(self.filled(args[0], law), *args[1:], **kwargs))
+        if func is torch.normal and not kwargs and self.of_rows(args[0]):
+            mean, std = args
+            return mean + std * self.filled(mean, normals)
+        return func(*args, **kwargs)
+
+    def of_rows(self, x: Tensor) -> bool:
+        return tuple(x.shape[:2]) == (self.samples, len(self.seeds)) and x.is_floating_point()
+
+    def filled(self, x: Tensor, law: Callable[..., Tensor]) -> Tensor:
+        """Numbers of the shape of x, from the next part of each row's stream."""
+        self.count += 1
+        numbers = law(self.seeds, self.samples, math.prod(x.shape[2:]), "draw", self.block, self.count).to(x)
+        return (numbers if law is normals else numbers.clamp_(max=1 - torch.finfo(x.dtype).eps / 2)).reshape(x.shape)
+
+
+FRESH: dict[Any, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    torch.randn: (torch.empty, normals),
+    torch.rand: (torch.empty, uniforms),
+    torch.randn_like: (torch.empty_like, normals),
+    torch.rand_like: (torch.empty_like, uniforms),
+}
+LAWS: dict[Any, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    torch.Tensor.normal_: (normals, lambda e, mean=0.0, std=1.0: mean + std * e),
+    torch.Tensor.uniform_: (uniforms, lambda u, low=0.0, high=1.0: low + (high - low) * u),
+    torch.Tensor.exponential_: (uniforms, lambda u, rate=1.0: -torch.log1p(-u) / rate),
+}
 
 
 class RowNoise:
@@ -77,19 +132,30 @@ Groups = Callable[[Posterior, Batch, int], Iterator[Group]]
 
 
 def by_row(posterior: Posterior, batch: Batch, seed: int) -> Iterator[Group]:
-    """The batch in groups that each row's noise does not depend on: whole for diagonal normals, else row by row."""
+    """The batch in groups that each row's noise does not depend on: whole, or row by row where draws mix the rows."""
     seeds, q = row_seeds(batch, seed), posterior(batch)
-    if is_diagonal(q):
+    if is_diagonal(q) or drawn_apart(q, seeds, batch.x.device):
         yield Group(batch, q, seeds)
         return
     for i, own in enumerate(seeds):
         row = batch[i : i + 1]
-        yield Group(row, posterior(row), [own])
+        yield Group(row, posterior(row), [own], apart=False)
+
+
+@torch.no_grad()
+def drawn_apart(q: Distribution, seeds: list[int], device: torch.device) -> bool:
+    """Whether all random numbers of a z ~ q(z|x) can be of streams of the rows: no generator is used beside them."""
+    with seeded(0, device):
+        with OfRows(seeds, 1):
+            draw(q, 1)
+        after = torch.rand((), device=device)
+    with seeded(0, device):
+        return torch.equal(after, torch.rand((), device=device))
 
 
 def by_batch(posterior: Posterior, batch: Batch, seed: int) -> Iterator[Group]:
     """The batch as one group with one stream: faster, where scores need not be compared row by row."""
-    yield Group(batch, posterior(batch), row_seeds(batch[:1], seed))
+    yield Group(batch, posterior(batch), row_seeds(batch[:1], seed), apart=False)
 
 
 def row_seeds(batch: Batch, seed: int) -> list[int]:
