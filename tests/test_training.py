@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -254,6 +256,26 @@ def test_optimizers_are_pytorchs_and_so_may_be_the_users(ours: Any, theirs: Any)
     settings = partial(Training, batch=10, samples=100)
     a, b = (trained(settings(optimizer=o), binary()) for o in (ours, theirs))
     assert_same(a, b, rtol=1e-4, atol=1e-6)
+
+
+TRAINED = """
+import sys, torch, aevb
+encoder = aevb.Conditional(aevb.MLP(4, 4, [3]), aevb.Normal(2))
+decoder = aevb.Conditional(aevb.MLP(2, 4, [3]), aevb.Bernoulli(4))
+model = aevb.VAE(aevb.StandardNormal(2), encoder, decoder)
+for optimizer in (aevb.Adam(), aevb.Adagrad(), aevb.SGD(momentum=0.5)):
+    learner = aevb.Learner(model, aevb.ELBO(), aevb.Training(optimizer=optimizer, batch=5, samples=10), 10)
+    for _ in aevb.train_events(learner, torch.eye(4)[torch.arange(10) % 4], checkpoint_every=0):
+        pass
+    learner.load_state_dict(learner.state_dict())
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_training_does_not_import_the_compiler() -> None:
+    """Which takes as long as PyTorch itself."""
+    found = subprocess.run([sys.executable, "-c", TRAINED], capture_output=True, text=True, check=False)
+    assert (found.stdout, found.returncode) == ("False\n", 0), found.stderr[-2000:]
 
 
 def test_clipping_bounds_the_step() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from aevb.data.batch import Batch
+from aevb.training.optimizers import LightAdagrad, LightAdam
 
 Memory = dict[str, Tensor]
 Scalars = tuple[Tensor, ...]
@@ -70,6 +71,8 @@ class _Adagrad:
 RULES: dict[type[torch.optim.Optimizer], type[_Adam] | type[_Adagrad]] = {
     torch.optim.Adam: _Adam,
     torch.optim.Adagrad: _Adagrad,
+    LightAdam: _Adam,
+    LightAdagrad: _Adagrad,
 }
 
 

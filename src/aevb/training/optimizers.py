@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -14,6 +15,34 @@ from aevb.parts import OPTIMIZER
 Groups = Iterable[dict[str, Any]]
 MakeOptimizer = Callable[[Groups], torch.optim.Optimizer]
 MOST_INPUTS = 4096  # of a layer whose weights move by the whole step size
+GUARDED = ("add_param_group", "state_dict", "load_state_dict", "zero_grad")  # methods that import the compiler
+
+
+def light(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """A class of PyTorch's optimizers without the decorators of its methods, in place.
+
+    These import PyTorch's compiler, `torch._dynamo`, which takes about two seconds, to tell it to leave them alone.
+    Numbers and state are those of the class above it.
+    """
+    for name in GUARDED:
+        setattr(kind, name, inspect.unwrap(getattr(kind, name)))
+    kind.step = torch.no_grad()(inspect.unwrap(kind.step))  # type: ignore[method-assign]
+    return kind
+
+
+@light
+class LightAdagrad(torch.optim.Adagrad):
+    """`torch.optim.Adagrad`."""
+
+
+@light
+class LightAdam(torch.optim.Adam):
+    """`torch.optim.Adam`."""
+
+
+@light
+class LightSGD(torch.optim.SGD):
+    """`torch.optim.SGD`."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +57,7 @@ class Adagrad:
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
         listed = list(groups)
         on_cpu = all(p.device.type == "cpu" for group in listed for p in group["params"])
-        return torch.optim.Adagrad(listed, lr=self.lr, eps=self.eps, fused=on_cpu or None)  # on GPUs not in every torch
+        return LightAdagrad(listed, lr=self.lr, eps=self.eps, fused=on_cpu or None)  # on GPUs not in every torch
 
 
 @dataclass(frozen=True)
@@ -43,7 +72,7 @@ class Adam:
     eps: float = 1e-8
 
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
-        return torch.optim.Adam(groups, lr=self.lr, betas=(self.betas[0], self.betas[1]), eps=self.eps, fused=True)
+        return LightAdam(groups, lr=self.lr, betas=(self.betas[0], self.betas[1]), eps=self.eps, fused=True)
 
 
 @dataclass(frozen=True)
@@ -56,7 +85,7 @@ class SGD:
     momentum: float = 0.0
 
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
-        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, fused=True)
+        return LightSGD(groups, lr=self.lr, momentum=self.momentum, fused=True)
 
 
 @runtime_checkable
