@@ -6,7 +6,7 @@ import bz2
 import gzip
 import random
 import tracemalloc
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from aevb.apps.rows import Asked
 from aevb.data import parts, text, text_parts
 from aevb.data.columns import Schema
 from aevb.data.tables import Frame, read_frame
-from aevb.data.typed import typed
+from aevb.data.typed import all_typed
 from aevb.data.typing_of_parts import Tally
 from aevb.errors import AevbWarning
 from aevb.runs.store import Run
@@ -177,6 +177,7 @@ TEXTS = {
     "excel.csv": ("sep=;\n" + "\n".join(LINES)).encode(),
     "bare.csv": "\n".join(f"{i},{i / 4}" for i in range(40)).encode(),
     "one.csv": "\n".join(["x", *map(str, range(30)), "", "1.5"]).encode(),
+    "points.csv": "\n".join(["a;b", *(f"{i},5;{i}.{i + 100}" for i in range(1, 40))]).encode(),
     "late.csv": "\n".join(["x,y", *(f"{i},{i}" for i in range(400)), "0.5,b", "+3,007", ",NA"]).encode(),
 }
 
@@ -193,6 +194,7 @@ def test_types_found_in_parts_are_those_of_the_whole_column() -> None:
         "1.5 2 +3e4 inf",
         "1,234 12 1,000.5",
         "1.234,5 12 3,5",
+        "1.234 987 0 -2.345.678",
         "5% 6.5%",
         "$5 €1,000",
         "007 1",
@@ -208,11 +210,13 @@ def test_types_found_in_parts_are_those_of_the_whole_column() -> None:
         choose.shuffle(words)
         cuts = [0, *sorted(choose.sample(range(len(words)), 2)), len(words)]
         pieces = [pa.array(words[a:b], pa.string()) for a, b in pairwise(cuts)]
-        for between in (",", ";"):
-            whole, tally = typed(pa.array(words, pa.string()), between).values, Tally(between)
+        for between, beside in product((",", ";"), ("1.5", "1,5")):
+            column, other = all_typed([pa.array(words, pa.string()), pa.array([beside])], between)
+            whole, tally = column.values, Tally(between)
             for piece in pieces:
                 tally.add(piece)
-            found = pa.chunked_array([tally.meaning().read(piece) for piece in pieces]).combine_chunks()
+            meaning = tally.meaning("decimal commas" in (other.written, column.written))
+            found = pa.chunked_array([meaning.read(piece) for piece in pieces]).combine_chunks()
             assert found.type == whole.type, words
             assert str(found) == str(whole), words
 

@@ -24,7 +24,7 @@ from aevb.data.dates import read
 from aevb.data.endings import PACKED, PARQUET, TEXT, ending_of, is_table
 from aevb.data.tables import Frame, batches
 from aevb.data.text import refuse_twice
-from aevb.data.typing_of_parts import Tally
+from aevb.data.typing_of_parts import DECIMAL, Tally
 from aevb.data.writing import form_of
 
 ROWS = 2**16  # of a part, at most
@@ -88,7 +88,8 @@ def text(path: Path, schema: Schema) -> Parts | None:
         return None
     if form is None or tallies is None:
         return None
-    meanings = [tally.meaning() for tally in tallies]
+    commas = any(tally.way == DECIMAL for tally in tallies)
+    meanings = [tally.meaning(commas) for tally in tallies]
 
     def tables() -> Iterator[Any]:
         for columns in form.parts():

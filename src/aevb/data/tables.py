@@ -22,7 +22,7 @@ from aevb.data.damage import reading
 from aevb.data.endings import PARQUET, ending_of
 from aevb.data.room import fits, refuse_above_disk, scratch
 from aevb.data.text import read_words, refuse_twice
-from aevb.data.typed import said, typed
+from aevb.data.typed import all_typed, said
 from aevb.errors import DataError
 
 Table = nw.DataFrame[Any]
@@ -105,7 +105,7 @@ def read_frame(source: str | Path) -> Frame:
 
 def _text(path: Path) -> Frame:
     words = read_words(path)
-    columns = [typed(column, words.separator) for column in words.columns]
+    columns = all_typed(words.columns, words.separator)
     table = pa.table([column.values for column in columns], names=list(words.names))
     return Frame(str(path), _arrow(table), (*words.notes, *said(columns)))
 

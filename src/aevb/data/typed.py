@@ -17,9 +17,11 @@ WHOLE = r"^[+-]?(0|[1-9][0-9]*)$"  # a leading zero makes a code, as in 00123
 CODE = r"^0[0-9]+$"
 COMMA = r"^[+-]?([0-9]{1,3}(\.[0-9]{3})+|[0-9]+)(,[0-9]+)?([eE][+-]?[0-9]+)?$"  # 1.234,5 or 1234,5
 THOUSANDS = r"^[+-]?([0-9]{1,3}(,[0-9]{3})+|[0-9]+)(\.[0-9]+)?$"  # 1,234.5
+POINTS = r"^[+-]?(0|[1-9][0-9]{0,2}(\.[0-9]{3})*)$"  # 1.234, in a file with decimal commas
 PERCENT = r"^[+-]?[0-9]+(\.[0-9]+)? ?%$"
 MONEY = r"^[+-]?[$€£¥] ?[+-]?([0-9]{1,3}(,[0-9]{3})+|[0-9]+)(\.[0-9]+)?$"
 FLOAT = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(inf|Inf|INF|infinity|Infinity)$"
+COMMAS = "decimal commas"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,23 @@ def typed(words: Any, between: str) -> Typed:
     return Typed(words if numbers is None else numbers, Counter(marks), written)
 
 
+def all_typed(columns: Sequence[Any], between: str) -> list[Typed]:
+    """The columns of a file, each with its type. Where one has decimal commas, a point stands between thousands."""
+    found = [typed(words, between) for words in columns]
+    if all(column.written != COMMAS for column in found):
+        return found
+    return [grouped(column, words) for column, words in zip(found, columns, strict=True)]
+
+
+def grouped(column: Typed, words: Any) -> Typed:
+    """A column of numbers such as 1.234 as whole numbers."""
+    there = words.filter(pc.invert(pc.is_in(words, value_set=pa.array(list(column.marks), pa.string()))))
+    if column.written or not pa.types.is_floating(column.values.type) or not fits(there, POINTS):
+        return column
+    plain = pc.if_else(column.values.is_null(), pa.scalar(None, pa.string()), words)
+    return Typed(rewritten(plain, ".", ","), column.marks, "points between thousands")
+
+
 def as_numbers(words: Any, between: str) -> tuple[Any, str]:
     """Numbers, and how they were written; None where some word is none."""
     if words.null_count == len(words):
@@ -65,7 +84,7 @@ def as_written(words: Any, between: str) -> tuple[Any, str]:
         return rewritten(pc.replace_substring_regex(words, r" ?%$", ""), "", "."), "percent signs"
     if fits(words, MONEY):
         return rewritten(pc.replace_substring_regex(words, r"[$€£¥] ?", ""), ",", "."), "a currency"
-    ways = [(COMMA, ".", ",", "decimal commas"), (THOUSANDS, ",", ".", "commas between thousands")]
+    ways = [(COMMA, ".", ",", COMMAS), (THOUSANDS, ",", ".", "commas between thousands")]
     for pattern, thousands, decimal, how in ways[::-1] if between == "," else ways:
         if fits(words, pattern):
             return rewritten(words, thousands, decimal), how

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aevb.data.guesses import DOUBTFUL, MISSING
-from aevb.data.typed import COMMA, FLOAT, MONEY, PERCENT, THOUSANDS, WHOLE, coded, fits, unsigned
+from aevb.data.typed import COMMA, FLOAT, MONEY, PERCENT, POINTS, THOUSANDS, WHOLE, coded, fits, unsigned
 
 MARKS = pa.array(sorted(MISSING), pa.string())
 
@@ -37,7 +37,9 @@ class Way:
 
 
 PLAIN = (Way(FLOAT), Way(PERCENT, r" ?%$"), Way(MONEY, r"[$€£¥] ?", ","))
-COMMAS = (Way(COMMA, "", ".", ","), Way(THOUSANDS, "", ","))
+DECIMAL = Way(COMMA, "", ".", ",")
+COMMAS = (DECIMAL, Way(THOUSANDS, "", ","))
+GROUPED = Way(POINTS, "", ".", ",")  # if another column of the file has decimal commas
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Tally:
 
     def __post_init__(self) -> None:
         commas = COMMAS[::-1] if self.between == "," else COMMAS
-        self.ways = {way: Fitting() for way in (*PLAIN, *commas)}
+        self.ways = {way: Fitting() for way in (*PLAIN, *commas, GROUPED)}
 
     def add(self, words: Any) -> Any:
         """Count a part of the column in; returns its words that are no marks."""
@@ -118,9 +120,14 @@ class Tally:
             found.add(way.plain(there))
         return there
 
-    def meaning(self) -> Meaning:
-        """How the column is read, now that all parts are counted."""
+    @property
+    def way(self) -> Way | None:
+        """How its numbers are written, by its words alone; None of words that are no numbers."""
+        return next(iter(self.ways), None) if self.others else None
+
+    def meaning(self, commas: bool) -> Meaning:
+        """How the column is read, now that all parts are counted; `commas`: a column of the file has decimal commas."""
         if len(self.others) == 1 and not DOUBTFUL.isdisjoint(self.marks):
             return Meaning(tuple(mark for mark in self.marks if mark not in DOUBTFUL))
-        way = next(iter(self.ways), None) if self.others else None
+        way = GROUPED if commas and self.others and GROUPED in self.ways else self.way
         return Meaning(tuple(self.marks), way, None if way is None else self.ways[way].kind)
