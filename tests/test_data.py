@@ -817,7 +817,7 @@ def test_rows_that_do_not_fit_are_streamed(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (np.array([[1.0, np.nan]] * 5), "5 values in 5 of 5 rows are NaN"),
+        (np.array([[[1.0, np.nan]]] * 5), "5 values in 5 of 5 rows are NaN"),
         (np.zeros(5), r"has shape \(5,\)"),
         (np.zeros((2, 3)), "has 2 rows; at least 3 are needed"),
     ],

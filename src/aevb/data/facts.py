@@ -30,6 +30,10 @@ class Facts:
     exact: NDArray[np.bool_]
 
 
+class Holes(DataError):
+    """Numbers of a table of which some are NaN, and none has another fault."""
+
+
 @dataclass
 class Faults:
     """Numbers that no model can read, counted piece by piece."""
@@ -51,8 +55,9 @@ class Faults:
         self.rows += len(rows)
         self.first += [start + int(row) for row in rows[: SHOWN + 1 - len(self.first)]]
 
-    def refuse(self, where: str, n: int) -> None:
-        """Raise a DataError with how many there are and in which rows, counted from 0, if there are any."""
+    def refuse(self, where: str, n: int, table: bool = False) -> None:
+        """Raise a DataError with how many there are and in which rows, counted from 0, if there are any; `Holes` where
+        NaN alone are in a table."""
         if not self.rows:
             return
         counts = {"NaN": self.nan, "infinite": self.infinite, "too large for float32": self.large}
@@ -61,9 +66,11 @@ class Faults:
             " or ".join(f"{kind} ({count:,})" for kind, count in kinds.items()) if len(kinds) > 1 else "".join(kinds)
         )
         cure = "Divide them by a constant" if [*kinds] == ["too large for float32"] else "Fill or remove them"
-        raise DataError(
+        holes = table and [*kinds] == ["NaN"]
+        hint = " Or let data.values be columns: such a table may have holes." if holes else ""
+        raise (Holes if holes else DataError)(
             f"{where}: {sum(kinds.values()):,} values in {self.rows:,} of {n:,} rows are {words}; the first such rows"
-            f" are {few(self.first)}, counted from 0. {cure} first."
+            f" are {few(self.first)}, counted from 0. {cure} first.{hint}"
         )
 
 
@@ -87,7 +94,7 @@ def look(x: Pieces, where: str) -> Facts:
                 exact &= (piece.astype(np.float32) == piece).all(0)
         binary = binary and bool(largest.max() <= 1) and bool(((piece == 0) | (piece == 1)).all())
         start += len(piece)
-    faults.refuse(where, len(x))
+    faults.refuse(where, len(x), x.ndim == 2)
     return Facts(low, high, binary, exact)
 
 

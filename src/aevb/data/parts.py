@@ -22,7 +22,8 @@ from aevb.data.columns import Column, Schema
 from aevb.data.damage import reading
 from aevb.data.dates import read
 from aevb.data.endings import PACKED, PARQUET, TEXT, ending_of, is_table
-from aevb.data.tables import Frame, batches
+from aevb.data.npfiles import arrays_in
+from aevb.data.tables import Frame, batches, frame_of
 from aevb.data.text import refuse_twice
 from aevb.data.typing_of_parts import DECIMAL, Tally
 from aevb.data.writing import form_of
@@ -63,17 +64,31 @@ def rows_of(columns: int) -> int:
 def parts_of(path: Path, schema: Schema) -> Parts | None:
     """A long table in a file, for a model with this schema; None where it is to be read as a whole.
 
-    Read as a whole are short tables, arrays, .h5ad, the texts that `text_parts.form_of` names, and dates in text that
+    Read as a whole are short tables, .npz, .h5ad, the texts that `text_parts.form_of` names, and dates in text that
     are not written as they were in training: how they are written is seen from all of them.
 
     Raises:
         DataError: it cannot be read; the sentence names the line or column.
     """
+    if path.suffix.lower() == ".npy":
+        return array(path)
     if not is_table(path):
         return None
     if path.is_dir() or ending_of(path) in PARQUET:
         return parquet(path, schema)
     return text(path, schema) if ending_of(path) in TEXT and is_long(path) else None
+
+
+def array(path: Path) -> Parts | None:
+    """The rows (N, F) of a .npy, with the columns x0, x1, ... of a table."""
+    (x,) = arrays_in(path).values()
+    if x.ndim != 2 or len(x) <= rows_of(x.shape[1]):
+        return None
+
+    def tables() -> Iterator[Any]:
+        yield from (frame_of(rows, str(path)).table.to_arrow() for rows in x.rows())
+
+    return Parts(str(path), len(x), tables)
 
 
 def is_long(path: Path) -> bool:

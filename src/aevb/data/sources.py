@@ -16,6 +16,7 @@ from aevb.data.arrays import Reading, array_dataset, choose_values, load_array
 from aevb.data.damage import reading, reason
 from aevb.data.dataset import Dataset
 from aevb.data.endings import is_frame, is_table
+from aevb.data.facts import Holes
 from aevb.data.fetch import File, Store
 from aevb.data.forms import gathered
 from aevb.data.images import few, load_images
@@ -77,8 +78,9 @@ def load_data(
 
     Args:
         source: a name, a path, an address such as s3://bucket/table.parquet, or an array or a tensor (N, ...), which
-            is split as a file is. A data set of PyTorch or a `DataLoader` is read as a whole; its items are x, (x,) or
-            (x, label). A frame of pandas, polars or Arrow, or a dict of columns, is a table.
+            is split as a file is. Numbers (N, F) of which some are NaN are a table with holes. A data set of PyTorch
+            or a `DataLoader` is read as a whole; its items are x, (x,) or (x, label). A frame of pandas, polars or
+            Arrow, or a dict of columns, is a table.
         values: what the numbers mean, if not the default: a kind of `Values`.
         axes: where the channels of an array of images are, if that is ambiguous: "first", "last" or "none".
         size: the side, in pixels, of the squares to which a folder or a .zip of images is resized.
@@ -99,8 +101,18 @@ def load_data(
     _check_options(source, kind, axes, size)
     if kind == "published":
         return _published(SOURCES[source], Store(source, data_dir, download), values, seed, validation)
-    data = _own(Path(source).expanduser(), Fit(size, crop), how) if _is_path(source) else _array(source, how)
+    try:
+        data = _own(Path(source).expanduser(), Fit(size, crop), how) if _is_path(source) else _array(source, how)
+    except Holes:
+        if values is not None or not _may_have_holes(source):
+            raise
+        data = _table(source, how, columns)
     return _without_share(data, validation)
+
+
+def _may_have_holes(source: Any) -> bool:
+    """Whether a source of numbers can be read as a table instead: one array, without labels or splits."""
+    return Path(source).suffix.lower() == ".npy" if _is_path(source) else hasattr(source, "ndim")
 
 
 def _is_path(source: Any) -> bool:
