@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 
 from aevb.data.columns import Column, Schema
 from aevb.data.kinds import look
@@ -254,6 +255,30 @@ def test_a_schema_of_every_kind_survives_json() -> None:
     columns = {case: values for case, (values, *_) in KINDS.items() if len(values) == N}
     schema = look(frame_of(pd.DataFrame(columns)))
     assert Schema.from_dict(json.loads(json.dumps(schema.to_dict()))) == schema
+
+
+@pytest.mark.parametrize(
+    ("values", "multiple"),
+    [
+        (25 * np.arange(2, 40), 25.0),
+        (np.arange(40) / 4, 0.25),
+        (np.arange(40) * 0.1, 0.0),  # as one decimal says
+        (np.arange(40), 0.0),
+        (25 * np.arange(2, 11), 0.0),  # so few may be multiples by chance
+        (np.datetime64("2021-03-01T06", "s") + np.arange(40) * np.timedelta64(7, "h"), 3600.0),
+        (np.datetime64("2021-03-01", "us") + np.arange(40) * np.timedelta64(1, "D"), 86_400.0),
+        (2**60 + 64 * np.arange(40), 0.0),
+    ],
+)
+def test_numbers_that_are_multiples_leave_the_model_as_multiples(values: Any, multiple: float) -> None:
+    found = column(values, "datetime" if values.dtype.kind == "M" else "real")
+    assert found.multiple == multiple
+    assert Column.from_dict(found.to_dict()) == found
+    if multiple:
+        drawn = found.inverse(torch.linspace(-2, 2, 101, dtype=torch.float64))
+        assert torch.equal(drawn, (drawn / multiple).round() * multiple)
+        exact = found.center + found.scale * torch.linspace(-2, 2, 101, dtype=torch.float64)
+        assert float((drawn - exact).abs().max()) <= multiple / 2 * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(

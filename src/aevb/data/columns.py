@@ -61,6 +61,7 @@ class Column:
         exposure: the name of the column that is the exposure of a count; "" where it has none.
         origin: stored are the numbers less this one, where they are whole numbers that float64 would round.
         decimals: what leaves the model is rounded to so many; 0 of whole numbers; None: it is not.
+        multiple: what leaves the model is rounded to multiples of this number, such as 3600 seconds; 0: it is not.
         bins: of the likelihood "quantiles".
         spikes: numbers that many rows share, in order: what leaves the model this near to one (`NEAR`) is that one.
         least: a lower bound of the scale of a normal or Student's t, in model numbers: no column gains density by
@@ -85,6 +86,7 @@ class Column:
     least: float = 0.05
     origin: int = 0
     exposure: str = ""
+    multiple: float = 0.0
 
     @property
     def modelled(self) -> bool:
@@ -110,9 +112,10 @@ class Column:
         return self.rounded(s)
 
     def rounded(self, s: Tensor) -> Tensor:
-        """Stored numbers as the column writes them: codes within the levels, and as many decimals as it has."""
+        """Stored numbers as the column writes them: codes within the levels, multiples and decimals as it has them."""
         if self.kind in CODED:
             return s.round().clamp(0, len(self.levels) - 1)
+        s = torch.round(s / self.multiple) * self.multiple if self.multiple else s
         s = s if self.decimals is None else torch.round(s, decimals=self.decimals)
         return self._snapped(s) if self.spikes else s
 

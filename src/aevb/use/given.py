@@ -189,7 +189,7 @@ def _ends(asked: Range, column: Column | None) -> tuple[float, float]:
     _refuse_empty(low, high, whole=column is not None and column.decimals == 0)
     if column is None:
         return low, high
-    wider = 0.0 if column.likelihood in DISCRETE else 0.5 * step_of(column)
+    wider = 0.0 if column.likelihood in DISCRETE else 0.5 * max(step_of(column), column.multiple)
     bounds = column.open_ends
     low = -math.inf if low <= bounds[0] else float(column.numbers(torch.tensor(low - wider)))
     high = math.inf if high >= bounds[1] else float(column.numbers(torch.tensor(high + wider)))

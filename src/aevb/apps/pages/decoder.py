@@ -130,8 +130,9 @@ def table_columns(schema: Schema, groups: Sequence[Group]) -> list[dict[str, Any
 
 def column_of(column: Column) -> dict[str, Any]:
     """What a column means, for JSON."""
-    keys = ("name", "kind", "map", "center", "scale", "low", "high", "decimals", "holes", "why", "likelihood")
-    return {**{key: getattr(column, key) for key in keys}, "levels": [str(level) for level in column.levels]}
+    keys = ("name", "kind", "map", "center", "scale", "low", "high", "decimals", "multiple", "holes", "why")
+    own = {key: getattr(column, key) for key in (*keys, "likelihood")}
+    return {**own, "levels": [str(level) for level in column.levels]}
 
 
 def plain_columns(values: Values, count: int) -> list[dict[str, Any]]:

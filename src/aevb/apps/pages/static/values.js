@@ -23,6 +23,7 @@ export function stored(column, x) {
     const low = column.low ?? 0, high = column.high ?? 1;
     s = low + (high - low) / (1 + Math.exp(-s));
   }
+  if (column.multiple) s = Math.round(s / column.multiple) * column.multiple;
   return column.decimals === null ? s : Math.round(s * 10 ** column.decimals) / 10 ** column.decimals;
 }
 
