@@ -116,8 +116,8 @@ def noted(column: Column, x: Numbers, cells: Cells) -> Column:
     """With the smallest and the largest number, decimals, and the form of dates that stand as text."""
     decimals = decimals_of(x.astype(np.float32) if cells.dtype == "Float32" else x)
     multiple = 0.0 if decimals is None or cells.origin else multiple_of(x, decimals)
-    ends = {"low": float(x.min()), "high": float(x.max())}
-    column = replace(column, **ends, decimals=decimals, multiple=multiple, origin=cells.origin)
+    column = replace(column, decimals=decimals, multiple=multiple, origin=cells.origin)
+    column = replace(column, low=float(x.min()), high=float(x.max()))
     dates = cells.dates if cells.form == WORD else None
     return column if dates is None else replace(column, dtype=f"{cells.dtype}(format={dates.form!r})")
 
