@@ -134,14 +134,19 @@ def reconstruct(
     place, out = actions.device_named(device), outputs.rows_out(out)
     asked = asked_for(first, second, run, data_, split, {"data_dir": data_dir, "given": given})
     from aevb.figures import plots
-    from aevb.figures.tables import Table
+    from aevb.figures.tables import SCALED, Table
     from aevb.use.reconstruct import reconstruct as reconstructed
 
     table = out is not None and out.suffix in outputs.TABLES
     if asked.run.values(data_dir).schema is None:
         outputs.refuse_table(out, asked.run)
-    found, model = rows(asked), asked.run.model(place)
+    from aevb.apps import streamed_codes, streaming
+
+    parts, model = streaming.parts_of(asked), asked.run.model(place)
     whole = asked.new is not None and out is not None and (table or out.suffix == ".npy")
+    if parts and out is not None and whole:
+        return streamed_codes.reconstruct(asked, parts, model, n or parts.rows, out, place)
+    found = streaming.first_rows(asked, parts, max(n or FEW, SCALED)) if parts else rows(asked)
     few = found.first(n or (len(found.split) if whole else FEW))
     data = few.data(place)
     y = reconstructed(model, data)
@@ -152,9 +157,8 @@ def reconstruct(
 
     if table and out is not None:
         schema = asked.run.values(data_dir).columns
-        conditions.write_rows(out, schema, schema.inverse(y), "rows reconstructed")
-        return
-    outputs.deliver(asked.run, out, "reconstructions", y, figure, data_dir)
+        return conditions.write_rows(out, schema, schema.inverse(y), "rows reconstructed")
+    return outputs.deliver(asked.run, out, "reconstructions", y, figure, data_dir)
 
 
 @verb(
@@ -187,19 +191,17 @@ def encode(
     """
     place, out = actions.device_named(device), outputs.codes_out(out)
     asked = asked_for(first, second, run, data_, split, {"data_dir": data_dir, "given": given})
-    from aevb.apps import streaming
+    from aevb.apps import streamed_codes, streaming
     from aevb.runs.build import latent_shapes, latents_text
 
     opened, draws = asked.run, draws if samples is None else samples
     outputs.refuse_draws(out, draws)
     model = opened.model(place)
-    if not (clusters or draws) and (parts := streaming.parts_of(asked)):
-        streaming.encode(asked, parts, model, out or outputs.beside_run(opened, f"codes-{asked.stem}.npy"))
+    if parts := streaming.parts_of(asked):
+        streamed_codes.encode(asked, parts, model, (clusters, draws, seed, place), out)
     else:
         encode_rows(asked, model, (clusters, draws, seed), place, out)
-        if clusters:
-            return
-    if len(latent_shapes(opened.recipe, opened.meta["shape"])) > 1:
+    if not clusters and len(latent_shapes(opened.recipe, opened.meta["shape"])) > 1:
         show.out.print(f"layers side by side: {latents_text(opened.recipe, opened.meta['shape'])} numbers")
 
 

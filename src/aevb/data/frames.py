@@ -198,7 +198,7 @@ def seen_in(frame: Frame, name: str) -> NDArray[np.bool_]:
     return seen
 
 
-def made(schema: Schema, stored: Numbers, like: Frame | None = None) -> Frame:
+def made(schema: Schema, stored: Numbers, like: Frame | None = None, first: int = 0) -> Frame:
     """A new frame of stored numbers (N, F), with the types of the source.
 
     An id is a running number, text is missing, a constant is itself.
@@ -207,13 +207,14 @@ def made(schema: Schema, stored: Numbers, like: Frame | None = None) -> Frame:
         schema: of the source.
         stored: (N, F).
         like: a frame of the source, which need have no rows: the library and the exact types; else Arrow's.
+        first: how many rows are before these.
     """
     places = {position: place for place, position in enumerate(schema.modelled)}
-    n = len(stored)
+    rows = np.arange(first, first + len(stored), dtype=np.float64)
     names = [column.name for column in schema.columns]
     arrays = []
     for position, column in enumerate(schema.columns):
-        numbers = stored[:, places[position]] if position in places else np.full(n, np.nan)
+        numbers = stored[:, places[position]] if position in places else rows
         if like is not None and column.name in like.table.columns:
             arrays.append(array_of(column, numbers, like.arrow(column.name).type))
         else:
