@@ -30,12 +30,10 @@ from aevb.apps.rows import Asked, Found, asked_for, rows
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from aevb.data.columns import Schema
     from aevb.models.inference import Model
     from aevb.use.cards import Card
     from aevb.use.cluster import Clusters, Grouping
 
-NEW = "(not in training)"  # what the code behind all levels stands for
 AT_ONCE = 2**16  # rows that are written
 NAMED = 3  # typical rows, and columns, that a line of the table names
 ENDINGS = ".csv or .parquet, or .npy for all p(c|x), (N, C)"
@@ -119,19 +117,12 @@ def grouping_of(asked: Asked, model: Model, number: int | None, seed: int, place
 
 def cards_of(found: Found, clusters: Clusters) -> list[Card]:
     """The cards; of a table by the names of its columns, in the units of its numbers and the words of its levels."""
+    from aevb.apps.streamed_clusters import words_of
     from aevb.use.cards import cards
 
     split, schema = found.split, found.split.values.schema
     rows = split.values.as_given(split.stored) if split.stored.ndim == 2 else None
     return cards(clusters, rows) if schema is None else cards(clusters, rows, *words_of(schema))
-
-
-def words_of(schema: Schema) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """The names of the modelled columns, and the words of their codes."""
-    from aevb.data.columns import CODED
-
-    levels = [(*column.levels, NEW) if column.kind in CODED else () for column in schema.model]
-    return [column.name for column in schema.model], levels
 
 
 def write(out: Path, found: Found, clusters: Clusters, said: bool = True) -> None:

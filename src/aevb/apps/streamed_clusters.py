@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from aevb.apps import streaming
-from aevb.apps.clustering import words_of
 from aevb.apps.rows import Asked, Found
+from aevb.data.columns import CODED, Schema
 from aevb.data.parts import ROWS, Parts
 from aevb.data.room import room
 from aevb.use.cards import TYPICAL, Card, Tallies, dealt
@@ -18,6 +18,8 @@ from aevb.use.cluster import Clusters
 
 if TYPE_CHECKING:
     from aevb.use.cluster import Grouping
+
+NEW = "(not in training)"  # what the code behind all levels stands for
 
 
 def clustered(asked: Asked, parts: Parts, by: Grouping, device: str) -> tuple[Clusters, list[Card]]:
@@ -27,6 +29,12 @@ def clustered(asked: Asked, parts: Parts, by: Grouping, device: str) -> tuple[Cl
         done.add(found, by.clusters(found.data(device)))
     order = np.argsort(-done.tallies.rows, kind="stable")
     return done.clusters(order, by), done.cards(order)
+
+
+def words_of(schema: Schema) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The names of the modelled columns, and the words of their codes."""
+    levels = [(*column.levels, NEW) if column.kind in CODED else () for column in schema.model]
+    return [column.name for column in schema.model], levels
 
 
 class ClusteredParts:

@@ -145,5 +145,6 @@ def reconstruct(asked: Asked, parts: Parts, model: Model, rows: int, out: Path, 
     for found, x in done():
         spool.add(made(schema, schema.inverse(x).numpy(), first=found.names[0]).table.to_arrow())
     streaming.write(out, spool.tables)
-    show.out.print(f"{out}: {rows:,} rows reconstructed, {len(schema.columns)} columns")
+    columns = [column for column in schema.columns if not column.sums]
+    show.out.print(f"{out}: {rows:,} rows reconstructed, {len(columns)} columns")
     return None

@@ -233,7 +233,9 @@ class FilledParts:
             spool.add(one.table.to_arrow())
         if self.ends is not None:
             self.bounded |= dict.fromkeys(filling.bounded(schema, low))
-            ends = filling.ends_of([column.name for column in schema.model], frame, schema, (low, high))
+            ends = filling.ends_of(
+                [column.name for column in schema.model if not column.sums], frame, schema, (low, high)
+            )
             self.ends.add(pa.table({end.name: end.to_arrow() for end in ends}))
 
     def tables(self) -> Iterator[Any]:
