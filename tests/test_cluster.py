@@ -17,8 +17,9 @@ import aevb
 from aevb.data.tables import read_frame
 from aevb.errors import DataError, RecipeError
 from aevb.evaluation.latent import agreement
+from aevb.figures.cards import table_cards
 from aevb.notation import short
-from aevb.use.cards import HOLE, average, cards, frequent, label, traits_of
+from aevb.use.cards import HOLE, Card, Trait, cards, label, traits_of
 from aevb.use.cluster import Clusters, held_out, smallest
 
 X, LABELS = drawn(200)
@@ -164,9 +165,21 @@ def test_a_cluster_of_all_rows_differs_from_nothing() -> None:
     rows = np.array([[1.0, np.nan], [2.0, np.nan], [3.0, np.nan]])
     (only,) = traits_of(rows, everything, ["a", "empty"])
     assert (only.value, only.difference) == (2, 0)
-    assert average("a", np.ones(2), np.ones(2)).difference == 0
-    assert frequent("a", np.zeros(2), np.empty(0), ["x"]).difference == 0
+    same, levels = np.full((4, 2), [7.3, 0.0]), [(), ("x",)]
+    assert [trait.difference for trait in traits_of(same, np.array([True, True, True, False]), "ab", levels)] == [0, 0]
+    assert [trait.difference for trait in traits_of(same, np.ones(4, bool), "ab", levels)] == [0, 0]
     assert short(-1234.5) == "−1,234"
+
+
+@pytest.mark.parametrize("letters", [3, 18])
+def test_long_words_leave_room_for_the_bars_of_a_card(letters: int) -> None:
+    traits = tuple(Trait("x" * letters, "y" * letters, 0.25, 0.5 / (i + 1), 1.0) for i in range(6))
+    figure = table_cards([Card(c, 100, 0.33, (1,), traits) for c in range(3)])
+    wide = [axes.get_position().width * figure.bbox.width for axes in figure.axes]
+    assert len(wide) == 3
+    assert min(wide) > 80
+    left = [axes.get_position().x0 for axes in figure.axes]
+    assert len(set(left)) == (1 if letters == 18 else 3)
 
 
 # The verb

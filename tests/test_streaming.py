@@ -8,18 +8,20 @@ import random
 import tracemalloc
 from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from test_cli import good, mistake
+from matplotlib.figure import Figure
+from test_cli import good, mistake, strict
 from test_impute import NETS, table, write
 
-from aevb.apps import streaming
+from aevb.apps import clustering, scores, streaming
 from aevb.apps.rows import Asked
-from aevb.data import parts, text, text_parts
+from aevb.data import batch, parts, text, text_parts
 from aevb.data.columns import Schema
 from aevb.data.tables import Frame, read_frame
 from aevb.data.typed import all_typed
@@ -65,7 +67,9 @@ def in_parts(monkeypatch: pytest.MonkeyPatch, rows: int = 7) -> None:
     monkeypatch.setattr(text_parts, "PIECE", 50)
 
 
-def both(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ending: str, *words: object) -> tuple[Path, Path]:
+def both(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ending: str, *words: object, passes: int = 1
+) -> tuple[Path, Path]:
     """The files that a verb writes of the whole, and part by part."""
     whole, pieces = tmp_path / f"whole{ending}", tmp_path / f"parts{ending}"
     said = good(*words, "-o", whole)
@@ -75,7 +79,7 @@ def both(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ending: str, *words: o
         of = streaming.pieces
         patch.setattr(streaming, "pieces", lambda *a: (walked.append(len(f.names)) or f for f in of(*a)))
         assert good(*words, "-o", pieces).replace("parts", "whole") == said
-        assert sum(walked) == N
+        assert sum(walked) == passes * N
         assert max(walked) <= 7
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
     return whole, pieces
@@ -98,6 +102,21 @@ def test_scores_are_those_of_the_whole(source: str, monkeypatch: pytest.MonkeyPa
         same_table(*both(monkeypatch, tmp_path, ending, "score", "runs/table", source))
     a, b = map(np.load, both(monkeypatch, tmp_path, ".npy", "score", "runs/table", source))
     np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_reasons_are_those_of_the_whole(calibrated: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without validation rows the usual surprise is the median of all rows, not of one part."""
+    if not calibrated:
+        monkeypatch.setattr(scores.Calibration, "of", lambda *_: None)
+    monkeypatch.setattr(scores, "WHY_SAMPLES", 30)
+    for ending in (".csv", ".parquet"):
+        words = ("score", "runs/table", "new.csv", "--why", "--importance-samples", 20)
+        a, b = both(monkeypatch, tmp_path, ending, *words, passes=1 if calibrated else 2)
+        same_table(a, b)
+    first = pq.read_table(b)["why_1"].to_pylist()
+    assert len(set(first[:-1])) > 2
+    assert first[-1] is None  # the row without a cell
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -137,6 +156,73 @@ def test_codes_are_those_of_the_whole(source: str, monkeypatch: pytest.MonkeyPat
     a, b = map(np.load, both(monkeypatch, tmp_path, ".npy", "encode", "runs/table", source))
     assert a.dtype == b.dtype
     np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("source", ["new.csv", "folder"])
+def test_draws_are_those_of_the_whole(source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(batch, "MOST_ROWS", 7)
+    a, b = map(np.load, both(monkeypatch, tmp_path, ".npy", "encode", "runs/table", source, "--draws", 3))
+    assert a.shape == b.shape == (3, N, 2)
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert len(np.unique(b.round(4))) > 5.9 * N
+
+
+@pytest.mark.parametrize("ending", [".csv", ".npy"])
+def test_shares_of_clusters_are_those_of_the_whole(
+    ending: str, place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    a, b = both(monkeypatch, tmp_path, ending, "encode", mixed(place), "new.csv", "--clusters")
+    if ending == ".csv":
+        return same_table(a, b)
+    np.testing.assert_allclose(np.load(a), np.load(b), rtol=1e-4, atol=1e-6)
+    return None
+
+
+def mixed(place: Path) -> str:
+    """A run with a mixture prior."""
+    if not (place / "runs/mixed").exists():
+        prior = ["--set", "prior.type=mixture", "--set", "prior.components=3"]
+        good(
+            "train", "table.csv", "--out", "runs/mixed", "--samples", 600, "--latent", 2, "--no-figures", *NETS, *prior
+        )
+    return "runs/mixed"
+
+
+def test_reconstructions_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for ending in (".csv", ".parquet"):
+        a, b = both(monkeypatch, tmp_path, ending, "reconstruct", "runs/table", "new.csv")
+        same_table(a, b)
+    assert pq.read_table(b)["name"].to_pylist() == pq.read_table(a)["name"].to_pylist()
+    a, b = map(np.load, both(monkeypatch, tmp_path, ".npy", "reconstruct", "runs/table", "new.csv"))
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+@pytest.mark.parametrize("run", ["table", "mixed"])
+def test_clusters_are_those_of_the_whole(
+    run: str, place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = (
+        ("cluster", "runs/table", "new.csv", "--number", 3) if run == "table" else ("cluster", mixed(place), "new.csv")
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(clustering, "drawn", lambda *_: Figure())
+        patch.setattr(clustering, "AT_ONCE", 25)
+        same_table(*both(patch, tmp_path, ".csv" if run == "table" else ".parquet", *words))
+        a, b = map(np.load, both(patch, tmp_path, ".npy", *words))
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+        whole = strict(good(*words, "--json"))
+    in_parts(monkeypatch)
+    assert strict(good(*words, "--json")) == near(whole)
+    assert max(len(card["typical"]) for card in whole["cards"]) == 8
+
+
+def near(value: Any) -> Any:
+    """The same, its numbers but for rounding."""
+    if isinstance(value, dict):
+        return {key: near(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [near(each) for each in value]
+    return pytest.approx(value, rel=1e-5, abs=1e-6, nan_ok=True) if isinstance(value, float) else value
 
 
 # Reading

@@ -216,6 +216,15 @@ Weights = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+Exposure = Annotated[
+    str | None,
+    typer.Option(
+        "--exposure",
+        metavar="COLUMN",
+        help="What all counts of a table are over: a column; or total, the sum of the counts in the row.",
+        rich_help_panel=DATA,
+    ),
+]
 Missing = Annotated[
     Literal["random", "model"] | None,
     typer.Option(

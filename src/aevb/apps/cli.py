@@ -17,6 +17,7 @@ from aevb.apps.app import (
     RECIPES,
     Crop,
     DataDir,
+    Exposure,
     Json,
     Kinds,
     KindsFile,
@@ -152,6 +153,7 @@ def train(
     schema: KindsFile = None,
     missing: Missing = None,
     weights: Weights = None,
+    exposure: Exposure = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -173,7 +175,7 @@ def train(
     total, --set another step size. With --out and --resume, the same command line begins the run or resumes it.
     """
     compiled, dry, changed = given(compile_), given(dry_run), [*(set_ or [])]
-    kinds = plans.weighed(weights, column)
+    kinds = plans.weighed(weights, column, exposure)
     if resume and out is not None and not is_run(source):
         from aevb.runs.again import CommandLine
 
@@ -201,6 +203,7 @@ def train(
                 "--schema": schema,
                 "--missing": missing,
                 "--weights": weights,
+                "--exposure": exposure,
                 "--init": init,
             }
         )

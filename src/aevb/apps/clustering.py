@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,16 +25,16 @@ from aevb.apps.app import (
     out,
     verb,
 )
-from aevb.apps.rows import Found, asked_for, rows
+from aevb.apps.rows import Asked, Found, asked_for, rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from aevb.models.inference import Model
     from aevb.use.cards import Card
-    from aevb.use.cluster import Clusters
+    from aevb.use.cluster import Clusters, Grouping
 
-NEW = "(not in training)"  # what the code behind all levels stands for
+AT_ONCE = 2**16  # rows that are written
 NAMED = 3  # typical rows, and columns, that a line of the table names
 ENDINGS = ".csv or .parquet, or .npy for all p(c|x), (N, C)"
 ClustersOut = Annotated[Path | None, out("none, the clusters are printed", ENDINGS)]
@@ -74,13 +75,22 @@ def cluster(
     """
     kinds = "clusters are written as a .csv, .parquet or .npy file"
     place, out = actions.device_named(device), outputs.checked(out, (".csv", ".parquet", ".npy"), kinds)
+    from aevb.use.cluster import largest_first
+
     asked = asked_for(first, second, run, data_, split, {"data_dir": data_dir, "given": given})
-    found, model = rows(asked), asked.run.model(place)
+    from aevb.apps import streamed_clusters, streaming
+
+    parts, model = streaming.parts_of(asked), asked.run.model(place)
+    found = rows(asked) if parts is None else streaming.all_rows(asked, parts)
     with show.counting("clustering"):
-        clusters = grouped(found, model, number, seed, place, data_dir)
+        by = grouping_of(asked, model, number, seed, place)
+        if parts is None:
+            clusters = largest_first(by.clusters(found.data(place)))
+            cards = cards_of(found, clusters)
+        else:
+            clusters, cards = streamed_clusters.clustered(asked, parts, by, place)
     if out is not None:
         write(out, found, clusters, said=not json_)
-    cards = cards_of(found, clusters)
     figure = drawn(found, model, clusters, cards, f"Clusters of {asked.title}")
     if json_:
         from aevb.figures.style import save
@@ -92,30 +102,27 @@ def cluster(
         outputs.save_figure(asked.run, picture(found, out), "clusters", figure)
 
 
-def grouped(found: Found, model: Model, number: int | None, seed: int, place: str, data_dir: Path | None) -> Clusters:
-    """The clusters of the rows; those of a mixture prior need no train split."""
+def grouping_of(asked: Asked, model: Model, number: int | None, seed: int, place: str) -> Grouping:
+    """The mixture that gives clusters; that of a mixture prior needs no train split."""
     from aevb.models.priors import Mixture
     from aevb.runs.evaluate import rows_of
-    from aevb.use.cluster import cluster as clusters_of
+    from aevb.use.cluster import grouping
 
-    run, prior = found.run, getattr(model, "prior", None)
-    if number is None and isinstance(prior, Mixture):
-        return clusters_of(model, found.data(place), seed=seed)
-    train = run.recipe.context().rows(rows_of(run, run.dataset(data_dir), "train"), place)
-    return clusters_of(model, found.data(place), number, train=train, seed=seed)
+    run = asked.run
+    if number is None and isinstance(getattr(model, "prior", None), Mixture):
+        return grouping(model, None, seed=seed)
+    train = run.recipe.context().rows(rows_of(run, run.dataset(asked.data_dir), "train"), place)
+    return grouping(model, train, number, seed=seed)
 
 
 def cards_of(found: Found, clusters: Clusters) -> list[Card]:
     """The cards; of a table by the names of its columns, in the units of its numbers and the words of its levels."""
-    from aevb.data.columns import CODED
+    from aevb.apps.streamed_clusters import words_of
     from aevb.use.cards import cards
 
     split, schema = found.split, found.split.values.schema
     rows = split.values.as_given(split.stored) if split.stored.ndim == 2 else None
-    if schema is None:
-        return cards(clusters, rows)
-    levels = [(*column.levels, NEW) if column.kind in CODED else () for column in schema.model]
-    return cards(clusters, rows, [column.name for column in schema.model], levels)
+    return cards(clusters, rows) if schema is None else cards(clusters, rows, *words_of(schema))
 
 
 def write(out: Path, found: Found, clusters: Clusters, said: bool = True) -> None:
@@ -123,11 +130,19 @@ def write(out: Path, found: Found, clusters: Clusters, said: bool = True) -> Non
     if out.suffix == ".npy":
         outputs.write_array(out, clusters.p)
         return
-    own = clusters.p.amax(1).tolist()
-    columns = {found.column: list(found.names), "cluster": clusters.assigned.tolist(), "p": own}
-    outputs.write_columns(out, columns)
+    from aevb.apps.streaming import write_columns
+
+    names = (found.column, "cluster", "p")
+
+    def columns() -> Iterator[dict[str, list[Any]]]:
+        for start in range(0, len(found.names), AT_ONCE):
+            p = clusters.p[start : start + AT_ONCE]
+            own = (list(found.names[start : start + AT_ONCE]), p.argmax(1).tolist(), p.amax(1).tolist())
+            yield dict(zip(names, own, strict=True))
+
+    outputs.written(out, lambda beside: write_columns(columns(), beside, out.suffix))
     if said:
-        show.out.print(f"{out}: {len(own):,} rows, columns {', '.join(columns)}")
+        show.out.print(f"{out}: {len(found.names):,} rows, columns {', '.join(names)}")
 
 
 def numbers_of(found: Found, clusters: Clusters, cards: list[Card]) -> dict[str, Any]:

@@ -146,11 +146,12 @@ def drawn(model: Model, n: int, schema: Schema, given: str | None, seed: int) ->
 def tell_exposures(schema: Schema, given: str | None) -> None:
     """Say one sentence for each exposure that new rows have because none was given."""
     from aevb.data.columns import EXPOSURE
+    from aevb.data.exposures import named as counts_named
 
     named = {column.name for column, _ in assignments(given or "", schema)}
     for column in schema.model:
         if column.kind == EXPOSURE and column.name not in named:
-            of = ", ".join(c.name for c in schema.model if c.exposure == column.name)
+            of = counts_named([c.name for c in schema.model if c.exposure == column.name])
             taken = f"{column.name}={column.scale:g}"
             show.note(
                 show.escaped(
@@ -166,5 +167,6 @@ def write_rows(out: Path, schema: Schema, rows: Tensor, what: str = "new rows") 
         return
     from aevb.data.frames import made
 
-    outputs.write_frame(out, made(schema, rows.numpy()))
-    show.out.print(f"{out}: {len(rows):,} {what}, {len(schema.columns)} columns")
+    frame = made(schema, rows.numpy())
+    outputs.write_frame(out, frame)
+    show.out.print(f"{out}: {len(rows):,} {what}, {len(frame.table.columns)} columns")

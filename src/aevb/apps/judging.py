@@ -176,7 +176,7 @@ def score(
     from aevb.apps import streaming
 
     asked_how = scores.Scoring(importance_samples, seed, place, alarm, why)
-    if not why and (parts := streaming.parts_of(asked)):
+    if parts := streaming.parts_of(asked):
         found, result = streaming.score(asked, parts, asked_how, out)
     else:
         found = rows(asked)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from aevb.apps import show
-from aevb.apps.app import Crop, DataDir, Json, Kinds, KindsFile, Side, verb
+from aevb.apps.app import Crop, DataDir, Exposure, Json, Kinds, KindsFile, Side, verb
 
 
 @verb("aevb runs", "aevb runs --json")
@@ -93,18 +93,21 @@ def data(
     crop: Crop = None,
     column: Kinds = None,
     schema: KindsFile = None,
+    exposure: Exposure = None,
     json_: Json = False,
 ) -> None:
     """List the data sets known by name, or describe one of them (downloaded if needed) or your own data.
 
     For a table it gives the kind of each column, its likelihood and why.
     """
+    from aevb.apps.plans import weighed
     from aevb.apps.tables import kinds_asked, look_into
     from aevb.data.sources import SOURCES, is_table_at
     from aevb.runs.index import describe_data
 
     if source is not None and is_table_at(source):
-        return look_into(source, kinds_asked(column, schema), schema, json_)
+        asked = kinds_asked(weighed(None, column, exposure), schema)
+        return look_into(source, asked, schema, json_)
     if source is not None:
         described = describe_data(source, data_dir, size, crop)
         return show.print_json(described) if json_ else show_description(source, described)

@@ -147,9 +147,12 @@ def _begun(assignments: list[str]) -> Recipe | None:
     return like_run(Run.open(init)) if init else None
 
 
-def weighed(weights: str | None, columns: list[str] | None) -> list[str]:
-    """What --column and --weights ask for: the latter is a column of the kind weight."""
-    return [*(columns or []), *([] if weights is None else [f"{weights}=weight"])]
+def weighed(weights: str | None, columns: list[str] | None, exposure: str | None = None) -> list[str]:
+    """What --column, --weights and --exposure ask for: of the last two are a weight, and the exposure of all counts."""
+    from aevb.data.columns import OF_ALL
+
+    more = {weights: "weight", exposure: OF_ALL}
+    return [*(columns or []), *(f"{name}={kind}" for name, kind in more.items() if name is not None)]
 
 
 def beginning(init: str | None) -> list[str]:

@@ -56,7 +56,8 @@ def compared(found: Found, asked: Scoring, data_dir: Path | None) -> Compared:
     calibration, others = calibrated(found.run, asked, marginal.samples, data_dir)
     columns: dict[str, Sequence[Any]] = {name: x.tolist() for name, x in beside(marginal, others).items()}
     if asked.why and not is_pictures(found):
-        columns |= why(found, excess(found, asked, calibration))
+        own, usual = surprises(found, asked), usual_of(calibration, asked)
+        columns |= why(found, own - (own.nanmedian(0).values if usual is None else usual))
     return Compared(marginal, asked.alarm, 0 if others is None else len(others), columns)
 
 
@@ -97,18 +98,18 @@ def draw_why(found: Found, scores: Compared, asked: Scoring, out: Path | None) -
     outputs.save_figure(found.run, None if out is None else out.with_suffix(""), "surprise", figure)
 
 
-def excess(found: Found, asked: Scoring, calibration: Calibration) -> Tensor:
-    """How much more each cell surprises than is usual in its column, nats, (N, F).
-
-    Usual is the median of the validation rows, or of the rows themselves without any. So no unit of a column counts.
-    """
-    model = found.run.model(asked.device)
+def surprises(found: Found, asked: Scoring) -> Tensor:
+    """How much each cell surprises given the others, nats, (N, F)."""
     with show.counting("why"):
-        own = reasons(found, model, WHY_SAMPLES, asked.seed)
-        usual = calibration.of(
-            "surprise", lambda rows: reasons(rows, model, WHY_SAMPLES, asked.seed).nanmedian(0).values
-        )
-    return own - (own.nanmedian(0).values if usual is None else usual)
+        return reasons(found, found.run.model(asked.device), WHY_SAMPLES, asked.seed)
+
+
+def usual_of(calibration: Calibration, asked: Scoring) -> Tensor | None:
+    """How much a cell of each column usually surprises, (F,): the median of the validation rows; None without any.
+
+    What exceeds it depends on no unit of a column. Without validation rows, the median of the rows themselves will do.
+    """
+    return calibration.of("surprise", lambda rows: surprises(rows, asked).nanmedian(0).values)
 
 
 def scored(found: Found, samples: int | None, seed: int, device: str) -> Marginal:

@@ -19,6 +19,7 @@ import torch
 
 from aevb.apps import filled as filling
 from aevb.apps import outputs, scores, show
+from aevb.apps.calibrating import why
 from aevb.apps.rows import Asked, Found
 from aevb.data import parts as long_tables
 from aevb.data.addresses import here
@@ -26,6 +27,7 @@ from aevb.data.dataset import Split
 from aevb.data.frames import filled as with_numbers
 from aevb.data.frames import stored
 from aevb.data.parts import Parts
+from aevb.data.room import room
 from aevb.data.sources import SOURCES
 from aevb.data.splits import tensor
 from aevb.data.spool import Spool, Tables, write_tables
@@ -47,10 +49,14 @@ def parts_of(asked: Asked) -> Parts | None:
     return long_tables.parts_of(path, schema) if schema is not None and path.exists() else None
 
 
-def pieces(asked: Asked, parts: Parts) -> Iterator[Found]:
-    """All rows, some at a time, by the schema of the run. What is to be said of them is warned of once."""
+def pieces(asked: Asked, parts: Parts, multiple: int = 1) -> Iterator[Found]:
+    """All rows, some at a time, by the schema of the run. What is to be said of them is warned of once.
+
+    Args:
+        multiple: as of `Parts.frames`.
+    """
     values, said = asked.run.values(asked.data_dir), set[str]()
-    for frame in parts.frames():
+    for frame in parts.frames(multiple):
         numbers, notes = stored(values.columns, frame)
         for note in notes:
             kind = re.sub(r"[\d,]+", "", note)  # the same of other rows differs in numbers
@@ -60,6 +66,25 @@ def pieces(asked: Asked, parts: Parts) -> Iterator[Found]:
             said.add(kind)
         split = Split(tensor(numbers), None, values)
         yield Found(asked.run, split, "row", range(frame.start, frame.start + len(frame)), frame)
+
+
+def all_rows(asked: Asked, parts: Parts) -> Found:
+    """What to call all rows; they themselves are not there."""
+    values = asked.run.values(asked.data_dir)
+    none = Split(torch.empty(0, len(values.columns.modelled), dtype=torch.float64), None, values)
+    return Found(asked.run, none, "row", range(parts.rows))
+
+
+def first_rows(asked: Asked, parts: Parts, rows: int) -> Found:
+    """The first rows, or all if there are fewer."""
+    found, there = [], 0
+    for piece in pieces(asked, parts):
+        found.append(piece)
+        there += len(piece.names)
+        if there >= rows:
+            break
+    stored = torch.cat([piece.split.stored for piece in found])
+    return Found(asked.run, Split(stored, None, found[0].split.values), "row", range(there)).first(rows)
 
 
 # Scores
@@ -77,16 +102,21 @@ def score(asked: Asked, parts: Parts, how: scores.Scoring, out: Path | None) -> 
     marginal = joined(found.marginals)
     if out is not None and out.suffix == ".npy":
         outputs.write_array(out, marginal.log_px)
-    return found.all_rows(), scores.Compared(marginal, how.alarm, found.calibrated, found.p_values(marginal))
+    return all_rows(asked, parts), scores.Compared(marginal, how.alarm, found.calibrated, found.p_values(marginal))
 
 
 class ScoredParts:
-    """Scores that are found part by part; 32 bytes a row are kept, for the summary."""
+    """Scores that are found part by part; 32 bytes a row are kept, for the summary.
+
+    Attributes:
+        others: the scores of validation rows; usual: of `--why`, how much a cell of each column usually surprises.
+    """
 
     def __init__(self, asked: Asked, parts: Parts, how: scores.Scoring) -> None:
         self.asked, self.parts, self.how = asked, parts, how
         self.marginals: list[Marginal] = []
         self.others: Any = None
+        self.usual: Any = None
         self.names: tuple[str, ...] = ()
 
     def columns(self) -> Iterator[Mapping[str, Sequence[Any]]]:
@@ -94,12 +124,31 @@ class ScoredParts:
         for found in pieces(self.asked, self.parts):
             marginal = scores.scored(found, self.how.samples, self.how.seed, self.how.device)
             if not self.marginals:
-                _, self.others = scores.calibrated(found.run, self.how, marginal.samples, self.asked.data_dir)
+                self.calibrate(marginal.samples)
             self.marginals.append(marginal)
             beside = {name: x.tolist() for name, x in scores.beside(marginal, self.others).items()}
+            if self.how.why:
+                beside |= why(found, scores.surprises(found, self.how) - self.usual)
             columns = scores.columns_of(found, marginal, beside)
             self.names = tuple(columns)
             yield columns
+
+    def calibrate(self, samples: int) -> None:
+        """Find what scores are compared with."""
+        found, self.others = scores.calibrated(self.asked.run, self.how, samples, self.asked.data_dir)
+        if self.how.why:
+            usual = scores.usual_of(found, self.how)
+            self.usual = self.medians() if usual is None else usual
+
+    def medians(self) -> Any:
+        """The median surprise in each column of all rows, (F,), where there are no validation rows."""
+        columns = len(self.asked.run.values(self.asked.data_dir).columns.modelled)
+        kept = room((columns, self.parts.rows), np.float64, self.parts.name, "the surprise of each cell")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AevbWarning)  # said when the rows are scored
+            for found in pieces(self.asked, self.parts):
+                kept[:, found.names[0] : found.names[-1] + 1] = scores.surprises(found, self.how).T
+        return torch.stack([torch.from_numpy(np.asarray(column)).nanmedian() for column in kept])
 
     @property
     def calibrated(self) -> int:
@@ -108,17 +157,11 @@ class ScoredParts:
     def p_values(self, marginal: Marginal) -> dict[str, Any]:
         return {name: x.numpy() for name, x in scores.beside(marginal, self.others).items()}
 
-    def all_rows(self) -> Found:
-        """What to call the rows; they themselves are not there."""
-        values = self.asked.run.values(self.asked.data_dir)
-        none = Split(torch.empty(0, len(values.columns.modelled), dtype=torch.float64), None, values)
-        return Found(self.asked.run, none, "row", range(self.parts.rows))
-
 
 def write_columns(parts: Iterable[Mapping[str, Sequence[Any]]], path: Path, ending: str) -> None:
     """Write columns of numbers, some rows at a time, as `outputs.write_columns` would write all of them."""
     if ending == ".parquet":
-        write_parquet((pa.table({k: pa.array(x, from_pandas=True) for k, x in part.items()}) for part in parts), path)
+        write_parquet(map(arrow, parts), path)
         return
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -128,50 +171,19 @@ def write_columns(parts: Iterable[Mapping[str, Sequence[Any]]], path: Path, endi
             table.writerows(zip(*part.values(), strict=True))
 
 
+def arrow(columns: Mapping[str, Sequence[Any]]) -> Any:
+    """Columns of numbers as an Arrow table; those of `--why` may have no value in some parts."""
+    kinds = {"why": pa.string(), "surprise": pa.float64()}
+    arrays = {k: pa.array(x, kinds.get(k.partition("_")[0]), from_pandas=True) for k, x in columns.items()}
+    return pa.table(arrays)
+
+
 def write_parquet(tables: Iterator[Any], path: Path) -> None:
     first = next(tables)
     with pyarrow.parquet.ParquetWriter(path, first.schema) as out:
         out.write_table(first)
         for table in tables:
             out.write_table(table.cast(first.schema))
-
-
-# Codes
-
-
-def encode(asked: Asked, parts: Parts, model: Model, out: Path) -> None:
-    """Write the posterior mean of each row, as `outputs.write_codes` does."""
-    from aevb.use.encode import encode as encode_all
-
-    shapes: list[tuple[int, ...]] = []
-
-    def coded() -> Iterator[tuple[Found, Any]]:
-        for found in pieces(asked, parts):
-            z = encode_all(model, found.split)
-            shapes.append(tuple(z.shape[1:]))
-            yield found, z
-
-    if out.suffix == ".csv":
-        outputs.write_parts(out, lambda beside: write_columns((code_columns(*each) for each in coded()), beside, ""))
-        show.out.print(f"{out}: {parts.rows:,} rows, columns row, z0 to z{shapes[0][0] - 1}")
-        return
-    outputs.write_parts(out, lambda beside: write_codes(coded(), beside, parts.rows))
-    show.out.print(f"{out}: {' × '.join(map(str, (parts.rows, *shapes[0])))}, float32")
-
-
-def code_columns(found: Found, z: Any) -> dict[str, Sequence[Any]]:
-    return {"row": list(found.names), **{f"z{i}": column.tolist() for i, column in enumerate(z.T)}}
-
-
-def write_codes(parts: Iterator[tuple[Found, Any]], path: Path, rows: int) -> None:
-    """A .npy file of all codes, (N, *Z)."""
-    with path.open("wb") as file:
-        for found, z in parts:
-            codes = np.ascontiguousarray(z.numpy())
-            if not found.names[0]:
-                header = {"descr": np.lib.format.dtype_to_descr(codes.dtype), "fortran_order": False}
-                np.lib.format.write_array_header_1_0(file, {**header, "shape": (rows, *codes.shape[1:])})
-            file.write(codes.tobytes())
 
 
 # Holes
@@ -221,7 +233,9 @@ class FilledParts:
             spool.add(one.table.to_arrow())
         if self.ends is not None:
             self.bounded |= dict.fromkeys(filling.bounded(schema, low))
-            ends = filling.ends_of([column.name for column in schema.model], frame, schema, (low, high))
+            ends = filling.ends_of(
+                [column.name for column in schema.model if not column.sums], frame, schema, (low, high)
+            )
             self.ends.add(pa.table({end.name: end.to_arrow() for end in ends}))
 
     def tables(self) -> Iterator[Any]:

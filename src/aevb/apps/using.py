@@ -28,7 +28,7 @@ from aevb.apps.app import (
     default,
     verb,
 )
-from aevb.apps.rows import Asked, asked_for, open_run, rows
+from aevb.apps.rows import Asked, Found, asked_for, open_run, rows
 
 if TYPE_CHECKING:
     from aevb.data.batch import Batch, Indexable
@@ -133,28 +133,38 @@ def reconstruct(
     """Encode and decode data points: originals over reconstructions, the means of p(x|z)."""
     place, out = actions.device_named(device), outputs.rows_out(out)
     asked = asked_for(first, second, run, data_, split, {"data_dir": data_dir, "given": given})
+    if asked.run.values(data_dir).schema is None:
+        outputs.refuse_table(out, asked.run)
+    from aevb.apps import streamed_codes, streaming
+    from aevb.figures.tables import SCALED
+
+    parts, model = streaming.parts_of(asked), asked.run.model(place)
+    whole = out if asked.new is not None and out is not None and out.suffix in (".npy", *outputs.TABLES) else None
+    if parts and whole:
+        return streamed_codes.reconstruct(asked, parts, model, n or parts.rows, whole, place)
+    found = streaming.first_rows(asked, parts, max(n or FEW, SCALED)) if parts else rows(asked)
+    return reconstruct_rows(asked, found, model, n or (len(found.split) if whole else FEW), place, out)
+
+
+def reconstruct_rows(asked: Asked, found: Found, model: Model, n: int, device: str, out: Path | None) -> None:
+    """Write the reconstructions of the first n rows as a table or numbers, or draw them."""
     from aevb.figures import plots
     from aevb.figures.tables import Table
     from aevb.use.reconstruct import reconstruct as reconstructed
 
-    table = out is not None and out.suffix in outputs.TABLES
-    if asked.run.values(data_dir).schema is None:
-        outputs.refuse_table(out, asked.run)
-    found, model = rows(asked), asked.run.model(place)
-    whole = asked.new is not None and out is not None and (table or out.suffix == ".npy")
-    few = found.first(n or (len(found.split) if whole else FEW))
-    data = few.data(place)
+    few = found.first(n)
+    data = few.data(device)
     y = reconstructed(model, data)
 
     def figure() -> Any:
-        batch = some(data, list(range(len(few.split))), place)
+        batch = some(data, list(range(len(few.split))), device)
         return plots.reconstructions(model, batch, table=Table.of_data(found.split))
 
-    if table and out is not None:
-        schema = asked.run.values(data_dir).columns
+    if out is not None and out.suffix in outputs.TABLES:
+        schema = asked.run.values(asked.data_dir).columns
         conditions.write_rows(out, schema, schema.inverse(y), "rows reconstructed")
-        return
-    outputs.deliver(asked.run, out, "reconstructions", y, figure, data_dir)
+    else:
+        outputs.deliver(asked.run, out, "reconstructions", y, figure, asked.data_dir)
 
 
 @verb(
@@ -187,19 +197,17 @@ def encode(
     """
     place, out = actions.device_named(device), outputs.codes_out(out)
     asked = asked_for(first, second, run, data_, split, {"data_dir": data_dir, "given": given})
-    from aevb.apps import streaming
+    from aevb.apps import streamed_codes, streaming
     from aevb.runs.build import latent_shapes, latents_text
 
     opened, draws = asked.run, draws if samples is None else samples
     outputs.refuse_draws(out, draws)
     model = opened.model(place)
-    if not (clusters or draws) and (parts := streaming.parts_of(asked)):
-        streaming.encode(asked, parts, model, out or outputs.beside_run(opened, f"codes-{asked.stem}.npy"))
+    if parts := streaming.parts_of(asked):
+        streamed_codes.encode(asked, parts, model, (clusters, draws, seed, place), out)
     else:
         encode_rows(asked, model, (clusters, draws, seed), place, out)
-        if clusters:
-            return
-    if len(latent_shapes(opened.recipe, opened.meta["shape"])) > 1:
+    if not clusters and len(latent_shapes(opened.recipe, opened.meta["shape"])) > 1:
         show.out.print(f"layers side by side: {latents_text(opened.recipe, opened.meta['shape'])} numbers")
 
 

@@ -34,6 +34,7 @@ KINDS = {  # what a column can be, and what that means
 CODED = ("binary", "categorical", "ordinal")  # kinds that are stored as codes of levels
 UNMODELLED = ("constant", "id", "text", "weight")
 EXPOSURE, GIVEN = "exposure", "given"  # a kind, and what stands for its likelihood: the model reads it, and no more
+OF_ALL = f"{EXPOSURE}:counts"  # asks for the exposure of all counts that have no other
 EXACT = 2**53  # float64 holds every integer up to here
 EDGE = 1e-6  # of the range of a bounded column: how near a number may come to a bound in its logit
 NEAR = 1e-5  # of the scale of a column: how near a number is to a spike that it is taken for
@@ -59,6 +60,7 @@ class Column:
         center, scale: of the map, float64.
         low, high: the smallest and the largest stored number; of a bounded column its bounds.
         exposure: the name of the column that is the exposure of a count; "" where it has none.
+        sums: whether this is no column of the source, but the sum of the counts in a row, as their exposure.
         origin: stored are the numbers less this one, where they are whole numbers that float64 would round.
         decimals: what leaves the model is rounded to so many; 0 of whole numbers; None: it is not.
         multiple: what leaves the model is rounded to multiples of this number, such as 3600 seconds; 0: it is not.
@@ -87,6 +89,7 @@ class Column:
     origin: int = 0
     exposure: str = ""
     multiple: float = 0.0
+    sums: bool = False
 
     @property
     def modelled(self) -> bool:
@@ -95,6 +98,8 @@ class Column:
     @property
     def asked(self) -> str:
         """How the kind is asked for: "count", or "count:days" of one with an exposure."""
+        if self.sums:
+            return OF_ALL
         return f"{self.kind}:{self.exposure}" if self.exposure else self.kind
 
     def numbers(self, stored: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from aevb.data.cells import DATE, NUMBER, WORD, Cells, cells_of, less
 from aevb.data.columns import CODED, EXPOSURE, Column, Schema
 from aevb.data.dates import NEVER, read
-from aevb.data.exposures import refuse_unexposed
+from aevb.data.exposures import refuse_unexposed, summed
 from aevb.data.images import few
 from aevb.data.room import room
 from aevb.data.tables import Frame
@@ -38,26 +38,30 @@ def stored(schema: Schema, frame: Frame) -> tuple[Numbers, list[str]]:
     """
     notes = compared(schema, frame)
     out = room((len(frame), len(schema.modelled)), np.float64, frame.name, f"{len(frame):,} rows of float64")
-    for place, position in enumerate(schema.modelled):
-        column = schema.columns[position]
+    for place, column in enumerate(schema.model):
+        if column.sums:
+            continue
         cells = cells_of(frame, column.name)
         if column.kind == EXPOSURE:
-            refuse_unexposed(cells, frame.name)
+            refuse_unexposed(cells, frame.name, frame.start)
         numbers, said = numbers_in(column, cells, frame.name)
         out[:, place] = np.nan
         out[cells.seen, place] = numbers
         notes += [f"{frame.name}: column {column.name!r}: {words}" for words in said]
         if cells.holes and not column.holes:
             notes.append(f"{frame.name}: column {column.name!r} has {cells.holes:,} holes; in training it had none.")
+    summed(schema, out, frame)
     return out, notes
 
 
 def compared(schema: Schema, frame: Frame) -> list[str]:
     """What is to be said of the columns that are there.  DataError where a modelled one is not."""
-    here, known = set(frame.table.columns), {column.name for column in schema.columns}
-    refuse_lacking(frame.name, [column.name for column in schema.model if column.name not in here], sorted(here))
+    columns = [column for column in schema.columns if not column.sums]
+    here, known = set(frame.table.columns), {column.name for column in columns}
+    lacking = [column.name for column in columns if column.modelled and column.name not in here]
+    refuse_lacking(frame.name, lacking, sorted(here))
     extra = [name for name in frame.table.columns if name not in known]
-    gone = [column.name for column in schema.columns if column.name not in here]
+    gone = [column.name for column in columns if column.name not in here]
     notes = [f"{frame.name}: not known from training, and not read: {few(extra)}."] if extra else []
     return [*notes, f"{frame.name}: missing, and not needed: {few(gone)}."] if gone else notes
 
@@ -180,8 +184,9 @@ def filled(schema: Schema, frame: Frame, stored: Numbers) -> Frame:
     NaN leaves its hole.
     """
     table = frame.table
-    for place, position in enumerate(schema.modelled):
-        column = schema.columns[position]
+    for place, column in enumerate(schema.model):
+        if column.sums:
+            continue
         holes = ~seen_in(frame, column.name)
         if holes.any():
             new = array_of(column, np.where(holes, stored[:, place], np.nan), frame.arrow(column.name).type)
@@ -198,22 +203,24 @@ def seen_in(frame: Frame, name: str) -> NDArray[np.bool_]:
     return seen
 
 
-def made(schema: Schema, stored: Numbers, like: Frame | None = None) -> Frame:
+def made(schema: Schema, stored: Numbers, like: Frame | None = None, first: int = 0) -> Frame:
     """A new frame of stored numbers (N, F), with the types of the source.
 
-    An id is a running number, text is missing, a constant is itself.
+    An id is a running number, text is missing, a constant is itself. Totals of counts are no column of it.
 
     Args:
         schema: of the source.
         stored: (N, F).
         like: a frame of the source, which need have no rows: the library and the exact types; else Arrow's.
+        first: how many rows are before these.
     """
     places = {position: place for place, position in enumerate(schema.modelled)}
-    n = len(stored)
-    names = [column.name for column in schema.columns]
+    rows = np.arange(first, first + len(stored), dtype=np.float64)
+    own = [(position, column) for position, column in enumerate(schema.columns) if not column.sums]
+    names = [column.name for _, column in own]
     arrays = []
-    for position, column in enumerate(schema.columns):
-        numbers = stored[:, places[position]] if position in places else np.full(n, np.nan)
+    for position, column in own:
+        numbers = stored[:, places[position]] if position in places else rows
         if like is not None and column.name in like.table.columns:
             arrays.append(array_of(column, numbers, like.arrow(column.name).type))
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from aevb.data.cells import DATE, NUMBER, OTHER, WORD, Array, Cells, beyond, cells_of
 from aevb.data.columns import EXPOSURE, KINDS, UNMODELLED, Column, Schema
 from aevb.data.dates import NEVER
-from aevb.data.exposures import linked, parted, refuse_unexposed
+from aevb.data.exposures import TOTAL, aligned, alike, linked, parted, refuse_unexposed, with_total
 from aevb.data.guesses import NUMBER as WRITTEN_NUMBER
 from aevb.data.likelihoods import measured, suited_count, unfit
 from aevb.data.tables import Frame
@@ -40,7 +41,8 @@ def look(frame: Frame, columns: Mapping[str, str] = {}, rows: Array | None = Non
     Args:
         frame: the table.
         columns: the kinds of columns that are not to be guessed, such as {"age": "count"}; "count:days" is a count
-            whose exposure is the column days.
+            whose exposure is the column days, and {"total": "exposure:counts"} makes all counts have the total of
+            their row.
         rows: the numbers of those rows that give center, scale and likelihood; all of them by default.
 
     Raises:
@@ -49,10 +51,18 @@ def look(frame: Frame, columns: Mapping[str, str] = {}, rows: Array | None = Non
     """
     if not len(frame):
         raise DataError(f"{frame.name} has no rows.")
-    kinds, exposures = parted(columns)
-    check_asked(frame, kinds)
-    found = [_column(frame, name, kinds, rows) for name in frame.table.columns]
-    return Schema(tuple(linked(column, exposures, found, frame, rows) for column in found))
+    asked = parted(columns)
+    frame = alike(frame, asked)
+    check_asked(frame, asked.kinds, TOTAL if TOTAL in asked.names else "")
+    found = [_column(frame, name, asked.kinds, rows) for name in frame.table.columns]
+    whole = with_total(frame, asked, found)
+    sums = [replace(_column(whole, TOTAL, {TOTAL: EXPOSURE}, rows), sums=True)] if whole is not frame else []
+
+    @cache
+    def numbers(name: str) -> Array:
+        return aligned(cells_of(whole, name).of(rows))
+
+    return Schema(tuple(linked(column, asked, found, numbers) for column in [*found, *sums]))
 
 
 def _column(frame: Frame, name: str, columns: Mapping[str, str], rows: Array | None) -> Column:
@@ -106,10 +116,10 @@ def unmodelled(frame: Frame, name: str, kind: str) -> Column:
     return Column(name, kind, dtype, ASKED, holes=holes)
 
 
-def check_asked(frame: Frame, columns: Mapping[str, str]) -> None:
-    """Raise DataError for a kind of a column that is not there, or for a kind that does not exist."""
+def check_asked(frame: Frame, columns: Mapping[str, str], made: str) -> None:
+    """Raise DataError for a kind of a column that is not there, nor `made`, or for a kind that does not exist."""
     for name, kind in columns.items():
-        if name not in frame.table.columns:
+        if name not in (*frame.table.columns, made):
             raise DataError(f"{frame.name} has no column {name!r}.{suggest(name, frame.table.columns)}")
         if kind not in KINDS:
             raise DataError(f"column {name!r}: there is no kind {kind!r}.{suggest(kind, KINDS)}")

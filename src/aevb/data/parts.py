@@ -5,7 +5,7 @@ A text file is read twice: first it is seen which type each column has, then the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,15 +46,30 @@ class Parts:
     rows: int
     tables: Callable[[], Iterator[Any]]
 
-    def frames(self) -> Iterator[Frame]:
-        """All rows in the file's order, at most `ROWS` at a time."""
+    def frames(self, multiple: int = 1) -> Iterator[Frame]:
+        """All rows in the file's order, at most `ROWS` at a time.
+
+        Args:
+            multiple: how many rows, or twice as many, and so on, each frame but the last has.
+        """
         start = 0
-        for table in self.tables():
-            step = rows_of(table.num_columns)
+        for table in self.tables() if multiple == 1 else in_multiples(self.tables(), multiple):
+            step = max(rows_of(table.num_columns) // multiple, 1) * multiple
             for at in range(0, len(table), step):
                 part = table.slice(at, step)
                 yield Frame(self.name, nw.from_native(part, eager_only=True), start=start)
                 start += len(part)
+
+
+def in_multiples(tables: Iterable[Any], rows: int) -> Iterator[Any]:
+    """The same rows in tables of which each but the last has a multiple of so many."""
+    rest: list[Any] = []
+    for table in tables:
+        joined = pa.concat_tables([*rest, table]).unify_dictionaries()
+        cut = len(joined) // rows * rows
+        yield joined.slice(0, cut)
+        rest = [joined.slice(cut)]
+    yield from rest
 
 
 def rows_of(columns: int) -> int:

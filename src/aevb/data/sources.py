@@ -95,10 +95,12 @@ def load_data(
         DataError: unknown name, missing or damaged files, numbers that are not finite, `values` that do not fit the
             numbers, images of several sizes without `size`, or too little memory.
     """
-    how, kind = Reading(values, axes, seed), _read_as(source, values)
+    how, kind = Reading(values, axes, seed), _read_as(source, values, bool(columns))
     if kind == "table":
         return _without_share(_table(source, how, columns), validation)
     _check_options(source, kind, axes, size)
+    if columns:
+        raise DataError(f"{_called(source)}: kinds of columns are for tables, such as .csv. Leave them out.")
     if kind == "published":
         return _published(SOURCES[source], Store(source, data_dir, download), values, seed, validation)
     try:
@@ -119,14 +121,19 @@ def _is_path(source: Any) -> bool:
     return isinstance(source, str | os.PathLike)
 
 
-def _read_as(source: Any, values: str | None) -> str:
+def _called(source: Any) -> str:
+    """What to call a source in messages."""
+    return str(source) if _is_path(source) else "array"
+
+
+def _read_as(source: Any, values: str | None, kinds: bool = False) -> str:
     """«published», «table», «array» or «pictures»: as what a source is read."""
     if is_frame(source):
         return "table"
     if _is_path(source) and source in SOURCES:
         return "published"
     kind = kind_of(str(source)) if _is_path(source) else "array"
-    return "table" if kind == "array" and values == "columns" else kind
+    return "table" if kind == "array" and (values == "columns" or (values is None and kinds)) else kind
 
 
 def _without_share(data: Dataset, validation: float | None) -> Dataset:
@@ -146,6 +153,10 @@ def _table(source: Any, how: Reading, columns: Mapping[str, str] | None) -> Data
     source = str(Path(source).expanduser()) if _is_path(source) else source
     if how.values in (None, "columns"):
         return load_table(source, columns, how.seed)
+    if columns:
+        raise DataError(
+            f"{_called(source)}: values={how.values!r} reads numbers without kinds of columns. Leave one out."
+        )
     from aevb.data.tables import frame_of, read_frame
 
     frame = read_frame(source) if _is_path(source) else frame_of(source)
@@ -154,7 +165,7 @@ def _table(source: Any, how: Reading, columns: Mapping[str, str] | None) -> Data
 
 def _check_options(source: Any, kind: str, axes: str | None, size: int | None) -> None:
     """Raise a `DataError` for an option that is for another kind of source."""
-    source = source if _is_path(source) else "array"
+    source = _called(source)
     if axes is not None and kind != "array":
         raise DataError(f"{source}: axes={axes!r} is for arrays of images, .npy or .npz; here the channels are known")
     if size is not None and kind != "pictures":

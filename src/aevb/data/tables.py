@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Frame:
         kinds: of columns whose kind the format itself tells.
         back: gives `table`, or one like it, the form in which it came.
         start: the number of its first row in the source, where it is a part of one.
+        matrix: whether it is an array, whose columns are alike.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Frame:
     kinds: Mapping[str, str] = field(default_factory=dict)
     back: Callable[[Table], Any] = native
     start: int = 0
+    matrix: bool = False
 
     def __len__(self) -> int:
         return len(self.table)
@@ -153,7 +155,7 @@ def _array(path: Path) -> Frame:
     name = "X" if "X" in arrays else "x" if "x" in arrays else only(arrays, path)
     notes = (f"The array {other} is not a column." for other in arrays if other != name)
     frame = frame_of(arrays[name].whole(path), str(path))
-    return Frame(str(path), frame.table, (*frame.notes, *notes), frame.kinds, frame.back)
+    return replace(frame, notes=(*frame.notes, *notes))
 
 
 def _arrow(table: Any) -> Table:
@@ -241,7 +243,7 @@ def _of_array(data: Any, name: str) -> Frame:
     def back(table: Table) -> Any:
         return np.stack([column.to_numpy() for column in table.iter_columns()], -1).astype(x.dtype)
 
-    return Frame(name, _arrow(pa.table(columns)), back=back)
+    return Frame(name, _arrow(pa.table(columns)), back=back, matrix=True)
 
 
 def _what(data: Any) -> str:

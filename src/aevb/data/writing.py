@@ -52,7 +52,7 @@ def array_of(column: Column, numbers: Numbers, kind: Any) -> Any:
     """Stored numbers (N,) as an Arrow array of the type, or of its values where it is one of levels; NaN is missing."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not column.modelled:
-        return unmodelled(column, len(numbers), kind)
+        return unmodelled(column, numbers, kind)
     if column.kind in CODED:
         return of_levels(column, numbers, kind)
     if column.kind == "angle":
@@ -77,12 +77,13 @@ def array_named(column: Column, numbers: Numbers) -> Any:
     return array
 
 
-def unmodelled(column: Column, n: int, kind: Any) -> Any:
-    """A running number of an id, the value of a constant, 1 as a weight; missing of all else."""
+def unmodelled(column: Column, rows: Numbers, kind: Any) -> Any:
+    """Of rows 0, 1, ...: a running number of an id, the value of a constant, 1 as a weight; missing of all else."""
+    n = len(rows)
     if column.kind == "constant" and column.levels:
         return cast(values_of(list(column.levels) * n), kind)
     if column.kind == "id":
-        return cast(pa.array(np.arange(1, n + 1)), kind)
+        return cast(pa.array(rows.astype(np.int64) + 1), kind)
     if column.kind == "weight":
         return cast(pa.array(np.ones(n)), kind)
     return pa.nulls(n, kind)

@@ -25,7 +25,8 @@ from aevb.figures.style import (
 from aevb.use.cards import Card, Trait, label, share_text
 
 TRAITS = 6  # columns on a card
-ACROSS = 3  # cards side by side
+ACROSS = 3  # cards side by side, at most
+WIDTH, LETTER, BARS = 1150, 10, 120  # pixels: of all cards, of a letter beside bars, of bars at least
 
 
 @styled
@@ -55,17 +56,24 @@ def _filled(tiles: Tensor, across: int) -> Tensor:
 @styled
 def table_cards(cards: Sequence[Card], title: str = "Clusters") -> Figure:
     """For each cluster of a table's rows the columns that differ most from the other rows, and by how much."""
-    down = ceil(len(cards) / ACROSS)
+    across = _across(cards)
+    down = ceil(len(cards) / across)
     tall = max((len(card.traits[:TRAITS]) for card in cards), default=1)
     caption = "Bars: mean minus that of the other rows, in standard deviations; or the difference of a level's shares"
-    figure = chart(1150, 90 + down * (70 + 34 * tall), title, caption)
-    grid = figure.add_gridspec(down, ACROSS)
+    figure = chart(WIDTH, 90 + down * (70 + 34 * tall), title, caption)
+    grid = figure.add_gridspec(down, across)
     widest = max((abs(t.difference) for card in cards for t in card.traits[:TRAITS]), default=0.0) or 1.0
     for i, card in enumerate(cards):
-        axes = figure.add_subplot(grid[i // ACROSS, i % ACROSS])
+        axes = figure.add_subplot(grid[i // across, i % across])
         axes.set_title(f"{card.cluster}: {card.n:,} rows, {share_text(card)}")
         _bars(axes, card.traits[:TRAITS], widest, tall)
     return settle(figure)
+
+
+def _across(cards: Sequence[Card]) -> int:
+    """How many cards fit beside each other: their longest words, and bars of some width."""
+    longest = max((len(label(trait)) for card in cards for trait in card.traits[:TRAITS]), default=0)
+    return max(1, min(ACROSS, WIDTH // (LETTER * longest + BARS)))
 
 
 def _bars(axes: Axes, traits: Sequence[Trait], widest: float, tall: int) -> None:

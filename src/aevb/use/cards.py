@@ -66,49 +66,115 @@ def cards(
         levels: what the codes 0, 1, ... of a column mean, for those that are categories; empty for numbers.
         typical: rows named on a card.
     """
-    sizes, which = found.sizes.tolist(), found.assigned.numpy()
-    made = []
-    for c in [c for c, n in enumerate(sizes) if n]:
-        traits = [] if rows is None else traits_of(rows, which == c, names, levels)
-        best = tuple(found.typical(c, typical))
-        made.append(Card(c, sizes[c], sizes[c] / len(which), best, tuple(traits)))
-    return made
+    tallies = None if rows is None else Tallies(found.p.shape[1], rows.shape[1], names, levels)
+    if rows is not None and tallies is not None:
+        tallies.add(rows, found.assigned.numpy())
+    sizes = found.sizes.tolist()
+    return dealt(sizes, [found.typical(c, typical) for c in range(len(sizes))], tallies)
+
+
+def dealt(sizes: Sequence[int], typical: Sequence[Sequence[int]], tallies: Tallies | None) -> list[Card]:
+    """A card for each cluster that has rows, from its size, its typical rows and what was tallied of its columns."""
+    n, there = sum(sizes), [c for c, size in enumerate(sizes) if size]
+    traits = [() if tallies is None else tuple(tallies.traits(c)) for c in there]
+    return [Card(c, sizes[c], sizes[c] / n, tuple(typical[c]), own) for c, own in zip(there, traits, strict=True)]
 
 
 def traits_of(
-    rows: NDArray[Any], inside: NDArray[np.bool_], names: Sequence[str], levels: Sequence[Sequence[Any]] = ()
+    rows: NDArray[Any], inside: NDArray[np.bool_], names: Sequence[str] = (), levels: Sequence[Sequence[Any]] = ()
 ) -> list[Trait]:
     """Each column of rows (N, F) inside a cluster against the others, the largest difference first; and its holes."""
-    found = []
-    for j, name in enumerate(names or [f"column {j}" for j in range(rows.shape[1])]):
-        column = rows[:, j].astype(float)
-        known, words = ~np.isnan(column), levels[j] if levels else ()
-        a, b = column[known & inside], column[known & ~inside]
-        if len(a):
-            found.append(frequent(name, a, b, words) if len(words) else average(name, a, b))
-        if known.any() and not known.all() and not inside.all():
-            found.append(missing(name, ~known[inside], ~known[~inside]))
-    return sorted(found, key=lambda trait: -abs(trait.difference))
+    tallies = Tallies(2, rows.shape[1], names, levels)
+    tallies.add(rows, np.where(inside, 0, 1))
+    return tallies.traits(0)
 
 
-def average(name: str, a: NDArray[Any], b: NDArray[Any]) -> Trait:
-    """The mean of a against that of b; the difference is 0 where all are the same, or there is no b."""
-    sd = float(np.concatenate([a, b]).std())
-    rest = float(b.mean()) if len(b) else float("nan")
-    return Trait(name, float(a.mean()), rest, (float(a.mean()) - rest) / sd if len(b) and sd > 0 else 0.0)
+class Tallies:
+    """What cards need of rows, which are added some at a time.
 
+    Moments of parts are joined as in Chan, Golub & LeVeque (1983, doi 10.1080/00031305.1983.10483115).
 
-def frequent(name: str, a: NDArray[Any], b: NDArray[Any], levels: Sequence[Any]) -> Trait:
-    """The most frequent level of a, and its shares in a and in b."""
-    code = int(np.bincount(a.astype(int), minlength=len(levels)).argmax())
-    share, rest = float((a == code).mean()), float((b == code).mean()) if len(b) else float("nan")
-    return Trait(name, levels[code], rest, share - rest if len(b) else 0.0, share)
+    Args:
+        clusters, columns: C and F; names, levels: of the columns, as of `cards`.
 
+    Attributes:
+        rows: of each cluster, (C,); known: cells that are there, mean: theirs, squares: the sum of their squared
+            distances from it, (C, F); low, high: the least and largest cell, (F,); counts: of levels, (C, L) each.
+    """
 
-def missing(name: str, a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Trait:
-    """The shares of holes of a column in a cluster, and among the other rows."""
-    share, rest = float(a.mean()), float(b.mean()) if len(b) else float("nan")
-    return Trait(name, HOLE, rest, share - rest if len(b) else 0.0, share)
+    def __init__(
+        self, clusters: int, columns: int, names: Sequence[str] = (), levels: Sequence[Sequence[Any]] = ()
+    ) -> None:
+        self.names, self.levels = names or [f"column {j}" for j in range(columns)], levels or [()] * columns
+        self.rows = np.zeros(clusters, np.int64)
+        self.known, self.mean, self.squares = (np.zeros((clusters, columns)) for _ in range(3))
+        self.low, self.high = np.full(columns, np.inf), np.full(columns, -np.inf)
+        self.counts = [np.zeros((clusters, len(words)), np.int32) for words in self.levels]
+
+    def add(self, rows: NDArray[Any], which: NDArray[Any]) -> None:
+        """Tally rows (B, F), NaN where missing, of these clusters (B,)."""
+        x = rows.astype(np.float64)
+        for c in np.unique(which):
+            self._join(int(c), x[which == c])
+        self.low = np.fmin(self.low, np.fmin.reduce(x, 0, initial=np.inf))
+        self.high = np.fmax(self.high, np.fmax.reduce(x, 0, initial=-np.inf))
+        for j, counts in enumerate(self.counts):
+            if counts.size:
+                there = ~np.isnan(x[:, j])
+                np.add.at(counts, (which[there], x[there, j].astype(np.int64)), 1)
+
+    def ordered(self, order: NDArray[np.int64]) -> Tallies:
+        """The same of the clusters in another order."""
+        made = Tallies(0, len(self.names), self.names, self.levels)
+        made.low, made.high, made.rows = self.low, self.high, self.rows[order]
+        made.known, made.mean, made.squares = self.known[order], self.mean[order], self.squares[order]
+        made.counts = [counts[order] for counts in self.counts]
+        return made
+
+    def _join(self, c: int, x: NDArray[np.float64]) -> None:
+        n = (~np.isnan(x)).sum(0)
+        mean = np.nansum(x, 0) / np.maximum(n, 1)
+        total = self.known[c] + n
+        step, share = mean - self.mean[c], n / np.maximum(total, 1)
+        self.squares[c] += np.nansum((x - mean) ** 2, 0) + step**2 * self.known[c] * share
+        self.mean[c] += step * share
+        self.known[c], self.rows[c] = total, self.rows[c] + len(x)
+
+    def traits(self, c: int) -> list[Trait]:
+        """Each column of a cluster against the other clusters, the largest difference first; and its holes."""
+        found = []
+        for j, words in enumerate(self.levels):
+            known, seen = self.known[c, j], self.known[:, j].sum()
+            if known:
+                found.append(self._frequent(c, j) if len(words) else self._average(c, j))
+            if 0 < seen < self.rows.sum() and self.rows[c] < self.rows.sum():
+                found.append(self._missing(c, j))
+        return sorted(found, key=lambda trait: -abs(trait.difference))
+
+    def _average(self, c: int, j: int) -> Trait:
+        """The mean against that of the others; the difference is 0 where all are the same, or there are no others."""
+        n, mean, own = self.known[:, j], self.mean[:, j], float(self.mean[c, j])
+        others = n * (np.arange(len(n)) != c)
+        grand = (n * mean).sum() / n.sum()
+        sd = float(((self.squares[:, j] + n * (mean - grand) ** 2).sum() / n.sum()) ** 0.5)
+        rest = float((others * mean).sum() / others.sum()) if others.any() else float("nan")
+        differs = others.any() and self.low[j] < self.high[j] and sd > 0
+        return Trait(self.names[j], own, rest, (own - rest) / sd if differs else 0.0)
+
+    def _frequent(self, c: int, j: int) -> Trait:
+        """The most frequent level, and its shares in the cluster and among the others."""
+        counts, n = self.counts[j], self.known[:, j]
+        code = int(counts[c].argmax())
+        share, others = float(counts[c, code] / n[c]), n.sum() - n[c]
+        rest = float((counts[:, code].sum() - counts[c, code]) / others) if others else float("nan")
+        return Trait(self.names[j], self.levels[j][code], rest, share - rest if others else 0.0, share)
+
+    def _missing(self, c: int, j: int) -> Trait:
+        """The shares of holes in the cluster, and among the other rows."""
+        holes = self.rows - self.known[:, j]
+        share = float(holes[c] / self.rows[c])
+        rest = float((holes.sum() - holes[c]) / (self.rows.sum() - self.rows[c]))
+        return Trait(self.names[j], HOLE, rest, share - rest, share)
 
 
 def label(trait: Trait) -> str:

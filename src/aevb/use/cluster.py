@@ -98,17 +98,49 @@ def cluster(
         RecipeError: the number is below 1.
     """
     rows = fitting(model, data)
+    by = grouping(model, rows if train is None else train, number, samples=samples, seed=seed)
+    return largest_first(by.clusters(rows))
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """A mixture of the codes, which gives each data point its clusters, whatever other points there are.
+
+    Attributes:
+        model: whose codes; mixture: of C components; own: whether it is the model's prior.
+        samples, seed: of draws z ~ q(z|x), where it is.
+        scores, errors: as of `Clusters`.
+    """
+
+    model: Model
+    mixture: Mixture
+    own: bool
+    samples: int
+    seed: int
+    scores: Mapping[int, float]
+    errors: Mapping[int, float]
+
+    def clusters(self, data: Indexable) -> Clusters:
+        """The clusters of data points, in the order of the components."""
+        rows = fitting(self.model, data)
+        if self.own:
+            return shared(self.model, rows, self.mixture, self.samples, self.seed)
+        found = at_means(flat_codes(self.model, rows), self.mixture, self.model.latent_shape)
+        return replace(found, scores=self.scores, errors=self.errors)
+
+
+def grouping(
+    model: Model, train: Any, number: int | Sequence[int] | None = None, *, samples: int = 32, seed: int = 0
+) -> Grouping:
+    """The mixture that `cluster` takes: the model's own prior, or one fitted to the codes of the train rows."""
     prior: Any = getattr(model, "prior", None)
     if number is None and isinstance(prior, Mixture):
-        return largest_first(shared(model, rows, prior, samples, seed))
-    z = flat_codes(model, rows)
-    known = z if train is None else flat_codes(model, fitting(model, train))
+        return Grouping(model, prior, True, samples, seed, {}, {})
+    known = flat_codes(model, fitting(model, train))
     densities = held_out(known, numbers(number), seed)
-    clusters = largest_first(at_means(z, mixture(known, smallest(densities), seed, STARTS), model.latent_shape))
-    if len(densities) == 1:
-        return clusters
-    scores, errors = score(densities)
-    return replace(clusters, scores=scores, errors=errors)
+    fitted = mixture(known, smallest(densities), seed, STARTS)
+    scores, errors = score(densities) if len(densities) > 1 else ({}, {})
+    return Grouping(model, fitted, False, samples, seed, scores, errors)
 
 
 def numbers(number: int | Sequence[int] | None) -> list[int]:

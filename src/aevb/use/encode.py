@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor
 
@@ -38,9 +40,18 @@ def posterior_draws(model: Model, data: Indexable, samples: int, *, seed: int = 
         data: as of `encode`.
         samples: K, draws of each data point.
     """
+    return torch.cat(list(draws_of_parts(model, [data], samples, seed)), 1)
+
+
+def draws_of_parts(model: Model, parts: Iterable[Indexable], samples: int, seed: int) -> Iterator[Tensor]:
+    """The numbers of `posterior_draws` of data that come in parts, (K, B, *Z) of some rows at a time, in their order.
+
+    Args:
+        parts: each but the last of a multiple of `rows_at_once` rows, so that batches are those of the whole.
+    """
     if samples < 1:
         raise ShapeError(f"posterior_draws: samples must be at least 1; got {samples}.")
     with inference(model, derive(seed, "posterior")) as device:
-        shape = torch.Size((samples,))
-        walk = batches(with_holes(model, data), None, device, dtype_of(model))
-        return torch.cat([model.posterior(b).sample(shape).cpu() for b in walk], 1)
+        for data in parts:
+            for batch in batches(with_holes(model, data), None, device, dtype_of(model)):
+                yield model.posterior(batch).sample(torch.Size((samples,))).cpu()
