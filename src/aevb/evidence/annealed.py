@@ -34,9 +34,9 @@ from aevb.models.inference import Model, as_result, fitting, inference
 from aevb.models.rows import RowNoise, by_row, row_seeds
 from aevb.models.trace import LatentModel
 from aevb.notation import Brief
-from aevb.probability.hmc import HMC, LogDensity, adapted
+from aevb.probability.hmc import Info, LogDensity, Look, Place, adapted, transition
 
-PILOT = 100  # temperatures at which the step sizes are found
+PILOT, FEWEST = 100, 25  # temperatures at which the step sizes are found: of a short path half as many, but some
 PILOT_CHAINS = 4
 WIDE = 1.0  # nats between the two bounds of log p(x), above which a bracket says little
 ACCEPTANCE = 0.75  # aimed at; near the optimum of HMC, and on the side where chains do not get stuck
@@ -207,49 +207,78 @@ class Bridge:
         u: Tensor = self.transform.inv(z)
         return u.flatten(z.ndim - len(self.start.event_shape))
 
-    def log_ratio(self, u: Tensor) -> Tensor:
-        """log p(x, z) - log r(z), (K, B): from the prior, log p(x|z)."""
-        z = self.transform(u.unflatten(-1, self.shape))
-        ratio: Tensor = self.model.log_joint(self.batch, z) - self.start.log_prob(z)
-        return ratio
+    def parts(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log r(z), log p(x, z) and log |det ∂z/∂u|, each (K, B)."""
+        v = u.unflatten(-1, self.shape)
+        z = self.transform(v)
+        jacobian: Tensor = self.transform.log_abs_det_jacobian(v, z)
+        return self.start.log_prob(z), self.model.log_joint(self.batch, z), jacobian
 
     def density(self, beta: float) -> LogDensity:
-        def log_f(u: Tensor) -> Tensor:
-            v = u.unflatten(-1, self.shape)
-            z = self.transform(v)
-            log_r = self.start.log_prob(z)
-            jacobian = self.transform.log_abs_det_jacobian(v, z)
-            value: Tensor = log_r + jacobian + beta * (self.model.log_joint(self.batch, z) - log_r)
-            return value
+        return lambda u: tempered(beta, *self.parts(u))
 
-        return log_f
+    def look(self, beta: float) -> Look:
+        """u → its place on rung β. Its parts are those of every rung: see `moved`."""
+
+        def look(u: Tensor) -> Place:
+            with torch.enable_grad():
+                u = u.detach().requires_grad_(True)
+                log_r, joint, jacobian = self.parts(u)
+                slope_r = slope_of(log_r + jacobian, u, keep=True)
+                slope_joint = slope_of(joint + jacobian, u)
+            values = (log_r.detach(), joint.detach(), torch.as_tensor(jacobian).detach().expand(joint.shape))
+            return self.moved(Place(u.detach(), values[0], slope_r, (*values, slope_r, slope_joint)), beta)
+
+        return look
+
+    @staticmethod
+    def moved(at: Place, beta: float) -> Place:
+        """The same chains on rung β: as values and gradients of both ends are known, nothing is computed anew."""
+        *values, slope_r, slope_joint = at.parts
+        slope = torch.lerp(slope_r, slope_joint, beta)
+        return Place(at.z, tempered(beta, *values), torch.where(slope.isfinite(), slope, 0.0), at.parts)
 
     def rungs(self) -> Rungs:
         """(β_t, ε_t) with step sizes from a pilot of other chains, which goes the same way in fewer steps and adapts.
 
         The chains of the estimate do not touch their ε: adapted by what they met, their weights would be biased.
         """
-        betas, pilot = temperatures(self.path.temperatures), temperatures(min(self.path.temperatures, PILOT))
-        u, step = (
-            self.draw(PILOT_CHAINS),
-            torch.full((len(self.batch),), 0.5, dtype=self.batch.x.dtype, device=self.batch.x.device),
-        )
-        found = []
+        total = self.path.temperatures
+        betas, pilot = temperatures(total), temperatures(min(total, PILOT, max(total // 2, FEWEST)))
+        step = torch.full((len(self.batch),), 0.5, dtype=self.batch.x.dtype, device=self.batch.x.device)
+        at, found = self.look(0.0)(self.draw(PILOT_CHAINS)), []
         for beta in pilot:
-            u, info = HMC(self.density(beta), step, self.path.leapfrogs, noise=self.noise)(u)
+            at, info = self.move(at, beta, step)
             step = adapted(step, info, ACCEPTANCE, rate=0.4).log().mean(0).exp()
             found.append(step)
-        return [(beta, found[round(t / self.path.temperatures * (len(pilot) - 1))]) for t, beta in enumerate(betas)]
+        return [(beta, found[round(t / total * (len(pilot) - 1))]) for t, beta in enumerate(betas)]
+
+    def move(self, at: Place, beta: float, step: Tensor) -> tuple[Place, Info]:
+        """One HMC transition of chains that were on any rung, on rung β."""
+        return transition(self.look(beta), self.moved(at, beta), step, self.path.leapfrogs, noise=self.noise)
 
     def log_weights(self, u: Tensor, rungs: Rungs, count: Callable[[int], None]) -> Tensor:
         """log w of the chains that begin at u (K, B, D) and go from the first rung to the last, up or down; (K, B)."""
         total = torch.zeros(u.shape[:-1], dtype=torch.float64, device=u.device)
+        at = self.look(rungs[0][0])(u)
         for (here, _), (there, step) in pairwise(rungs):
-            total += abs(there - here) * self.log_ratio(u).double()
+            log_r, joint, *_ = at.parts
+            total += abs(there - here) * (joint - log_r).double()
             if 0 < there < 1:  # the last move would enter no weight
-                u, _ = HMC(self.density(there), step, self.path.leapfrogs, noise=self.noise)(u)
+                at, _ = self.move(at, there, step)
             count(total.numel())
         return as_result(total)
+
+
+def tempered(beta: float, log_r: Tensor, joint: Tensor, jacobian: Tensor) -> Tensor:
+    """log f_β(u), (K, B), of the `parts` of a bridge."""
+    return log_r + jacobian + beta * (joint - log_r)
+
+
+def slope_of(value: Tensor, u: Tensor, keep: bool = False) -> Tensor:
+    """∂ value / ∂u, (K, B, D); `keep` leaves what was recorded for another derivative."""
+    (slope,) = torch.autograd.grad(value.sum(), u, retain_graph=keep, materialize_grads=True)
+    return slope
 
 
 def _upwards(bridge: Bridge, chains: int, rows: int, count: Callable[[int], None]) -> Marginal:

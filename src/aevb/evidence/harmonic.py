@@ -103,15 +103,16 @@ def posterior_chain(
 
     u = transform.inv(beginning(model, batch))
     step = torch.full((len(batch),), 0.1, dtype=batch.x.dtype, device=batch.x.device)
+    at = HMC(log_density, step).at(u)
     for _ in range(settings.burn_in):
-        u, info = HMC(log_density, step, settings.leapfrogs)(u)
+        at, info = HMC(log_density, step, settings.leapfrogs).move(at)
         step = adapted(step, info, target=0.9, rate=0.2)
     kernel, chain, values = HMC(log_density, step, settings.leapfrogs), [], []
     for _ in range(draws):
         for _ in range(settings.thin):
-            u, _ = kernel(u)
-        chain.append(u)
-        values.append(log_density(u))
+            at, _ = kernel.move(at)
+        chain.append(at.z)
+        values.append(at.value)
     return torch.stack(chain), torch.stack(values)
 
 

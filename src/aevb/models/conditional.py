@@ -11,6 +11,7 @@ from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 
 from aevb.errors import ShapeError
+from aevb.models.layout import lay_out
 from aevb.models.shares import shared
 from aevb.parts import ENCODER, Member, Needs, Offers, check
 from aevb.probability.families import HALF, Family
@@ -39,6 +40,7 @@ class Conditional(nn.Module):
         self, net: nn.Module, family: Family, inputs: nn.Module | None = None, outputs: nn.Module | None = None
     ) -> None:
         super().__init__()
+        lay_out(net)
         self.net = net
         self.family = family
         self.inputs, self.outputs = inputs, outputs

@@ -93,7 +93,8 @@ class Factorized(Family):
 
     def __call__(self, phi: Tensor) -> Distribution:
         phi = check_size(self, phi)
-        parts = phi.unflatten(-1, (self.parameters, *self.shape)).unbind(-1 - len(self.shape))
+        axis, phi = -1 - len(self.shape), phi.unflatten(-1, (self.parameters, *self.shape))
+        parts = (phi.squeeze(axis),) if self.parameters == 1 else phi.unbind(axis)  # one part needs no copied gradient
         return Independent(self.elements(*parts), len(self.shape), validate_args=False)
 
 

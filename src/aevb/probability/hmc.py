@@ -44,23 +44,69 @@ def gradient(log_density: LogDensity, z: Tensor) -> tuple[Tensor, Tensor]:
     return value.detach(), torch.where(slope.isfinite(), slope, 0.0)
 
 
-def leapfrog(
-    log_density: LogDensity, z: Tensor, momentum: Tensor, step: Tensor | float, steps: int
-) -> tuple[Tensor, ...]:
+@dataclass(frozen=True)
+class Place:
+    """Where chains are, and what is known there, so that the next path need not compute it again.
+
+    Attributes:
+        z: (*C, D).
+        value: log π(z), (*C).
+        slope: ∇ log π(z), (*C, D).
+        parts: what log π is made of, if one asks for it: each (*C) or (*C, D).
+    """
+
+    z: Tensor
+    value: Tensor
+    slope: Tensor
+    parts: tuple[Tensor, ...] = ()
+
+    def where(self, chosen: Tensor, other: Place) -> Place:
+        """This place for the chosen chains (*C), the other for the rest."""
+        return Place(
+            *(each(chosen, a, b) for a, b in zip(self.first, other.first, strict=True)),
+            tuple(each(chosen, a, b) for a, b in zip(self.parts, other.parts, strict=True)),
+        )
+
+    @property
+    def first(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.z, self.value, self.slope
+
+
+Look = Callable[[Tensor], Place]  # z → all that is known there
+
+
+def each(chosen: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """a for the chosen chains (*C), b for the rest; both (*C) or (*C, D)."""
+    return torch.where(chosen if a.ndim == chosen.ndim else chosen.unsqueeze(-1), a, b)
+
+
+def looking(log_density: LogDensity) -> Look:
+    """z → its place under a log density."""
+    return lambda z: Place(z, *gradient(log_density, z))
+
+
+def path(look: Look, at: Place, momentum: Tensor, step: Tensor | float, steps: int) -> tuple[Place, Tensor]:
     """`steps` leapfrog steps of size ε along H(z, r) = -log π(z) + ½|r|²: volume preserving and reversible.
 
         r ← r + ½ε ∇log π(z);   z ← z + ε r;   r ← r + ½ε ∇log π(z)
 
-    Shapes: z and momentum (*C, D), step (*C, 1) or a number. Returns z', r', log π(z), log π(z').
+    Shapes: momentum (*C, D), step (*C, 1) or a number. Returns where it ends, and the momentum there.
     """
-    start, slope = gradient(log_density, z)
-    end = start
     for _ in range(steps):
-        momentum = momentum + 0.5 * step * slope
-        z = z + step * momentum
-        end, slope = gradient(log_density, z)
-        momentum = momentum + 0.5 * step * slope
-    return z, momentum, start, end
+        momentum = momentum + 0.5 * step * at.slope
+        at = look(at.z + step * momentum)
+        momentum = momentum + 0.5 * step * at.slope
+    return at, momentum
+
+
+def leapfrog(
+    log_density: LogDensity, z: Tensor, momentum: Tensor, step: Tensor | float, steps: int
+) -> tuple[Tensor, ...]:
+    """A `path` from z (*C, D) under a log density. Returns z', r', log π(z), log π(z')."""
+    look = looking(log_density)
+    start = look(z)
+    end, momentum = path(look, start, momentum, step, steps)
+    return end.z, momentum, start.value, end.value
 
 
 class Noise(Protocol):
@@ -112,16 +158,37 @@ class HMC:
         )
 
     def __call__(self, z: Tensor) -> tuple[Tensor, Info]:
-        chains = z.shape[:-1]
-        step = torch.as_tensor(self.step, dtype=z.dtype, device=z.device).expand(chains)
-        step = step * (1 + self.jitter * (2 * self.noise.uniform(z) - 1))
-        r = self.noise.normal(z)
-        proposal, r_end, start, end = leapfrog(self.log_density, z, r, step.unsqueeze(-1), self.leapfrogs)
-        error = (start - 0.5 * r.square().sum(-1)) - (end - 0.5 * r_end.square().sum(-1))
-        error = torch.where(torch.isfinite(end), error, torch.inf).nan_to_num(torch.inf, torch.inf, -torch.inf)
-        acceptance = torch.exp(-error).clamp(max=1)
-        accepted = self.noise.uniform(z) < acceptance
-        return torch.where(accepted.unsqueeze(-1), proposal, z), Info(acceptance, accepted, error)
+        at, info = self.move(self.at(z))
+        return at.z, info
+
+    def at(self, z: Tensor) -> Place:
+        """The place from which a chain at z moves."""
+        return looking(self.log_density)(z)
+
+    def move(self, at: Place) -> tuple[Place, Info]:
+        """The same from a place of this density to another, with one gradient less."""
+        return transition(looking(self.log_density), at, self.step, self.leapfrogs, self.jitter, self.noise)
+
+
+def transition(
+    look: Look,
+    at: Place,
+    step: Tensor | float,
+    leapfrogs: int = 10,
+    jitter: float = 0.3,
+    noise: Noise = Global(),
+) -> tuple[Place, Info]:
+    """What an `HMC` does: from a place to the next, both as `look` sees them. The settings are those of `HMC`."""
+    z = at.z
+    step = torch.as_tensor(step, dtype=z.dtype, device=z.device).expand(z.shape[:-1])
+    step = step * (1 + jitter * (2 * noise.uniform(z) - 1))
+    r = noise.normal(z)
+    end, r_end = path(look, at, r, step.unsqueeze(-1), leapfrogs)
+    error = (at.value - 0.5 * r.square().sum(-1)) - (end.value - 0.5 * r_end.square().sum(-1))
+    error = torch.where(torch.isfinite(end.value), error, torch.inf).nan_to_num(torch.inf, torch.inf, -torch.inf)
+    acceptance = torch.exp(-error).clamp(max=1)
+    accepted = noise.uniform(z) < acceptance
+    return end.where(accepted, at), Info(acceptance, accepted, error)
 
 
 def adapted(step: Tensor | float, info: Info, target: float = 0.9, rate: float = 0.05) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from aevb.models.inputs import unset
 from aevb.training.learner import Learner
+from aevb.training.optimizers import remember
 
 
 def state_tensors(learner: Learner) -> dict[str, Tensor]:
@@ -35,7 +36,7 @@ def restore(learner: Learner, tensors: dict[str, Tensor], number: int) -> None:
         memory = _by_name(_part(tensors, part), _names_of_0_1(learner, optimizer, part))
         index = {name: i for i, name in enumerate(_names(learner, optimizer))}
         state = {index[name]: entries for name, entries in memory.items()}
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        remember(optimizer, {"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     learner.number, learner.step = number, None  # a compiled step holds the memory that was replaced
 
 

@@ -24,7 +24,7 @@ from aevb.objectives.schedules import Learns, Paced, Schedule
 from aevb.objectives.terms import Adversary, members_of
 from aevb.parts import Member, Needs
 from aevb.training.compiled import compiled_update
-from aevb.training.optimizers import Adam, MakeOptimizer, parameter_groups
+from aevb.training.optimizers import Adam, MakeOptimizer, parameter_groups, remember
 from aevb.training.precision import BRAIN, FULL, Precision, check_precision, products
 from aevb.training.watch import Watch
 
@@ -205,7 +205,7 @@ class Learner(nn.Module):
                 f"This state is of a learner with {theirs}, but this one has {ours}. Make a Learner like it."
             )
         for optimizer, memory in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(memory)
+            remember(optimizer, memory)
         self.number = state["number"]
 
     def _made_for(self) -> dict[str, int]:

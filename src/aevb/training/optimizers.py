@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -86,6 +86,21 @@ class SGD:
 
     def __call__(self, groups: Groups) -> torch.optim.Optimizer:
         return LightSGD(groups, lr=self.lr, momentum=self.momentum, fused=True)
+
+
+def remember(optimizer: torch.optim.Optimizer, memory: Mapping[str, Any]) -> None:
+    """Give an optimizer the memory of a `state_dict`, each tensor ordered as its parameter is."""
+    optimizer.load_state_dict(dict(memory))
+    reorder(optimizer)
+
+
+def reorder(optimizer: torch.optim.Optimizer) -> None:
+    """Order an optimizer's memory as the parameters are: fused ones walk through both side by side, whatever the
+    strides."""
+    for p, entries in optimizer.state.items():
+        for name, v in entries.items():
+            if isinstance(v, Tensor) and v.shape == p.shape and v.stride() != p.stride():
+                entries[name] = torch.empty_like(p, dtype=v.dtype).copy_(v)
 
 
 @runtime_checkable

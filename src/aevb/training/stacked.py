@@ -26,6 +26,7 @@ from aevb.training.draws import Given, Unstackable, draws_of
 from aevb.training.events import Course, End, Event, held_bound, scored, validation_bound
 from aevb.training.learner import Learner, Loss, Update
 from aevb.training.numbers import replaced, unequal_numbers
+from aevb.training.optimizers import reorder
 from aevb.training.precision import products
 from aevb.training.train import Alone, Step, steps
 
@@ -110,6 +111,8 @@ class Stack:
         for i, member in enumerate(self.members):
             for name, p in member.loss.named_parameters():
                 p.data = self.weights[name].detach()[i]
+            for optimizer in member.learner.optimizers:
+                reorder(optimizer)
             member.learner.step = partial(self._apply, member)
 
     def leave(self, member: Member) -> None:
@@ -299,7 +302,7 @@ def _side_by_side(batches: Sequence[Batch]) -> dict[str, Tensor]:
 
 def _stacked(each: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Tensors of M models by name → (M, *shape) by name."""
-    return {name: torch.stack([one[name].detach() for one in each]) for name in each[0]}
+    return {name: torch.stack([one[name].detach() for one in each]).contiguous() for name in each[0]}
 
 
 def _own(member: Member, batch: Batch, noise: Sequence[Tensor], number: int) -> list[Tensor | None]:
