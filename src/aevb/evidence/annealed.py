@@ -36,7 +36,7 @@ from aevb.models.trace import LatentModel
 from aevb.notation import Brief
 from aevb.probability.hmc import Info, LogDensity, Look, Place, adapted, transition
 
-PILOT, FEWEST = 100, 25  # temperatures at which the step sizes are found: of a short path half as many, but some
+PILOT = 100  # temperatures at which the step sizes are found
 PILOT_CHAINS = 4
 WIDE = 1.0  # nats between the two bounds of log p(x), above which a bracket says little
 ACCEPTANCE = 0.75  # aimed at; near the optimum of HMC, and on the side where chains do not get stuck
@@ -243,15 +243,14 @@ class Bridge:
 
         The chains of the estimate do not touch their ε: adapted by what they met, their weights would be biased.
         """
-        total = self.path.temperatures
-        betas, pilot = temperatures(total), temperatures(min(total, PILOT, max(total // 2, FEWEST)))
+        betas, pilot = temperatures(self.path.temperatures), temperatures(min(self.path.temperatures, PILOT))
         step = torch.full((len(self.batch),), 0.5, dtype=self.batch.x.dtype, device=self.batch.x.device)
         at, found = self.look(0.0)(self.draw(PILOT_CHAINS)), []
         for beta in pilot:
             at, info = self.move(at, beta, step)
             step = adapted(step, info, ACCEPTANCE, rate=0.4).log().mean(0).exp()
             found.append(step)
-        return [(beta, found[round(t / total * (len(pilot) - 1))]) for t, beta in enumerate(betas)]
+        return [(beta, found[round(t / self.path.temperatures * (len(pilot) - 1))]) for t, beta in enumerate(betas)]
 
     def move(self, at: Place, beta: float, step: Tensor) -> tuple[Place, Info]:
         """One HMC transition of chains that were on any rung, on rung β."""

@@ -62,14 +62,8 @@ class Place:
 
     def where(self, chosen: Tensor, other: Place) -> Place:
         """This place for the chosen chains (*C), the other for the rest."""
-        return Place(
-            *(each(chosen, a, b) for a, b in zip(self.first, other.first, strict=True)),
-            tuple(each(chosen, a, b) for a, b in zip(self.parts, other.parts, strict=True)),
-        )
-
-    @property
-    def first(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.z, self.value, self.slope
+        z, value, slope = (each(chosen, getattr(self, name), getattr(other, name)) for name in ("z", "value", "slope"))
+        return Place(z, value, slope, tuple(each(chosen, a, b) for a, b in zip(self.parts, other.parts, strict=True)))
 
 
 Look = Callable[[Tensor], Place]  # z → all that is known there
