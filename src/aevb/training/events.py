@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -266,7 +266,7 @@ def train_events(
         ValueError: patience without validation data.
     """
     course = Course.of(learner, data, validation, monitor or Monitor(), state or TrainingState())
-    return course.events(steps(learner, course.data), checkpoint_every)
+    return cast(Iterator[Event], course.events(steps(learner, course.data), checkpoint_every))  # without pauses
 
 
 def validated(learner: Learner, validation: Indexable | None, monitor: Monitor) -> Indexable | None:
@@ -347,12 +347,18 @@ class Course:
     def rhythm(self) -> Rhythm:
         return Rhythm.of(self.learner, self.monitor)
 
-    def events(self, walk: Generator[Step, None, None], every: float) -> Iterator[Event]:
-        """What happens while the steps of `walk` are taken; for `every` see `train_events`."""
+    def events(self, walk: Generator[Step | None, None, None], every: float) -> Iterator[Event | None]:
+        """What happens while the steps of `walk` are taken; for `every` see `train_events`.
+
+        A None of `walk` is handed on: a pause before a step, in which other trainings get ready for theirs.
+        """
         learner, monitor, state, rhythm = self.learner, self.monitor, self.state, self.rhythm
         begun, saved, before, first = Clock(), Clock(), state.seconds, learner.number
         with closing(walk):
             for step in walk if not _spent(monitor, state) else ():
+                if step is None:
+                    yield None
+                    continue
                 state.add(step.info)
                 yield step
                 if rhythm.looks(learner.number):
