@@ -1,63 +1,44 @@
-"""What the models of a stack do at once beside `vmap`: the products of linear layers, and updates of weights."""
+"""The weights of a stack of models in memory, and one optimizer that moves those of several models."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.optim import Optimizer
-
-from aevb.training.draws import Given
 
 ELEMENTWISE = (torch.optim.Adam, torch.optim.Adagrad, torch.optim.SGD)  # each number moves by its own gradient alone
 Gradient = Sequence[Tensor | None]
 
 
-class Linear(torch.autograd.Function):
-    """y = x Wᵀ + b of M models: x (M, B, in), W (M, out, in), b (M, out) → y (M, B, out).
+def laid_out(weight: Tensor) -> Tensor:
+    """Stacked weights, (M, *shape), in the order in memory in which their gradients come.
 
-    The gradient of W lies in memory as W does, so that an optimizer reads both in order. That of `vmap` by itself lies
-    across, and its copy costs up to a third of the products.
+    `vmap` gives the gradient of linear layers, (M, out, in), as it lies in (M, in, out). A copy of it costs up to a
+    sixth of a step.
     """
-
-    @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        x, weight = ctx.saved_tensors
-        of_x = gradient @ weight if ctx.needs_input_grad[0] else None
-        return of_x, gradient.mT @ x, gradient.sum(1)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *parts: Tensor) -> tuple[Tensor, int]:
-        """Of one model: x (*, in), W (out, in), b (out,)."""
-        x, weight, bias = (_by_model(part, dim, info.batch_size) for part, dim in zip(parts, in_dims, strict=True))
-        found = Linear.apply(x.flatten(1, -2), weight, bias)
-        return found.unflatten(1, x.shape[1:-1]), 0  # type: ignore[no-untyped-call]
+    return weight.mT.contiguous().mT if weight.ndim == 3 else weight.contiguous()
 
 
-def _by_model(part: Tensor, dim: int | None, models: int) -> Tensor:
-    """With models along the first dimension."""
-    return part.expand(models, *part.shape) if dim is None else part.movedim(dim, 0)
+def laid_like(part: Tensor, weight: Tensor) -> Tensor:
+    """A gradient or a memory in the order in memory of its weight, as fused optimizers take it for granted."""
+    if part.shape != weight.shape or part.stride() == weight.stride():
+        return part
+    return torch.empty_like(weight).copy_(part)
 
 
-class OfAll(Given):
-    """As `Given`; and linear layers compute the products of all models by `Linear`."""
+def own_copy(part: Tensor) -> Tensor:
+    """What was a slice of a stack, by itself."""
+    return part.clone(memory_format=torch.contiguous_format)
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is functional.linear and len(args) == 3 and args[2] is not None and args[0].ndim > 1:
-            return Linear.apply(*args)  # type: ignore[no-untyped-call]
-        return super().__torch_function__(func, types, args, kwargs)
+
+def change_memory(optimizer: Optimizer, p: Tensor, change: Callable[[Tensor], Tensor]) -> None:
+    """Put other tensors in the place of an optimizer's memory of one parameter, where it has any."""
+    memory = optimizer.state.get(p, {})
+    memory.update({k: change(v) for k, v in memory.items() if isinstance(v, Tensor)})
 
 
 def parameters_of(optimizer: Optimizer) -> list[Tensor]:
@@ -103,7 +84,7 @@ class Joint:
         if not own:
             return
         tensors = [k for k, v in own[0].items() if isinstance(v, Tensor)]
-        stacked = {k: torch.stack([state[k] for state in own]) for k in tensors}
+        stacked = {k: laid_like(torch.stack([state[k] for state in own]), weight) for k in tensors}
         for i, state in enumerate(own):
             state.update({k: v[i] for k, v in stacked.items()})
         self.optimizer.state[weight] = {**own[0], **stacked}

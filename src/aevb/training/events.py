@@ -179,7 +179,7 @@ class TrainingState:
         if not score > self.score:
             return False
         self.score, self.best, self.since = score, learner.number, 0
-        self.weights = {k: v.detach().clone() for k, v in learnt(learner).items()}
+        self.weights = learnt(learner)
         return True
 
     def checkpoint(self, learner: Learner) -> Checkpoint:
@@ -217,11 +217,12 @@ class TrainingState:
 
 
 def learnt(learner: Learner) -> dict[str, Tensor]:
-    """What a finished training keeps: the weights, and the objective's own parameters where it has some."""
+    """Copies of what a finished training keeps: the weights, and the objective's own parameters where it has some."""
     objective = learner.objective
     own = objective.state_dict() if isinstance(objective, nn.Module) else {}
     model: dict[str, Tensor] = (learner.model if learner.average is None else learner.average.module).state_dict()
-    return {**model, **{f"objective.{k}": v for k, v in own.items()}}
+    parts = {**model, **{f"objective.{k}": v for k, v in own.items()}}
+    return {k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in parts.items()}
 
 
 def train_events(
@@ -447,7 +448,7 @@ def _rows_of_validation(learner: Learner, held: Indexable) -> int:
 
 
 def _end(learner: Learner, state: TrainingState, reason: str) -> End:
-    kept = state.weights or {k: v.detach().clone() for k, v in learnt(learner).items()}
+    kept = state.weights or learnt(learner)
     own = {k.removeprefix("objective."): v for k, v in kept.items() if k.startswith("objective.")}
     weights = {k: v for k, v in kept.items() if not k.startswith("objective.")}
     best = state.best if state.weights else learner.number

@@ -25,7 +25,16 @@ from aevb.errors import AevbError
 from aevb.evaluation.bound import Bound
 from aevb.models.inference import Model
 from aevb.objectives.bounds import Info, PerPoint
-from aevb.training.batched import Gradient, Joint, OfAll, parameters_of, settings_of
+from aevb.training.batched import (
+    Gradient,
+    Joint,
+    change_memory,
+    laid_like,
+    laid_out,
+    own_copy,
+    parameters_of,
+    settings_of,
+)
 from aevb.training.draws import Given, Unstackable, draws_of
 from aevb.training.events import Course, Event, held_bound, scored, validation_bound
 from aevb.training.learner import Learner, Loss, Update
@@ -100,8 +109,6 @@ class Stack:
         self.function: Callable[..., tuple[Tensor, Info]] = vmap(self._one)
         if self.first.learner.training_settings.compile:
             self.function = torch.compile(self.function)
-        by_hand = batch.x.device.type == "cpu" and not self.first.learner.training_settings.compile
-        self.given: type[Given] = OfAll if by_hand else Given
         self.steps = 0
         self.found: dict[Member, Found] = {}
         self.bounds: dict[Member, Bound] = {}
@@ -112,7 +119,8 @@ class Stack:
 
     def _stack(self) -> None:
         """Copies of all weights, (M, *shape), and of what else the models hold."""
-        self.weights = _stacked([dict(m.loss.named_parameters()) for m in self.members])
+        weights = _stacked([dict(m.loss.named_parameters()) for m in self.members])
+        self.weights = {name: laid_out(w) for name, w in weights.items()}
         self.buffers = _stacked([dict(m.loss.named_buffers()) for m in self.members])
         for name, p in self.first.loss.named_parameters():
             self.weights[name].requires_grad_(p.requires_grad)
@@ -123,15 +131,15 @@ class Stack:
         for i, member in enumerate(self.members):
             for name, p in member.loss.named_parameters():
                 p.data = self.weights[name].detach()[i]
+                change_memory(member.learner.optimizer, p, partial(laid_like, weight=p.data))
             member.learner.step = partial(self._apply, member)
 
     def leave(self, member: Member) -> None:
         """Let a model go: its weights are its own again."""
         place = self.members.index(member)
         for p in member.loss.parameters():
-            p.data, p.grad = p.data.clone(), None
-        for memory in member.learner.optimizer.state.values():
-            memory.update({k: v.clone() for k, v in memory.items() if isinstance(v, Tensor)})
+            p.data, p.grad = own_copy(p.data), None
+            change_memory(member.learner.optimizer, p, own_copy)
         member.learner.step = None
         self.members.remove(member)
         self.found, self.bounds = {}, {}
@@ -171,8 +179,8 @@ class Stack:
         """The losses and the gradients of all models at their weights of this moment, kept in `found`."""
         read = [member.read(self.draws) for member in self.members]
         loss, info, gradients = self._together(read, [m.learner.number for m in self.members])
-        # in the order of the weights in memory, as fused optimizers take it for granted
-        gradients = [None if g is None else g.contiguous() for g in gradients]
+        trained = [w for w in self.weights.values() if w.requires_grad]
+        gradients = [None if g is None else laid_like(g, w) for g, w in zip(gradients, trained, strict=True)]
         moved = self._moved(gradients) if self.steps else set()  # an optimizer has no memory before its first step
         self.steps += 1
         for i, (member, (batch, _)) in enumerate(zip(self.members, read, strict=True)):
@@ -221,7 +229,7 @@ class Stack:
         """The loss of one model, which vmap lifts to all of them."""
         given = Batch(batch["x"], batch.get("y"), batch.get("rows"), self.first.learner.n)
         own = dict(zip(self.numbers, numbers, strict=True))
-        with self.given(noise), replaced(self.first.learner.objective, own):
+        with Given(noise), replaced(self.first.learner.objective, own):
             return functional_call(self.first.loss, weights, (given, step))  # type: ignore[no-any-return]
 
     def _check(self) -> None:
