@@ -7,7 +7,7 @@ from copy import copy
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 ELEMENTWISE = (torch.optim.Adam, torch.optim.Adagrad, torch.optim.SGD)  # each number moves by its own gradient alone
@@ -41,7 +41,7 @@ def change_memory(optimizer: Optimizer, p: Tensor, change: Callable[[Tensor], Te
     memory.update({k: change(v) for k, v in memory.items() if isinstance(v, Tensor)})
 
 
-def parameters_of(optimizer: Optimizer) -> list[Tensor]:
+def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
