@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -10,10 +12,14 @@ from torch import nn
 
 import aevb
 from aevb.errors import AevbError, TrainingDiverged
+from aevb.training.batched import Joint
+from aevb.training.checkpoint import moving_tensors, state_tensors
 from aevb.training.draws import Unstackable, draws_of
-from aevb.training.events import Course, End, Event, Record, Validation
+from aevb.training.events import Checkpoint, Course, End, Event, Record, Validation
 from aevb.training.learner import Learner
+from aevb.training.optimizers import MakeOptimizer
 from aevb.training.stacked import train_stacked
+from aevb.training.train import Step
 
 X = torch.rand(120, 6, generator=torch.Generator().manual_seed(1)).round()
 HELD = X[:30]
@@ -27,6 +33,8 @@ def course(
     samples: int = 600,
     patience: int = 0,
     layer: nn.Module | None = None,
+    optimizer: MakeOptimizer | None = None,
+    clip: float | None = None,
 ) -> Course:
     torch.manual_seed(seed)
     encoder = nn.Sequential(nn.Linear(6, 8), layer or nn.Tanh(), nn.Linear(8, 4))
@@ -36,7 +44,7 @@ def course(
         aevb.Conditional(encoder, aevb.Normal(2)),
         aevb.Conditional(decoder, aevb.Bernoulli(6)),
     )
-    training = aevb.Training(aevb.Adam(lr), batch=20, samples=samples, seed=seed)
+    training = aevb.Training(optimizer or aevb.Adam(lr), batch=20, samples=samples, seed=seed, clip=clip)
     learner = Learner(model, aevb.ELBO(beta=beta), training, len(X))
     return Course.of(learner, X, HELD, aevb.Monitor(patience=patience), aevb.TrainingState())
 
@@ -96,6 +104,71 @@ def test_patience_ends_each_model_by_itself() -> None:
     ends = [(e[-1].reason, e[-1].number) for e in found if isinstance(e[-1], End)]
     assert ends == [(e[-1].reason, e[-1].number) for e in own if isinstance(e[-1], End)]
     assert "patience" in {reason for reason, _ in ends}
+
+
+KINDS: list[tuple[MakeOptimizer, float | None]] = [
+    *[(aevb.Adam(1e-2), None)] * 3,
+    *[(aevb.Adagrad(1e-1), None)] * 2,
+    *[(aevb.SGD(1e-3, momentum=0.9), None)] * 2,
+    *[(aevb.Adam(1e-2), 0.1)] * 2,
+    *[(partial(torch.optim.RMSprop, lr=1e-3), None)] * 2,
+]
+
+
+def test_one_optimizer_moves_models_whose_own_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights, and each optimizer's memory, are those of the models trained alone; clipping is of one model."""
+    moved: set[range] = set()
+    step = Joint.step
+
+    def noted(joint: Joint, gradients: Mapping[str, torch.Tensor | None]) -> bool:
+        moved.add(joint.places)
+        return step(joint, gradients)
+
+    monkeypatch.setattr(Joint, "step", noted)
+    courses = [course(seed, optimizer=kind, clip=clip) for seed, (kind, clip) in enumerate(KINDS)]
+    together(courses)
+    assert moved == {range(3), range(3, 5), range(5, 7)}
+    for seed, (kind, clip) in enumerate(KINDS):
+        own = course(seed, optimizer=kind, clip=clip)
+        alone(own)
+        found = moving_tensors(courses[seed].learner)
+        assert found.keys() == moving_tensors(own.learner).keys()
+        for name, tensor in moving_tensors(own.learner).items():
+            assert torch.allclose(found[name], tensor, rtol=1e-4, atol=1e-5), (seed, name)
+
+
+def test_step_sizes_that_part_are_those_of_each_model() -> None:
+    """Two schedules of one step size: alike at first, then not."""
+
+    def scheduled(seed: int) -> Course:
+        one = course(seed)
+        settings = replace(one.learner.training_settings, learning_rate=aevb.Linear(1.0, float(seed), 20))
+        return Course.of(Learner(one.learner.model, aevb.ELBO(), settings, len(X)), X, HELD, one.monitor, one.state)
+
+    for seed, events in enumerate(together([scheduled(0), scheduled(1)])):
+        own = weights_of(alone(scheduled(seed)))
+        assert all(torch.allclose(weights_of(events)[name], w, atol=1e-5) for name, w in own.items())
+
+
+def test_a_stop_in_the_middle_of_a_round_saves_the_state_of_a_step() -> None:
+    courses = [course(seed, samples=2000) for seed in range(3)]
+    saved: dict[int, Checkpoint] = {}
+    for i, event in train_stacked(courses, 1e9):
+        if isinstance(event, Step) and (i, event.number) == (1, 43):
+            for one in courses:
+                one.state.stop()
+        if isinstance(event, Checkpoint):
+            saved[i] = event
+    for seed, checkpoint in saved.items():
+        own = course(seed, samples=2000)
+        for step in aevb.train_events(own.learner, X, HELD, own.monitor, own.state):
+            if isinstance(step, Step) and step.number == checkpoint.number:
+                break
+        assert checkpoint.number == 43
+        for name, tensor in state_tensors(own.learner).items():
+            assert checkpoint.tensors[name].is_contiguous()
+            assert torch.allclose(checkpoint.tensors[name], tensor, rtol=1e-4, atol=1e-5), (seed, name)
+    assert len(saved) == 3
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -179,7 +179,7 @@ class TrainingState:
         if not score > self.score:
             return False
         self.score, self.best, self.since = score, learner.number, 0
-        self.weights = {k: v.detach().clone() for k, v in learnt(learner).items()}
+        self.weights = learnt(learner)
         return True
 
     def checkpoint(self, learner: Learner) -> Checkpoint:
@@ -217,11 +217,12 @@ class TrainingState:
 
 
 def learnt(learner: Learner) -> dict[str, Tensor]:
-    """What a finished training keeps: the weights, and the objective's own parameters where it has some."""
+    """Copies of what a finished training keeps: the weights, and the objective's own parameters where it has some."""
     objective = learner.objective
     own = objective.state_dict() if isinstance(objective, nn.Module) else {}
     model: dict[str, Tensor] = (learner.model if learner.average is None else learner.average.module).state_dict()
-    return {**model, **{f"objective.{k}": v for k, v in own.items()}}
+    parts = {**model, **{f"objective.{k}": v for k, v in own.items()}}
+    return {k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in parts.items()}
 
 
 def train_events(
@@ -266,7 +267,7 @@ def train_events(
         ValueError: patience without validation data.
     """
     course = Course.of(learner, data, validation, monitor or Monitor(), state or TrainingState())
-    return course.events(steps(learner, course.data), checkpoint_every)
+    return cast(Iterator[Event], course.events(steps(learner, course.data), checkpoint_every))  # without pauses
 
 
 def validated(learner: Learner, validation: Indexable | None, monitor: Monitor) -> Indexable | None:
@@ -347,12 +348,18 @@ class Course:
     def rhythm(self) -> Rhythm:
         return Rhythm.of(self.learner, self.monitor)
 
-    def events(self, walk: Generator[Step, None, None], every: float) -> Iterator[Event]:
-        """What happens while the steps of `walk` are taken; for `every` see `train_events`."""
+    def events(self, walk: Generator[Step | None, None, None], every: float) -> Iterator[Event | None]:
+        """What happens while the steps of `walk` are taken; for `every` see `train_events`.
+
+        A None of `walk` is handed on: a pause before a step, in which other trainings get ready for theirs.
+        """
         learner, monitor, state, rhythm = self.learner, self.monitor, self.state, self.rhythm
         begun, saved, before, first = Clock(), Clock(), state.seconds, learner.number
         with closing(walk):
             for step in walk if not _spent(monitor, state) else ():
+                if step is None:
+                    yield None
+                    continue
                 state.add(step.info)
                 yield step
                 if rhythm.looks(learner.number):
@@ -441,7 +448,7 @@ def _rows_of_validation(learner: Learner, held: Indexable) -> int:
 
 
 def _end(learner: Learner, state: TrainingState, reason: str) -> End:
-    kept = state.weights or {k: v.detach().clone() for k, v in learnt(learner).items()}
+    kept = state.weights or learnt(learner)
     own = {k.removeprefix("objective."): v for k, v in kept.items() if k.startswith("objective.")}
     weights = {k: v for k, v in kept.items() if not k.startswith("objective.")}
     best = state.best if state.weights else learner.number

@@ -228,10 +228,7 @@ class Learner(nn.Module):
 
     def advance(self, batch: Batch) -> Info:
         """One step on a minibatch as it is."""
-        for module in self.paced:
-            module.pace(self.number)
-        if self.training_settings.learning_rate is not None:
-            self._set_rates(float(self.training_settings.learning_rate(self.number)))
+        self.keep_pace()
         self.step = self.step or self._step()
         with products(self.training_settings.precision, batch.x.device):
             loss, info = self.step(batch, self.number)
@@ -241,6 +238,13 @@ class Learner(nn.Module):
             self.average.update_parameters(self.model)
         self.number += 1
         return {"loss": loss, **info}
+
+    def keep_pace(self) -> None:
+        """Let what follows a schedule, such as the step size, be that of the step in hand."""
+        for module in self.paced:
+            module.pace(self.number)
+        if self.training_settings.learning_rate is not None:
+            self._set_rates(float(self.training_settings.learning_rate(self.number)))
 
     def _step(self) -> StepFunction:
         settings, own = self.training_settings, Loss(self.model, self.objective)

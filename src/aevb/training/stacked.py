@@ -1,15 +1,18 @@
 """Many models of one architecture, trained at once: each is trained as it would be alone, up to rounding.
 
 The weights of M models are stacked, (M, *shape), and each model's parameters are views of its slice. A step computes
-all M losses by one call (`torch.vmap`), so that one Python step and one batched product serve all models. Each model
-keeps its own minibatches, noise, optimizer, validation and end.
+all M losses by one call (`torch.vmap`), so that one Python step and one batched product serve all models; one optimizer
+moves the weights of all whose settings are alike. Each model keeps its own minibatches, noise, memory of the optimizer,
+validation and end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import cast
 
 import torch
@@ -22,16 +25,24 @@ from aevb.errors import AevbError
 from aevb.evaluation.bound import Bound
 from aevb.models.inference import Model
 from aevb.objectives.bounds import Info, PerPoint
+from aevb.training.batched import (
+    Gradient,
+    Joint,
+    change_memory,
+    laid_like,
+    laid_out,
+    own_copy,
+    parameters_of,
+    settings_of,
+)
 from aevb.training.draws import Given, Unstackable, draws_of
-from aevb.training.events import Course, End, Event, held_bound, scored, validation_bound
+from aevb.training.events import Course, Event, held_bound, scored, validation_bound
 from aevb.training.learner import Learner, Loss, Update
 from aevb.training.numbers import replaced, unequal_numbers
-from aevb.training.optimizers import reorder
 from aevb.training.precision import products
 from aevb.training.train import Alone, Step, steps
 
 NEAR = 1e-3  # relative difference of a stacked gradient from a model's own that is rounding
-Gradient = Sequence[Tensor | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,15 +72,21 @@ class Member:
         with self.alone.noise():
             return self.learner.seen(self.alone.batch()), [draw() for draw in draws]
 
+    def alike(self) -> object:
+        """What models share whose weights one optimizer can move."""
+        own = object() if self.update.clip is not None else settings_of(self.learner.optimizer)
+        return own, self.learner.rates, self.learner.number
+
 
 @dataclass(frozen=True)
 class Found:
-    """What a step found of one model: its minibatch, its loss, what to log, its gradient."""
+    """What a step found of one model: its minibatch, its loss, what to log; its gradient if its weights have not yet
+    moved."""
 
     batch: Batch
     loss: Tensor
     info: Info
-    gradient: Gradient
+    gradient: Gradient | None
 
 
 class Stack:
@@ -92,6 +109,7 @@ class Stack:
         self.function: Callable[..., tuple[Tensor, Info]] = vmap(self._one)
         if self.first.learner.training_settings.compile:
             self.function = torch.compile(self.function)
+        self.steps = 0
         self.found: dict[Member, Found] = {}
         self.bounds: dict[Member, Bound] = {}
         self.validates = True
@@ -101,25 +119,27 @@ class Stack:
 
     def _stack(self) -> None:
         """Copies of all weights, (M, *shape), and of what else the models hold."""
-        self.weights = _stacked([dict(m.loss.named_parameters()) for m in self.members])
+        weights = _stacked([dict(m.loss.named_parameters()) for m in self.members])
+        self.weights = {name: laid_out(w) for name, w in weights.items()}
         self.buffers = _stacked([dict(m.loss.named_buffers()) for m in self.members])
         for name, p in self.first.loss.named_parameters():
             self.weights[name].requires_grad_(p.requires_grad)
+        self.joint: list[Joint] | None = None
 
     def _lend(self) -> None:
         """Let each model's parameters be views of its slice, and its steps be those of the stack."""
         for i, member in enumerate(self.members):
             for name, p in member.loss.named_parameters():
                 p.data = self.weights[name].detach()[i]
-            for optimizer in member.learner.optimizers:
-                reorder(optimizer)
+                change_memory(member.learner.optimizer, p, partial(laid_like, weight=p.data))
             member.learner.step = partial(self._apply, member)
 
     def leave(self, member: Member) -> None:
         """Let a model go: its weights are its own again."""
         place = self.members.index(member)
         for p in member.loss.parameters():
-            p.data, p.grad = p.data.clone(), None
+            p.data, p.grad = own_copy(p.data), None
+            change_memory(member.learner.optimizer, p, own_copy)
         member.learner.step = None
         self.members.remove(member)
         self.found, self.bounds = {}, {}
@@ -127,6 +147,13 @@ class Stack:
         if self.members:
             self._stack()
             self._lend()
+
+    def walk(self, member: Member) -> Generator[Step | None, None, None]:
+        """The steps of one model, with a pause before each: when all have come to theirs, all move at once."""
+        with closing(steps(member.learner, member.course.data, partial(self.move, member))) as taken:
+            while member.learner.number < member.course.rhythm.total:
+                yield None
+                yield next(taken)
 
     def move(self, member: Member) -> tuple[Batch, Info]:
         """One step of one model; all gradients are computed when the first model asks for its own."""
@@ -138,23 +165,44 @@ class Stack:
             return batch, learner.advance(batch)
 
     def _apply(self, member: Member, batch: Batch, number: int) -> tuple[Tensor, Info]:
-        """What a learner calls for its update: the gradient is known."""
+        """What a learner calls for its update: the gradient is known, or the weights have moved."""
         found = self.found.pop(member)
-        for p, g in zip(member.parameters, found.gradient, strict=True):
-            p.grad = g
-        member.update.apply()
+        if found.gradient is not None:
+            for p, g in zip(member.parameters, found.gradient, strict=True):
+                p.grad = g
+            member.update.apply()
+            for p in member.parameters:
+                p.grad = None
         return found.loss, found.info
 
     def compute(self) -> None:
         """The losses and the gradients of all models at their weights of this moment, kept in `found`."""
         read = [member.read(self.draws) for member in self.members]
         loss, info, gradients = self._together(read, [m.learner.number for m in self.members])
-        losses, logged = loss.unbind(), {name: v.unbind() for name, v in info.items()}
-        # in the order of the weights in memory, as fused optimizers take it for granted
-        slices = [[None] * len(losses) if g is None else g.contiguous().unbind() for g in gradients]
+        trained = [w for w in self.weights.values() if w.requires_grad]
+        gradients = [None if g is None else laid_like(g, w) for g, w in zip(gradients, trained, strict=True)]
+        moved = self._moved(gradients) if self.steps else set()  # an optimizer has no memory before its first step
+        self.steps += 1
         for i, (member, (batch, _)) in enumerate(zip(self.members, read, strict=True)):
-            own = {name: v[i] for name, v in logged.items()}
-            self.found[member] = Found(batch, losses[i], own, [g[i] for g in slices])
+            own = None if i in moved else [None if g is None else g[i] for g in gradients]
+            self.found[member] = Found(batch, loss[i], {name: v[i] for name, v in info.items()}, own)
+
+    def _moved(self, gradients: Gradient) -> set[int]:
+        """The places of the models whose weights one optimizer has moved: those beside others with its settings."""
+        for member in self.members:
+            member.learner.keep_pace()
+        by_name = dict(zip([name for name, w in self.weights.items() if w.requires_grad], gradients, strict=True))
+        self.joint = self._joint() if self.joint is None else self.joint
+        return {i for joint in self.joint if joint.step(by_name) for i in joint.places}
+
+    def _joint(self) -> list[Joint]:
+        """One optimizer for models beside each other whose own have the same settings and are at the same step."""
+        optimizers = [m.learner.optimizer for m in self.members]
+        keys = [m.alike() for m in self.members]
+        names = {p: name for name, p in self.members[0].loss.named_parameters()}
+        weights = {names[p]: self.weights[names[p]].detach() for p in parameters_of(optimizers[0])}
+        runs = [list(run) for _, run in groupby(range(len(keys)), key=keys.__getitem__)]
+        return [Joint(range(run[0], run[-1] + 1), optimizers, weights) for run in runs if len(run) > 1]
 
     def _together(
         self, read: Sequence[tuple[Batch, list[Tensor]]], at: Sequence[int]
@@ -266,32 +314,43 @@ def train_stacked(courses: Sequence[Course], every: float) -> Iterator[tuple[int
         Unstackable: see `Stack`; nothing was trained then.
     """
     stack = Stack(courses)
-    walks: dict[Member, tuple[int, Iterator[Event]]] = {}
+    walks: Walks = {}
     for i, member in enumerate(stack.members):
         member.course.bound = partial(stack.bound, member)
-        walk = steps(member.learner, member.course.data, partial(stack.move, member))
-        walks[member] = i, member.course.events(walk, every)
+        walks[member] = i, member.course.events(stack.walk(member), every)
     return _rounds(stack, walks)
 
 
-def _rounds(stack: Stack, walks: dict[Member, tuple[int, Iterator[Event]]]) -> Iterator[tuple[int, Event | AevbError]]:
-    """Each model's events up to its next step, in turn, until all have ended."""
+Walks = dict[Member, tuple[int, Iterator[Event | None]]]
+
+
+def _rounds(stack: Stack, walks: Walks) -> Iterator[tuple[int, Event | AevbError]]:
+    """All models' events up to their next step, then that step, until all have ended."""
     while walks:
         stack.validate()
         stack.found.clear()
-        for member, (i, walk) in list(walks.items()):
-            try:
-                for event in walk:
+        yield from _up_to(lambda event: event is None, stack, walks)
+        yield from _up_to(lambda event: isinstance(event, Step), stack, walks)
+
+
+def _up_to(
+    where: Callable[[Event | None], bool], stack: Stack, walks: Walks
+) -> Iterator[tuple[int, Event | AevbError]]:
+    """Each model's events up to one, in turn; those that end before it leave the stack."""
+    for member, (i, walk) in list(walks.items()):
+        try:
+            for event in walk:
+                if event is not None:
                     yield i, event
-                    if isinstance(event, Step | End):
-                        break
-            except AevbError as error:
-                event = error  # type: ignore[assignment]
-                yield i, error
-            if not isinstance(event, Step):
+                if where(event):
+                    break
+            else:
                 del walks[member]
-        for member in [m for m in stack.members if m not in walks]:
-            stack.leave(member)
+        except AevbError as error:
+            del walks[member]
+            yield i, error
+    for member in [m for m in stack.members if m not in walks]:
+        stack.leave(member)
 
 
 def _side_by_side(batches: Sequence[Batch]) -> dict[str, Tensor]:
