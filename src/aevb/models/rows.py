@@ -72,17 +72,23 @@ class OfRows(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in FRESH and "generator" not in kwargs:
+        drawn = None if "generator" in kwargs else self.drawn(func, args, kwargs)
+        return func(*args, **kwargs) if drawn is None else drawn
+
+    def drawn(self, func: Any, args: Any, kwargs: Any) -> Tensor | None:
+        """What a call draws of shape (K, B, ...); None of any other call."""
+        if func in FRESH:
             blank, law = FRESH[func]
             x = blank(*args, **kwargs)
-            return self.filled(x, law) if self.of_rows(x) else func(*args, **kwargs)
-        if func in LAWS and "generator" not in kwargs and self.of_rows(args[0]):
+            return self.filled(x, law) if self.of_rows(x) else None
+        if func in LAWS and self.of_rows(args[0]):
             law, of = LAWS[func]
-            return args[0].copy_(of(self.filled(args[0], law), *args[1:], **kwargs))
+            x = args[0]
+            return x.copy_(of(self.filled(x, law), *args[1:], **kwargs))
         if func is torch.normal and not kwargs and self.of_rows(args[0]):
             mean, std = args
             return mean + std * self.filled(mean, normals)
-        return func(*args, **kwargs)
+        return None
 
     def of_rows(self, x: Tensor) -> bool:
         return tuple(x.shape[:2]) == (self.samples, len(self.seeds)) and x.is_floating_point()
