@@ -79,7 +79,7 @@ class OfRows(TorchFunctionMode):
         """What a call draws of shape (K, B, ...); None of any other call."""
         if func in FRESH:
             blank, law = FRESH[func]
-            x = blank(*args, **kwargs)
+            x: Tensor = blank(*args, **kwargs)
             return self.filled(x, law) if self.of_rows(x) else None
         if func in LAWS and self.of_rows(args[0]):
             law, of = LAWS[func]
@@ -87,7 +87,8 @@ class OfRows(TorchFunctionMode):
             return x.copy_(of(self.filled(x, law), *args[1:], **kwargs))
         if func is torch.normal and not kwargs and self.of_rows(args[0]):
             mean, std = args
-            return mean + std * self.filled(mean, normals)
+            found: Tensor = mean + std * self.filled(mean, normals)
+            return found
         return None
 
     def of_rows(self, x: Tensor) -> bool:
