@@ -12,13 +12,16 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import aevb
-from aevb import Categories, ManyCategories, ShapeError
+from aevb import Categories, DataError, ManyCategories, RecipeError, ShapeError
+from aevb.data import likelihoods
 from aevb.data.columns import Column, Schema
+from aevb.data.kinds import look
 from aevb.data.tables import frame_of
 from aevb.probability import many_levels
 from aevb.probability.inverse import average, cdf, has_order, icdf
 from aevb.runs import columns
 from aevb.runs.columns import features_of, parts_of
+from aevb.runs.ranges import check_range
 
 
 def family(levels: int = 700, columns: int = 2) -> ManyCategories:
@@ -140,3 +143,14 @@ def test_a_column_of_many_levels_is_learned_filled_and_drawn(monkeypatch: pytest
     filled = aevb.impute(model.model_, model.fitted_.split(model.fitted_.stored(frame_of(holed))[0]), 100).values[:, 3]
     sure = torch.tensor((holed["x"].abs() > 1.0).tolist())
     assert bool(((filled >= 4) == torch.from_numpy(up[:50]))[sure].all())
+
+
+def test_a_million_levels_are_admitted_and_more_than_can_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_range("likelihood.parts[0] (many-categories)", "classes", [1_000_001])
+    with pytest.raises(RecipeError, match="classes: expected a number at least 0 and at most 1e\\+07; got 10000002"):
+        check_range("likelihood.parts[0] (many-categories)", "classes", [10_000_002])
+    monkeypatch.setattr(likelihoods, "LEVELS", 20)
+    frame = frame_of(pd.DataFrame({"user": [f"u{i % 21}" for i in range(100)], "x": np.arange(100) / 7}))
+    with pytest.raises(DataError, match=r"'user' cannot be categorical: it has 21 levels, and 20 are possible\. Leave"):
+        look(frame)
+    assert not look(frame, {"user": "id"}).columns[0].modelled  # the cure

@@ -39,6 +39,7 @@ MODULES = (  # that declare parts, in the order in which messages list them
 )
 GROUP = "aevb.parts"  # the entry points by which installed packages offer parts of their own
 LISTED = 8  # alternatives in a message
+LEVELS = 10**7  # of a column at most: their vectors take 5 GB with gradients and the means of Adam
 
 Values = Mapping[str, Any]  # a part's keys, defaults filled in; and of the recipe: y, v, net
 Equation = str | Callable[[Values], str]  # a template, or what writes the line

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from aevb.data.cells import DATE, NUMBER, WORD, Cells
 from aevb.data.columns import CODED, EXPOSURE, UNMODELLED, Column, step_of
+from aevb.parts import LEVELS
 
 NORMAL_IQR = 1.349  # of a standard normal
 DECADE = 10.0  # the ratio of two quantiles from which on logarithms are taken
@@ -47,6 +48,9 @@ def unfit(cells: Cells, kind: str) -> str:
     if kind in UNMODELLED or not len(cells.numbers):
         return ""
     if kind in CODED:
+        levels = cells.distinct
+        if levels > LEVELS:
+            return f"it has {levels:,} levels, and {LEVELS:,} are possible. Leave it out: {cells.name}=id"
         levels = len(_values(cells))
         return f"it has {levels:,} different values" if kind == "binary" and levels != 2 else ""
     if kind == "datetime":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aevb.errors import RecipeError
+from aevb.parts import LEVELS
 from aevb.runs.plain import is_number, is_whole
 
 
@@ -31,7 +32,7 @@ SIZE, DEPTH, DRAWS = Range(1e6), Range(100), Range(1e4)
 RATE, SHARE, MEMORY = Range(1e6, above=True), Range(1.0), Range(1 - 1e-9)
 RANGES: Mapping[str, Range] = {  # of TABLE.KEY, else of KEY, else `Range()`
     **dict.fromkeys(("start", "end", "values", "alpha", "rate"), ANY_SIGN),
-    **dict.fromkeys(("latent", "hidden", "channels", "latents", "width", "features", "codes", "classes"), SIZE),
+    **dict.fromkeys(("latent", "hidden", "channels", "latents", "width", "features", "codes"), SIZE),
     **dict.fromkeys(("components", "context", "rank"), SIZE),
     **dict.fromkeys(("blocks", "flows", "reflections", "rungs"), DEPTH),
     **dict.fromkeys(("samples", "dreams", "groups", "encoder_groups", "leapfrogs", "updates", "bins"), DRAWS),
@@ -42,6 +43,7 @@ RANGES: Mapping[str, Range] = {  # of TABLE.KEY, else of KEY, else `Range()`
     "clip": Range(above=True),
     "init": Range(1e3),
     "levels": Range(2**24),
+    "classes": Range(LEVELS + 1),  # of a column, and one for all that training never saw
     "training.batch": Range(1e7),
     "training.samples": Range(1e13),
     "validation.every": Range(1e13),
