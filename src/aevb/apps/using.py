@@ -135,15 +135,20 @@ def reconstruct(
     asked = asked_for(first, second, run, data_, split, {"data_dir": data_dir, "given": given})
     if asked.run.values(data_dir).schema is None:
         outputs.refuse_table(out, asked.run)
+    whole = out is not None and asked.new is not None and out.suffix in (".npy", *outputs.TABLES)
+    reconstruct_some(asked, n, place, out, whole)
+
+
+def reconstruct_some(asked: Asked, n: int | None, device: str, out: Path | None, whole: bool) -> None:
+    """The first n rows; by default all where `whole`, a file of numbers, is asked for, else a few."""
     from aevb.apps import streamed_codes, streaming
     from aevb.figures.tables import SCALED
 
-    parts, model = streaming.parts_of(asked), asked.run.model(place)
-    whole = out if asked.new is not None and out is not None and out.suffix in (".npy", *outputs.TABLES) else None
-    if parts and whole:
-        return streamed_codes.reconstruct(asked, parts, model, n or parts.rows, whole, place)
+    parts, model = streaming.parts_of(asked), asked.run.model(device)
+    if parts and whole and out is not None:
+        return streamed_codes.reconstruct(asked, parts, model, n or parts.rows, out, device)
     found = streaming.first_rows(asked, parts, max(n or FEW, SCALED)) if parts else rows(asked)
-    return reconstruct_rows(asked, found, model, n or (len(found.split) if whole else FEW), place, out)
+    return reconstruct_rows(asked, found, model, n or (len(found.split) if whole else FEW), device, out)
 
 
 def reconstruct_rows(asked: Asked, found: Found, model: Model, n: int, device: str, out: Path | None) -> None:

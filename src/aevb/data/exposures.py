@@ -61,11 +61,16 @@ def parted(columns: Mapping[str, str]) -> Exposures:
         raise DataError(f"{shared[0]!r} and {shared[1]!r} are both to be the exposure of all counts. Name one.")
     of = {n: kind.partition(":")[2].strip() for n, kind in columns.items() if ":" in kind and n not in shared}
     for name, exposure in of.items():
-        if kinds[name] != "count":
-            raise DataError(f"column {name!r}: only a count has an exposure. Write {name}=count:{exposure}.")
-        if (other := kinds.setdefault(exposure, EXPOSURE)) != EXPOSURE:
-            raise DataError(f"column {exposure!r} is the exposure of {name!r}, so it cannot be {other} as well.")
+        _take_as_exposure(name, exposure, kinds)
     return Exposures(kinds, of, *shared)
+
+
+def _take_as_exposure(name: str, exposure: str, kinds: dict[str, str]) -> None:
+    """Note the kind of the exposure of a count.  DataError where one of the two is of another kind."""
+    if kinds[name] != "count":
+        raise DataError(f"column {name!r}: only a count has an exposure. Write {name}=count:{exposure}.")
+    if (other := kinds.setdefault(exposure, EXPOSURE)) != EXPOSURE:
+        raise DataError(f"column {exposure!r} is the exposure of {name!r}, so it cannot be {other} as well.")
 
 
 def alike(frame: Frame, asked: Exposures) -> Frame:

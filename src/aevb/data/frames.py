@@ -218,18 +218,20 @@ def made(schema: Schema, stored: Numbers, like: Frame | None = None, first: int 
     rows = np.arange(first, first + len(stored), dtype=np.float64)
     own = [(position, column) for position, column in enumerate(schema.columns) if not column.sums]
     names = [column.name for _, column in own]
-    arrays = []
-    for position, column in own:
-        numbers = stored[:, places[position]] if position in places else rows
-        if like is not None and column.name in like.table.columns:
-            arrays.append(array_of(column, numbers, like.arrow(column.name).type))
-        else:
-            arrays.append(array_named(column, numbers))
+    numbers = [stored[:, places[position]] if position in places else rows for position, _ in own]
+    arrays = [array_like(column, x, like) for (_, column), x in zip(own, numbers, strict=True)]
     if like is None:
         return Frame("new rows", nw.from_native(pa.table(arrays, names=names), eager_only=True))
     columns = [fresh(like, name, array) for name, array in zip(names, arrays, strict=True)]
     table = nw.concat([column.to_frame() for column in columns], how="horizontal")
     return replace(like, name="new rows", notes=(), table=table)
+
+
+def array_like(column: Column, numbers: Numbers, like: Frame | None) -> Any:
+    """Stored numbers of a column as Arrow has them, of the type that they have in a frame, if it has the column."""
+    if like is not None and column.name in like.table.columns:
+        return array_of(column, numbers, like.arrow(column.name).type)
+    return array_named(column, numbers)
 
 
 def fresh(like: Frame, name: str, array: Any) -> Any:

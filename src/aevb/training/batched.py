@@ -106,6 +106,11 @@ class Joint:
             return False
         for group, rate in zip(self.optimizer.param_groups, rates[0], strict=True):
             group["lr"] = rate
+        self._move(gradients)
+        return True
+
+    def _move(self, gradients: Mapping[str, Tensor | None]) -> None:
+        """One step of PyTorch's optimizer on the stacked weights, counted in each model's memory too."""
         for name, weight in self.weights.items():
             gradient = gradients[name]
             weight.grad = None if gradient is None else gradient[self.span]
@@ -116,4 +121,3 @@ class Joint:
             each.copy_(count)
         for weight in self.weights.values():
             weight.grad = None
-        return True

@@ -179,13 +179,17 @@ class Stack:
         """The losses and the gradients of all models at their weights of this moment, kept in `found`."""
         read = [member.read(self.draws) for member in self.members]
         loss, info, gradients = self._together(read, [m.learner.number for m in self.members])
-        trained = [w for w in self.weights.values() if w.requires_grad]
-        gradients = [None if g is None else laid_like(g, w) for g, w in zip(gradients, trained, strict=True)]
+        gradients = self._laid(gradients)
         moved = self._moved(gradients) if self.steps else set()  # an optimizer has no memory before its first step
         self.steps += 1
         for i, (member, (batch, _)) in enumerate(zip(self.members, read, strict=True)):
             own = None if i in moved else [None if g is None else g[i] for g in gradients]
             self.found[member] = Found(batch, loss[i], {name: v[i] for name, v in info.items()}, own)
+
+    def _laid(self, gradients: Gradient) -> Gradient:
+        """The stacked gradients in the order in memory of their weights."""
+        trained = [w for w in self.weights.values() if w.requires_grad]
+        return [None if g is None else laid_like(g, w) for g, w in zip(gradients, trained, strict=True)]
 
     def _moved(self, gradients: Gradient) -> set[int]:
         """The places of the models whose weights one optimizer has moved: those beside others with its settings."""
