@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 import aevb
+from aevb.models.priors import KNOWN
 from aevb.training import learner as learners
 from aevb.training.checkpoint import moving_tensors, state_tensors
+from aevb.training.draws import Unstackable
+from aevb.training.events import Course
 from aevb.training.recorded import WARM, Reads, Repeated
+from aevb.training.stacked import train_stacked
 
 SETTINGS: Mapping[str, Any] = {"batch": 20, "samples": 400, "weight_prior": True, "ema": 0.9}
 
@@ -52,32 +57,33 @@ class Tape(TorchDispatchMode):
     """What a CUDA graph is, on a CPU: each operation, on the tensors that it had, is done again in the same order."""
 
     def __init__(self, learner: aevb.Learner) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.learner = learner
         self.done: list[tuple[Any, Any, Any, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
         if not func.is_view:
-            self.done.append((func, args, kwargs or {}, found))
+            self.done.append(tree_map_only(Tensor, torch.detach, (func, args, kwargs or {}, found)))
         return found
 
     def warm(self, work: Callable[[], Any]) -> Any:
         return work()
 
     def record(self, work: Callable[[], Any]) -> Callable[[], Any]:
-        """Recording leaves all as it was."""
+        """Recording leaves all as it was, and draws no random numbers."""
         before = state_tensors(self.learner)
-        with self:
+        with torch.random.fork_rng(devices=[]), self:
             found = work()
         for name, tensor in moving_tensors(self.learner).items():
             tensor.detach().copy_(before[name])
 
+        @torch.no_grad()
         def repeat() -> Any:
             for func, args, kwargs, kept in self.done:
                 for old, new in zip(tree_leaves(kept), tree_leaves(func(*args, **kwargs)), strict=True):
                     if isinstance(new, Tensor) and new.data_ptr() != old.data_ptr():
-                        old.detach().copy_(new)
+                        old.copy_(new)
             return found
 
         return repeat
@@ -194,7 +200,8 @@ def test_a_part_that_reads_its_numbers_is_refused() -> None:
 @pytest.mark.usefixtures("anywhere")
 def test_draws_by_rejection_are_refused() -> None:
     model, x = tiny(aevb.VonMisesFisher(2))
-    model.prior = aevb.Known(aevb.VonMisesFisher(2)) if hasattr(aevb, "Known") else model.prior
+    prior = KNOWN["uniform-sphere"]
+    model.prior = aevb.Known(prior.make, prior.parameters, 2)
     with pytest.raises(aevb.RecipeError, match=r"depends on its numbers \(nonzero\)"):
         list(aevb.train(model, aevb.ELBO(), x, aevb.Training(graph=True, samples=200)))
 
@@ -215,3 +222,20 @@ def test_what_a_graph_cannot_repeat_is_noticed(work: Callable[[Tensor], Any], fo
     with Reads() as reads:
         work(torch.tensor([1.0, -1.0, 2.0]))
     assert [name for name in reads.found if name != "aten::nonzero"] == found
+
+
+@pytest.mark.usefixtures("anywhere")
+def test_models_whose_steps_are_recorded_are_no_stack() -> None:
+    model, x = tiny()
+    learner = aevb.Learner(model, aevb.ELBO(), aevb.Training(graph=True), len(x))
+    course = Course.of(learner, x, None, aevb.Monitor(), aevb.TrainingState())
+    with pytest.raises(Unstackable, match="each step is recorded"):
+        train_stacked([course, course], float("inf"))
+
+
+def test_a_recipe_asks_for_it_and_leaves_no_folder_without_a_gpu(tmp_path: Path) -> None:
+    recipe = aevb.Recipe.load("aevb").replace(latent=2, training__samples=200, training__graph=True)
+    assert recipe.training().graph
+    with pytest.raises(aevb.RecipeError, match="is for NVIDIA GPUs"):
+        aevb.fit(recipe, torch.rand(60, 12), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

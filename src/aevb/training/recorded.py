@@ -9,7 +9,7 @@ graph reads the seed of PyTorch's generator whenever it is repeated. All but `Gr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -102,7 +102,8 @@ class Recorded:
     def _fill(self, batch: Batch, step: Tensor, numbers: Sequence[Tensor]) -> None:
         """Copy what the step reads into its buffers, which are made at the first call."""
         if self.buffers is None:
-            own = Batch(*(None if v is None else v.clone() for v in _parts(batch)), of=batch.of)  # type: ignore[arg-type]
+            x, y, rows = (None if v is None else v.clone() for v in _parts(batch))
+            own = Batch(cast(Tensor, x), y, rows, batch.of)
             self.buffers = own, step.clone(), [n.clone() for n in numbers]
             return
         kept, at, scalars = self.buffers
@@ -122,7 +123,7 @@ class Reads(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
