@@ -32,8 +32,8 @@ def epochs(x: torch.Tensor, device: torch.device, settings: dict[str, Any]) -> I
     """Train on and on; the seconds of each epoch."""
     torch.manual_seed(0)
     q, p = aevb.Normal(20), aevb.Bernoulli(784)
-    encoder = aevb.Conditional(aevb.MLP(784, q.size, hidden=[500], activation="tanh"), q)
-    decoder = aevb.Conditional(aevb.MLP(20, p.size, hidden=[500], activation="tanh"), p)
+    encoder = aevb.Conditional(aevb.MLP(784, q.size, hidden=[500], activation=torch.nn.Tanh), q)
+    decoder = aevb.Conditional(aevb.MLP(20, p.size, hidden=[500], activation=torch.nn.Tanh), p)
     model = aevb.VAE(aevb.StandardNormal(20), encoder, decoder).to(device)
     training = aevb.Training(aevb.Adam(1e-3), batch=BATCH, samples=10**12, **settings)
     walk = aevb.train(model, aevb.ELBO(), x, training)

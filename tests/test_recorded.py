@@ -156,6 +156,18 @@ def test_results_are_copies_and_recording_comes_once(monkeypatch: pytest.MonkeyP
     assert len({float(loss) for loss in found}) == len(found) == 20
 
 
+@pytest.mark.usefixtures("anywhere")
+def test_a_minibatch_of_another_shape_is_computed_as_it_is() -> None:
+    """One row is not spread over the buffer of twenty."""
+    found = []
+    for graph in (False, True):
+        model, x = tiny()
+        learner = aevb.Learner(model, aevb.ELBO(beta=0), aevb.Training(aevb.Adagrad(0.1), graph=graph), len(x))
+        torch.manual_seed(0)
+        found.append([float(learner.update(x[rows])["loss"]) for rows in (slice(20), slice(1), slice(20, 40))])
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+
+
 def refused(objective: Any = None, training: Mapping[str, Any] | None = None, **parts: Any) -> str:
     model, x = tiny(**parts)
     with pytest.raises(aevb.AevbError) as caught:

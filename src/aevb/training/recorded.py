@@ -76,7 +76,8 @@ class Repeated:
 class Recorded:
     """A function of (minibatch, step, numbers of the optimizers) that is recorded, on buffers that stay in place.
 
-    The results of a call are copies, which later calls leave alone. Minibatches all have the shape of the first.
+    The results of a call are copies, which later calls leave alone. A minibatch of another shape than the first is
+    computed as it is.
     """
 
     def __init__(self, function: Callable[[Batch, Tensor, Sequence[Tensor]], Any], recorder: Recorder) -> None:
@@ -86,6 +87,8 @@ class Recorded:
         self.work: Work | None = None
 
     def __call__(self, batch: Batch, step: Tensor, numbers: Sequence[Tensor]) -> Any:
+        if self.buffers is not None and batch.x.shape != self.buffers[0].x.shape:
+            return self.function(batch, step, numbers)
         self._fill(batch, step, numbers)
         self.calls += 1
         if self.calls <= WARM:
