@@ -237,8 +237,9 @@ class Job:
         learner = wrap_errors("training", lambda: Learner(model, objective, training, n))
         job = cls(recipe, learner, rows, context.rows(data.validation, device))
         wrap_errors("validation", lambda: validated(learner, job.held, recipe.validation()))
-        eager = ["training.compile is not used by several processes; the numbers are the same."]
-        for words in [*unfinished(recipe, n), *eager * (training.compile and group() is not None)]:
+        unused = [name for name in ("compile", "graph") if getattr(training, name) and group() is not None]
+        eager = [f"training.{name} is not used by several processes; the numbers are the same." for name in unused]
+        for words in [*unfinished(recipe, n), *eager]:
             warnings.warn(words, AevbWarning, stacklevel=3)
         return job
 

@@ -102,19 +102,23 @@ def begin(optimizer: torch.optim.Optimizer, rule: Any, p: Tensor) -> Memory:
 
 
 def compiled_update(
-    module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], clip: float | None
+    module: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    clip: float | None,
+    wrap: Callable[..., Any] = torch.compile,
 ) -> Update | None:
     """(batch, number) → (loss, info) of `module(batch, number)`, with step `number` of all `optimizers`, from zero on.
 
+    `wrap` is what becomes of the step, a function of tensors alone: it is compiled, or recorded.
+
     None where this is not supported: another optimizer, clipping, or buffers, such as those of batch normalisation.
     """
-    buffers = module.state_dict().keys() - dict(module.named_parameters()).keys()
-    if clip is not None or buffers or not all(map(supported, optimizers)):
+    if not fusible(module, optimizers, clip):
         return None
     names: dict[Tensor, str] = {p: name for name, p in module.named_parameters()}
     groups = [Group(optimizer, settings, names) for optimizer in optimizers for settings in optimizer.param_groups]
     counts = [count for group in groups for count in group.counts]
-    fused: Callable[..., Any] = torch.compile(fuse(module, groups))
+    fused: Callable[..., Any] = wrap(fuse(module, groups))
 
     def update(batch: Batch, number: int) -> Any:
         scalars = [group.scalars(number + 1) for group in groups]
@@ -123,6 +127,12 @@ def compiled_update(
         return fused(batch, torch.tensor(number, device=batch.x.device), flat.split([len(row) for row in scalars]))
 
     return update
+
+
+def fusible(module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], clip: float | None) -> bool:
+    """Whether a step is a function of tensors alone that changes nothing but weights and the optimizers' memory."""
+    buffers = module.state_dict().keys() - dict(module.named_parameters()).keys()
+    return clip is None and not buffers and all(map(supported, optimizers))
 
 
 def supported(optimizer: torch.optim.Optimizer) -> bool:

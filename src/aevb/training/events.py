@@ -25,7 +25,7 @@ from aevb.parts import Member, Needs
 from aevb.training.checkpoint import moving_tensors, state_tensors
 from aevb.training.learner import Learner
 from aevb.training.processes import check_alike, largest
-from aevb.training.train import Step, check_training, steps
+from aevb.training.train import Step, check_training, look_ahead, steps
 
 SMALL = 2**19  # numbers that are passed through a network at a time, whatever the minibatch
 RECORDS = 100  # records in a whole training, besides those at a validation
@@ -339,6 +339,8 @@ class Course:
         held = None if held is None else fitting(learner.model, held)
         state.stopped = False
         check_training(learner.model, learner.objective, data)
+        if learner.training_settings.graph:
+            look_ahead(learner, data)
         if held is not None:
             check_data(learner.model, held)
             check_model(learner.model, *monitor.members())

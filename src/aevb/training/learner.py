@@ -23,9 +23,10 @@ from aevb.objectives.bounds import Info, Objective, PerPoint
 from aevb.objectives.schedules import Learns, Paced, Schedule
 from aevb.objectives.terms import Adversary, members_of
 from aevb.parts import Member, Needs
-from aevb.training.compiled import compiled_update
+from aevb.training.compiled import compiled_update, fusible
 from aevb.training.optimizers import Adam, MakeOptimizer, parameter_groups, remember
 from aevb.training.precision import BRAIN, FULL, Precision, check_precision, products
+from aevb.training.recorded import Recorded, check_graph, recorder_for
 from aevb.training.watch import Watch
 
 LossFunction = Callable[[Batch, Tensor], tuple[Tensor, Info]]  # (batch, step) → (loss, what to log)
@@ -55,6 +56,8 @@ class Training:
             encoder knows q(z|x) given any of the columns; see `hidden`. For likelihoods that admit missing cells.
         precision: of the products of a step: "float32"; or "bf16", their factors rounded to bfloat16, which some
             processors multiply several times as fast. Weights, sums, densities and validation stay in float32.
+        graph: record the step as a CUDA graph, which an NVIDIA GPU repeats without Python. For Adam and Adagrad without
+            clipping, and models without buffers. It has not been run on a GPU yet.
     """
 
     optimizer: MakeOptimizer = field(default_factory=Adam)
@@ -68,6 +71,7 @@ class Training:
     compile: bool = False
     holes: float = 0.0
     precision: Precision = "float32"
+    graph: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.holes <= 1:
@@ -83,7 +87,9 @@ class Training:
         compiled = Member("", "training.compile", needs=Needs(compiled=True))
         prior = Member("", "training.weight_prior", needs=Needs(point_weights=True))
         holes = Member("", "training.holes", needs=Needs(missing=True))
-        return [compiled] * self.compile + [prior] * self.weight_prior + [holes] * (self.holes > 0)
+        recorded = replace(compiled, name="training.graph")
+        fused = [compiled] * self.compile + [recorded] * self.graph
+        return [*fused, *[prior] * self.weight_prior, *[holes] * (self.holes > 0)]
 
     def steps(self, n: int) -> int:
         """How many steps see `samples` training samples, with n data points in the training set."""
@@ -170,6 +176,9 @@ class Learner(nn.Module):
                 objective.start(model, n)
         self.optimizers = self._made_optimizers()
         self.optimizer = self.optimizers[0]
+        if training.graph:
+            own = Loss(model, objective)
+            check_graph(next(model.parameters()).device, not loss and fusible(own, self.optimizers, training.clip))
         self.rates = [float(g["lr"]) * g.get("lr_factor", 1.0) for g in self.optimizer.param_groups]
         self._set_rates(1.0)
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(training.ema)) if training.ema else None
@@ -248,10 +257,16 @@ class Learner(nn.Module):
 
     def _step(self) -> StepFunction:
         settings, own = self.training_settings, Loss(self.model, self.objective)
-        if not settings.compile or processes() is not None:  # messages between processes cannot be traced
+        if not (settings.compile or settings.graph) or processes() is not None:  # their messages cannot be traced
             return Update(self.loss or own.forward, self.optimizers, settings.clip)
-        fused = None if self.loss else compiled_update(own, self.optimizers, settings.clip)
+        fused = None if self.loss else compiled_update(own, self.optimizers, settings.clip, self._wrapped)
         return fused or Update(torch.compile(self.loss or own.forward), self.optimizers, settings.clip)
+
+    def _wrapped(self, step: Any) -> Any:
+        """A step as a function of tensors, compiled and recorded as the settings ask."""
+        step = torch.compile(step) if self.training_settings.compile else step
+        device = next(self.model.parameters()).device
+        return Recorded(step, recorder_for(device)) if self.training_settings.graph else step
 
     @torch.no_grad()
     def _learn(self, batch: Batch) -> None:

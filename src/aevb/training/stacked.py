@@ -298,6 +298,7 @@ def refuse(learners: Sequence[Learner]) -> None:
         "an adversary learns beside the model": len(first.optimizers) > 1,
         "the objective keeps numbers of each data point": isinstance(first.objective, PerPoint),
         "the loss is wrapped": first.loss is not None,
+        "each step is recorded": first.training_settings.graph,
         "batch statistics are kept": any(norm.track_running_stats for norm in norms),
         "their minibatches differ in size": len({(ln.n, ln.training_settings.batch) for ln in learners}) > 1,
     }

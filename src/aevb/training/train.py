@@ -18,6 +18,7 @@ from aevb.objectives.bounds import Info, Objective, PerPoint
 from aevb.objectives.terms import members_of
 from aevb.training.checkpoint import moving_tensors
 from aevb.training.learner import Learner, Loss, Training
+from aevb.training.recorded import check_recordable
 
 __all__ = ["Learner", "Step", "Training", "check_training", "continue_training", "steps", "train"]
 
@@ -110,8 +111,8 @@ class Alone:
         settings = learner.training_settings
         self.order = Order(learner.n, settings.batch, settings.seed, self.device)
         self.visits = learner.objective.updates if isinstance(learner.objective, PerPoint) else 1
-        if settings.compile:
-            _look_up_kl(learner, take(data, self.order[0][:2]))  # two: some terms compare data points
+        if settings.compile or settings.graph:
+            look_ahead(learner, data)
 
     def __call__(self) -> tuple[Batch, Info]:
         learner = self.learner
@@ -129,8 +130,17 @@ class Alone:
         return take(self.data, self.order[self.learner.number // self.visits])
 
 
-def _look_up_kl(learner: Learner, batch: Batch) -> None:
-    """One eager look at the loss: torch looks up its KL formulas on first use in a way that the compiler cannot
-    trace."""
-    with torch.no_grad(), seeded(0, batch.x.device), evaluation_mode(learner):
-        Loss(learner.model, learner.objective)(batch, torch.tensor(0, device=batch.x.device))
+def look_ahead(learner: Learner, data: Indexable) -> None:
+    """One eager look at a loss whose steps are compiled or recorded.
+
+    torch looks up its KL formulas on first use in a way that the compiler cannot trace. Of steps that are recorded, see
+    `check_recordable`.
+    """
+    device, loss = next(learner.model.parameters()).device, Loss(learner.model, learner.objective)
+    with seeded(0, device), evaluation_mode(learner):
+        batch = take(data, torch.arange(min(2, learner.n), device=device))  # two: some terms compare data points
+        if learner.training_settings.graph:
+            check_recordable(loss, list(loss.parameters()), batch)
+        else:
+            with torch.no_grad():
+                loss(batch, torch.tensor(0, device=device))
