@@ -103,11 +103,14 @@ def _small(figure: Figure) -> Image:
     nothing."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
-    rgb = np.asarray(canvas.buffer_rgba())[..., :3].astype(np.uint32)  # type: ignore[no-untyped-call]
-    colours, which = np.unique(rgb @ np.array([65536, 256, 1], dtype=np.uint32), return_inverse=True)
-    if len(colours) > 256:
-        return fromarray(rgb.astype(np.uint8))
-    image = frombytes("P", rgb.shape[1::-1], which.astype(np.uint8).tobytes())
+    rgb = np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])  # type: ignore[no-untyped-call]
+    found = fromarray(rgb).getcolors(256)
+    if found is None:  # there are more
+        return fromarray(rgb)
+    digits = np.array([65536, 256, 1], dtype=np.uint32)
+    colours = np.sort(np.array([colour for _, colour in found], dtype=np.uint32) @ digits)
+    which = np.searchsorted(colours, rgb @ digits).astype(np.uint8)
+    image = frombytes("P", rgb.shape[1::-1], which.tobytes())
     image.putpalette(colours.astype(">u4").view(np.uint8).reshape(-1, 4)[:, 1:].tobytes())
     return image
 
