@@ -297,7 +297,8 @@ def look():
         most[0] = max(most[0], anonymous())
 
 threading.Thread(target=look, daemon=True).start()
-run = aevb.fit(recipe, sys.argv[1], sys.argv[3] + "-large")
+given = aevb.load_data(sys.argv[1]) if sys.argv[5:] else sys.argv[1]
+run = aevb.fit(recipe, given, sys.argv[3] + "-large")
 over.set()
 print(json.dumps([before, most[0], run.meta["splits"]["train"]["n"]]))
 """
@@ -317,12 +318,15 @@ def frames(place: Path, name: str, rows: int) -> Path:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux")
-@pytest.mark.parametrize(("made", "recipe"), [(arrays, "gaussian"), (frames, "table")])
-def test_a_training_from_a_file_takes_little_memory(made: Any, recipe: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("made", "recipe", "given"), [(arrays, "gaussian", ["data"]), (frames, "table", [])])
+def test_a_training_from_a_file_takes_little_memory(made: Any, recipe: str, given: list[str], tmp_path: Path) -> None:
     """Of 100 MB two fifths are in memory of its own at any moment, what a batch or a block takes; of a table less than
-    three quarters, as the looks at its columns make copies of one and the allocator keeps their memory."""
+    three quarters, as the looks at its columns make copies of one and the allocator keeps their memory.
+
+    Data that were loaded before are kept beside the run, piece by piece.
+    """
     large, small = made(tmp_path, "large", 25_000), made(tmp_path, "small", 1000)
-    words = [sys.executable, "-c", TRAINING, str(large), str(small), str(tmp_path / "run"), recipe]
+    words = [sys.executable, "-c", TRAINING, str(large), str(small), str(tmp_path / "run"), recipe, *given]
     env = {**os.environ, "AEVB_MEMORY_MB": "2", "OMP_NUM_THREADS": "1"}
     found = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr[-2000:]

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -365,7 +366,11 @@ def full(*_: Any, **__: Any) -> Any:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-@pytest.mark.parametrize("call", ["write_bytes", "write_text", "replace"])
+def full_of_tensors(*_: Any) -> Any:
+    raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize("call", ["save_file", "write_text", "replace"])
 def test_a_full_disk_leaves_the_last_checkpoint(
     call: str, run: Run, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,6 +378,8 @@ def test_a_full_disk_leaves_the_last_checkpoint(
     with monkeypatch.context() as patch:
         if call == "replace":
             patch.setattr(os, "replace", full)
+        elif call == "save_file":
+            patch.setattr("safetensors.torch.save_file", full_of_tensors)
         else:
             patch.setattr(Path, call, full)
         with pytest.raises(

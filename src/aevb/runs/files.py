@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -170,15 +171,23 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None) -> None:
     """A safetensors file, data only, so that nothing in it can run; its notes keep the checksum of all of it."""
-    from safetensors.torch import save
-
     written = apart(tensors)
-    content = save(written, metadata={**(notes or {}), CHECKSUM: checksum(written, notes or {})})
+    about = {**(notes or {}), CHECKSUM: checksum(written, notes or {})}
+    write_whole(path, lambda p: save(p, written, about))
 
-    def write(p: Path) -> None:
-        p.write_bytes(content)  # safetensors' own writer makes files that only their owner may read
 
-    write_whole(path, write)
+def save(path: Path, tensors: dict[str, Tensor], notes: dict[str, str]) -> None:
+    """A safetensors file, written without a copy in memory.  OSError as of any file."""
+    import safetensors.torch
+
+    path.touch()
+    usual = path.stat().st_mode  # safetensors makes files that only their owner may read
+    try:
+        safetensors.torch.save_file(tensors, path, notes)
+    except safetensors.SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        raise OSError(*((int(found[1]), os.strerror(int(found[1]))) if found else (str(error),))) from error
+    path.chmod(usual)
 
 
 def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
