@@ -17,6 +17,7 @@ from aevb.models.given import call, given, of_model
 from aevb.models.shares import shared
 from aevb.models.trace import Trace
 from aevb.probability.joint import Layered, Layers, join_layers
+from aevb.probability.shapes import side_by_side
 
 Choose = Callable[[int, Distribution], Tensor]
 
@@ -208,7 +209,7 @@ class Downwards(Layered):
         return self._pass(lambda _, p: p.mean, self.batch_shape)
 
     def log_probs(self, z: Tensor) -> list[Tensor]:
-        lead = torch.broadcast_shapes(z.shape[:-1], self.batch_shape)
+        lead = side_by_side(z.shape[:-1], self.batch_shape)
         z = z if z.shape[:-1] == lead else z.expand(*lead, z.shape[-1])
         found = zip(self.conditionals(z), self.layers(z), self.shapes, strict=True)
         return [p.log_prob(z_l.reshape(-1, *shape)).reshape(lead) for p, z_l, shape in found]

@@ -14,6 +14,7 @@ from aevb.models.shares import shared
 from aevb.models.trace import Trace, draw
 from aevb.parts import part_of
 from aevb.probability.joint import split_layers
+from aevb.probability.shapes import side_by_side
 
 
 class VAE(nn.Module):
@@ -119,7 +120,7 @@ class VAE(nn.Module):
             z = split_layers(z, self.encoder.shapes)[0]
         if y is None:
             return call(self.decoder, "decoder z", z, batch_dims=dims)  # type: ignore[no-any-return]
-        batch = torch.broadcast_shapes(z.shape[:dims], y.shape[: min(dims, 1)])  # one z, or one y, may be for all of B
+        batch = side_by_side(z.shape[:dims], y.shape[: min(dims, 1)])  # one z, or one y, may be for all of B
         z, y = z.expand(*batch, *z.shape[dims:]), y.expand(*batch, *y.shape[min(dims, 1) :])
         return call(self.decoder, "decoder z y", z, y, batch_dims=dims)  # type: ignore[no-any-return]
 

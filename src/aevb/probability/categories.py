@@ -14,6 +14,7 @@ from aevb.errors import ShapeError
 from aevb.parts import LIKELIHOOD, Offers, Support
 from aevb.probability import distributions as d
 from aevb.probability.families import Family, Shape, check_size
+from aevb.probability.shapes import side_by_side
 
 UNSEEN = 0.5  # rows that a level counts beyond those that hold it, at the start
 
@@ -49,7 +50,7 @@ class LevelsOfColumns(d.Levels):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Of each cell, (*, n); -∞ of what is no level of its column."""
-        value = value.expand(torch.broadcast_shapes(value.shape, self.batch_shape))
+        value = value.expand(side_by_side(value.shape, self.batch_shape))
         alike = [(levels, len(list(group))) for levels, group in groupby(self.classes)]
         logits = self.phi.split([levels * columns for levels, columns in alike], -1)
         cells = value.round().long().split([columns for _, columns in alike], -1)

@@ -18,6 +18,7 @@ from aevb.probability.circular import Angles
 from aevb.probability.counts import ZeroInflated
 from aevb.probability.distributions import Levels
 from aevb.probability.many_levels import ManyLevels
+from aevb.probability.shapes import side_by_side
 
 EDGE = 1e-12  # how near to 0 and 1 a probability comes whose F⁻¹ is taken
 POINTS = 257  # of the table of an angle's F
@@ -194,7 +195,7 @@ def turned(x: Tensor) -> Tensor:
 
 def _interpolated(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """y at points `at` (*, n) between the points x of tables (*, n, P), constant beyond them."""
-    shape = torch.broadcast_shapes(at.shape, x.shape[:-1])
+    shape = side_by_side(at.shape, x.shape[:-1])
     x, y = (part.expand(*shape, part.shape[-1]).contiguous() for part in (x, y))
     at = at.expand(shape).unsqueeze(-1).contiguous()
     right = torch.searchsorted(x, at).clamp(1, x.shape[-1] - 1)

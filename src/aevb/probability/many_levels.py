@@ -27,6 +27,7 @@ from aevb.parts import LIKELIHOOD, Offers, Support
 from aevb.probability.categories import UNSEEN
 from aevb.probability.distributions import Grid
 from aevb.probability.families import Family, Shape, check_size
+from aevb.probability.shapes import side_by_side
 
 PIECE = 2**21  # numbers that are in memory at a time, about
 RANK = 16
@@ -82,7 +83,7 @@ class ManyLevels(Distribution):
 
     def _by_rows(self, read: Callable[[Tensor, Tensor], Tensor], at: Tensor) -> Tensor:
         """What `read` makes of h (R, n, r) and numbers (R, n), as many rows at a time as memory allows; (*, n)."""
-        shape = torch.broadcast_shapes(self.batch_shape, at.shape)
+        shape = side_by_side(self.batch_shape, at.shape)
         h = self.h.expand(*shape, self.h.shape[-1]).reshape(-1, shape[-1], self.h.shape[-1])
         size = max(1, PIECE // self.weights.e[:, 0].numel())
         pairs = zip(h.split(size), at.expand(shape).reshape(-1, shape[-1]).split(size), strict=True)

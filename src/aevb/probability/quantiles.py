@@ -11,6 +11,7 @@ from torch.distributions import Distribution, Independent, constraints
 
 from aevb.parts import LIKELIHOOD, Offers, Support
 from aevb.probability.families import Family, Shape, check_size
+from aevb.probability.shapes import side_by_side
 
 FINEST = 1e-5  # of the spread of a column: no bin of a single value is narrower
 RESOLVED = 4 * torch.finfo(torch.float32).eps  # of the largest number, likewise: float32 tells both ends apart
@@ -65,7 +66,7 @@ class Steps(Distribution):
         return self.middles.expand_as(self.log_share).gather(-1, best).squeeze(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        value = value.expand(torch.broadcast_shapes(value.shape, self.batch_shape))
+        value = value.expand(side_by_side(value.shape, self.batch_shape))
         flat = value.reshape(-1, value.shape[-1]).T.contiguous()  # (n, rows)
         bins = torch.searchsorted(self.edges, flat, right=True)
         low, high = self.edges[:, :1], self.edges[:, -1:]
@@ -94,7 +95,7 @@ class Steps(Distribution):
 
     def cdf(self, value: Tensor) -> Tensor:
         """Linear within a bin, exponential in the tails."""
-        value = value.expand(torch.broadcast_shapes(value.shape, self.batch_shape))
+        value = value.expand(side_by_side(value.shape, self.batch_shape))
         last = self.edges.shape[-1]
         edges, flat = self.edges.to(value), value.reshape(-1, value.shape[-1]).T.contiguous()
         bins = torch.searchsorted(edges, flat, right=True).T.reshape(value.shape)
@@ -110,7 +111,7 @@ class Steps(Distribution):
 
     def icdf(self, value: Tensor) -> Tensor:
         """The inverse of `cdf`."""
-        shape = torch.broadcast_shapes(value.shape, self.batch_shape)
+        shape = side_by_side(value.shape, self.batch_shape)
         share = self.log_share.to(value).exp().expand(*shape, -1)
         up_to = share.cumsum(-1)
         u, last, edges = value.expand(shape), self.edges.shape[-1], self.edges.to(value)
