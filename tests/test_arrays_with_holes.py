@@ -52,7 +52,7 @@ def test_holes_are_refused_where_numbers_are_to_be_no_columns() -> None:
     for x, values in ((HOLES, "standardized"), (HOLES.reshape(-1, 2, 3), None), (np.where(X > 1, np.inf, HOLES), None)):
         with pytest.raises(DataError, match="Fill or remove them first"):
             aevb.load_data(x, values=values)
-    assert "let data.values be columns" in mistake("train", "array.npy", "--recipe", "gaussian")
+    assert "Or train the recipe table, whose rows may" in mistake("train", "array.npy", "--recipe", "gaussian")
 
 
 @pytest.mark.parametrize("verb", ["impute", "score"])

@@ -72,3 +72,19 @@ def test_a_draw_shared_by_rows_is_seen() -> None:
             return self.loc + self.scale * torch.randn(*sample_shape, 1, 3)
 
     assert not drawn_apart(Shared(X[:, :3], torch.ones(3)), list(range(6)), torch.device("cpu"))
+
+
+def test_draws_of_one_posterior_are_independent() -> None:
+    """As the layers of a hierarchy are: of two draws in one call the difference has the variance 2, and no block is
+    another's."""
+
+    class Twice(torch.distributions.Normal):
+        def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
+            shape = self._extended_shape(sample_shape)
+            return torch.randn(shape) - torch.randn(shape)
+
+    group = Group(Batch(X), Twice(X[:, :3], torch.ones(3)), list(range(6)))
+    first, second = (group.draw(2000, block).flatten() for block in (0, 1))
+    se = 2 * (2 / len(first)) ** 0.5  # of a variance of 2
+    assert abs(float(first.var()) - 2) < 4 * se
+    assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 4 / len(first) ** 0.5

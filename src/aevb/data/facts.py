@@ -67,7 +67,7 @@ class Faults:
         )
         cure = "Divide them by a constant" if [*kinds] == ["too large for float32"] else "Fill or remove them"
         holes = table and [*kinds] == ["NaN"]
-        hint = " Or let data.values be columns: such a table may have holes." if holes else ""
+        hint = " Or train the recipe table, whose rows may have holes." if holes else ""
         raise (Holes if holes else DataError)(
             f"{where}: {sum(kinds.values()):,} values in {self.rows:,} of {n:,} rows are {words}; the first such rows"
             f" are {few(self.first)}, counted from 0. {cure} first.{hint}"
