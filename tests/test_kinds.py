@@ -281,6 +281,13 @@ def test_numbers_that_are_multiples_leave_the_model_as_multiples(values: Any, mu
         assert float((drawn - exact).abs().max()) <= multiple / 2 * (1 + 1e-9)
 
 
+def test_multiples_of_positive_numbers_stay_positive() -> None:
+    found = column(100 * np.unique(np.geomspace(1, 1e4, 60).round()), "positive")
+    assert (found.map, found.multiple) == ("log", 100.0)
+    low = (torch.tensor([1.0, 40.0, 149.0, 151.0], dtype=torch.float64).log() - found.center) / found.scale
+    assert found.inverse(low).tolist() == [100.0, 100.0, 100.0, 200.0]
+
+
 @pytest.mark.parametrize(
     ("values", "decimals"),
     [

@@ -120,9 +120,14 @@ class Column:
         """Stored numbers as the column writes them: codes within the levels, multiples and decimals as it has them."""
         if self.kind in CODED:
             return s.round().clamp(0, len(self.levels) - 1)
-        s = torch.round(s / self.multiple) * self.multiple if self.multiple else s
+        s = self._to_multiples(s) if self.multiple else s
         s = s if self.decimals is None else torch.round(s, decimals=self.decimals)
         return self._snapped(s) if self.spikes else s
+
+    def _to_multiples(self, s: Tensor) -> Tensor:
+        """The nearest multiples; of positive numbers none is 0."""
+        s = torch.round(s / self.multiple) * self.multiple
+        return s.clamp(min=self.multiple) if self.map == "log" else s
 
     def _snapped(self, s: Tensor) -> Tensor:
         """Numbers that are a spike but for rounding as the spike itself."""

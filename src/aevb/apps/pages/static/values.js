@@ -24,6 +24,7 @@ export function stored(column, x) {
     s = low + (high - low) / (1 + Math.exp(-s));
   }
   if (column.multiple) s = Math.round(s / column.multiple) * column.multiple;
+  if (column.multiple && column.map === "log") s = Math.max(s, column.multiple);
   return column.decimals === null ? s : Math.round(s * 10 ** column.decimals) / 10 ** column.decimals;
 }
 
