@@ -26,7 +26,7 @@ from aevb.runs.fit import Progress, fit
 from aevb.runs.grid import alternatives, grid, seeds_of
 from aevb.runs.recipe import Recipe
 from aevb.runs.sources import given
-from aevb.runs.stacks import Place
+from aevb.runs.stacks import Place, fit_stacked
 from aevb.runs.sweeps import Summary, Trial, _sent, sweep
 
 SMALL = Recipe.load("digits").override(
@@ -84,8 +84,11 @@ def test_the_same_call_trains_nothing_anew(recipe: Recipe, found: aevb.Sweep) ->
 
 
 def test_an_interrupted_sweep_resumes(found: aevb.Sweep, tmp_path: Path) -> None:
+    once = iter([signal.SIGINT])  # a second one would end the process at once
+
     def stop(_: Progress) -> None:
-        signal.raise_signal(signal.SIGINT)
+        for number in once:
+            signal.raise_signal(number)
 
     longer = SMALL.replace(training__samples=20_000)
     with pytest.raises(KeyboardInterrupt):
@@ -97,6 +100,18 @@ def test_an_interrupted_sweep_resumes(found: aevb.Sweep, tmp_path: Path) -> None
     own = fit(longer.replace(objective__beta=4, training__seed=0), "digits", tmp_path / "own")
     assert resumed.meta["steps"] == 200
     assert all(torch.allclose(weights(resumed)[name], w, atol=1e-3) for name, w in weights(own).items())
+
+
+def test_the_progress_is_of_one_model_until_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the first that is still trained, at the rate of all that are."""
+    monkeypatch.setattr("aevb.training.events.Clock.age", property(lambda self: 1.0))  # every step is shown
+    recipes = [SMALL.replace(training__samples=samples, training__seed=i) for i, samples in enumerate([300, 500])]
+    places = [Place(recipe, tmp_path / str(i)) for i, recipe in enumerate(recipes)]
+    shown: list[Progress] = []
+    assert not fit_stacked(places, given(SMALL, "digits")[1], show=shown.append)
+    assert [p.step for p in shown] == [1, 2, 3, 4, 5]
+    assert [p.total for p in shown] == [300, 300, 300, 500, 500]
+    assert [p.rate / p.step for p in shown] == [200, 200, 200, 100, 100]
 
 
 def test_a_run_with_other_settings_is_never_taken_for_one_of_the_sweep(found: aevb.Sweep) -> None:

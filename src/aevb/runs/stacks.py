@@ -22,7 +22,7 @@ from aevb.runs.plain import type_of
 from aevb.runs.recipe import Recipe, flat
 from aevb.runs.sources import named
 from aevb.runs.store import Run, created
-from aevb.training.events import Course, Event, TrainingState
+from aevb.training.events import Course, End, Event, TrainingState
 from aevb.training.stacked import train_stacked
 
 FREE = ("training.seed", "training.samples", "training.optimizer", "training.learning_rate", "training.clip")
@@ -109,10 +109,12 @@ def fit_stacked(
             for one in opened:
                 one.state.stop()
 
-        return _write_all(writers, events, stop)
+        return _write_all(writers, events, told, stop)
 
 
-def _write_all(writers: Sequence[Writer], events: Happening, stop: Callable[[], None]) -> dict[Path, AevbError]:
+def _write_all(
+    writers: Sequence[Writer], events: Happening, told: Together, stop: Callable[[], None]
+) -> dict[Path, AevbError]:
     """Write what happens into the folders, to the end of all."""
     failed: dict[Path, AevbError] = {}
     try:
@@ -120,6 +122,9 @@ def _write_all(writers: Sequence[Writer], events: Happening, stop: Callable[[], 
             for i, event in events:
                 if isinstance(event, AevbError):
                     failed[writers[i].run.path] = event
+                if isinstance(event, AevbError | End):
+                    told.trained.remove(i)
+                told.current = i
                 _write(writers[i], event)
     except BaseException as error:
         for writer in writers:
@@ -142,14 +147,20 @@ def _write(writer: Writer, event: Event | AevbError) -> None:
 
 
 class Together:
-    """Shows the progress of the first model that is trained, at the rate of all."""
+    """Shows the progress of the first model that is still trained, at the rate of all.
+
+    Attributes:
+        trained: the models that are still trained.
+        current: the model whose event is written.
+    """
 
     def __init__(self, models: int, show: Show | None) -> None:
-        self.models, self.show = models, show
+        self.trained, self.show = list(range(models)), show
+        self.current = 0
 
     def __call__(self, p: Progress) -> None:
-        if self.show is not None:
-            self.show(replace(p, rate=p.rate * self.models))
+        if self.show is not None and self.current == self.trained[0]:
+            self.show(replace(p, rate=p.rate * len(self.trained)))
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
