@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,19 @@ from aevb.errors import AevbError, RunError, TrainingDiverged
 from aevb.evaluation.bound import elbo
 from aevb.probability.families import Normal
 from aevb.reproduce import curves, figure2, figure2_findings, figure3, published
-from aevb.reproduce.curves import Curve, Followed, bounds, choose_step, follow, has_weights, marks, read, trained
+from aevb.reproduce.curves import (
+    Curve,
+    Followed,
+    bounds,
+    choose_step,
+    follow,
+    has_weights,
+    marks,
+    read,
+    read_all,
+    seeded,
+    trained,
+)
 from aevb.reproduce.experiment import Experiment
 from aevb.reproduce.report import write_report
 from aevb.reproduce.reproduce import chosen, curves_of, reproduce
@@ -127,6 +140,31 @@ def test_aevb_is_above_wake_sleep_at_equal_samples(tmp_path: Path) -> None:
         bound.append(elbo(trained(curve, tmp_path).model, curve.data().test, samples=10).elbo)
     difference = bound[0] - bound[1]
     assert difference.mean() > 3 * difference.std() / len(difference) ** 0.5
+
+
+def test_the_spread_is_that_over_seeds(tmp_path: Path) -> None:
+    """Each seed is another training with a pilot of its own; where one seed has a mark alone, there is no spread."""
+    curve = replace(small("mnist-z3-aevb"), pilot=200)
+    each = [seeded(curve, seed) for seed in range(3)]
+    ends = [
+        follow(one, tmp_path, samples).rows[-1]["test"] for one, samples in zip(each, (2000, 2000, 1000), strict=True)
+    ]
+    assert len(set(ends)) == 3
+    assert [follow(one, tmp_path, 1).settings["curve"]["changes"].get("training__seed") for one in each] == [None, 1, 2]
+    found = read_all({"AEVB": curve}, tmp_path)["AEVB"]
+    assert found.spread("test", 2000) == {
+        "seeds": 2,
+        "mean": round(statistics.mean(ends[:2]), 2),
+        "sd": round(statistics.stdev(ends[:2]), 2),
+    }
+    assert found.spread("test", 0)["seeds"] == 3
+    assert found.spread("test", 1000) == {}
+    own, other = ([{"samples": 1e6, "train": -1.0 - n, "test": -2.0 - n}] for n in (0, 3))
+    pair = {"AEVB": Followed(own, {}, [Followed(other, {})])}
+    (row,) = [r for r in figure2_findings.compared("MNIST Nz=3", pair) if r["split"] == "test"]
+    assert (row["ours"], row["seeds"], row["mean"], row["sd"]) == (-2.0, 2, -3.5, 2.12)
+    said = "Standard deviation over seeds, test bound: MNIST Nz=3 AEVB 2.1 (10⁶) nats."
+    assert figure2_findings.spreads([row]) == [said]
 
 
 @pytest.mark.slow
@@ -246,6 +284,11 @@ def test_experiments_share_their_curves() -> None:
         "mnist-z2-plain",
     }
     assert [c.name for c in curves_of(chosen(["figure-2"]), ["mnist-3"])] == ["mnist-z3-aevb", "mnist-z3-ws"]
+    with_seeds = [c.name for c in curves_of(chosen(["figure-2"]), ["mnist-3"], seeds=3)]
+    assert with_seeds == [f"mnist-z3-{a}{s}" for s in ("", "-s1", "-s2") for a in ("aevb", "ws")]
+    three = [c.name for c in curves_of(chosen(["figure-3", "iwae"]), seeds=2)]
+    assert "figure3-n1000-mcem-s1" in three
+    assert len(set(three)) == len(three) == len(curves_of(chosen(["figure-3", "iwae"]))) + 6  # none of other step sizes
     with pytest.raises(AevbError, match="Did you mean 'figure-2'"):
         chosen(["figur-2"])
     with pytest.raises(AevbError, match="--panel is one of Figure 2, which is not asked for"):

@@ -16,6 +16,7 @@ PAPER, TABLES, ALL, REPORT = "paper", "tables", "all", "report"
 
 @verb(
     "aevb reproduce figure-2 --panel mnist-3 --samples 1e6",
+    "aevb reproduce figure-2 --samples 1e6 --seeds 3",
     "aevb reproduce paper --samples 100000",
     "aevb reproduce tables",
     "aevb reproduce report",
@@ -44,6 +45,10 @@ def reproduce(
         list[str] | None,
         typer.Option(metavar="PANEL", help=f"Of Figure 2, only this panel: mnist-3, ..., frey-20.{default('all')}"),
     ] = None,
+    seeds: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, help="Seeds of each curve of Figures 2 and 3; the tables have three."),
+    ] = 1,
     jobs: Annotated[
         int | None, typer.Option(min=1, help=f"Curves trained at a time.{default('one per processor core')}")
     ] = None,
@@ -62,7 +67,7 @@ def reproduce(
     total = round(samples or budget or 1e6)
     try:
         with show.curves_progress() as progress:
-            found = reproduce(experiments, total, out, panels=panel or (), jobs=jobs, show=progress)
+            found = reproduce(experiments, total, out, panels=panel or (), seeds=seeds, jobs=jobs, show=progress)
     except KeyboardInterrupt:
         show.err.print(f"Stopped; all is kept in {out}. The same command resumes.")
         raise

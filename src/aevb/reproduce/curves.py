@@ -9,9 +9,11 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import count, takewhile
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -108,12 +110,28 @@ def dataset(source: str, values: str) -> Dataset:
     return load_data(source, values=values)
 
 
+def seeded(curve: Curve, seed: int) -> Curve:
+    """The same training by another seed, its pilot too; 0 is the curve's own."""
+    changes = {**curve.changes, "training__seed": seed}
+    return replace(curve, name=f"{curve.name}-s{seed}", changes=changes, last=None) if seed else curve
+
+
 @dataclass
 class Followed:
-    """A curve as far as it is on disk: the rows measured so far, and how it was trained."""
+    """A curve as far as it is on disk: the rows measured so far, and how it was trained.
+
+    Attributes:
+        others: the same by other seeds.
+    """
 
     rows: list[Row]
     settings: dict[str, Any]
+    others: list[Followed] = field(default_factory=list)
+
+    def spread(self, name: str, samples: float) -> dict[str, float]:
+        """Of the numbers `name` at a mark that several seeds have: how many, their mean, their standard deviation."""
+        there = [row[name] for f in (self, *self.others) for row in f.rows if row["samples"] == samples and name in row]
+        return {"seeds": len(there), "mean": round(mean(there), 2), "sd": round(stdev(there), 2)} if there[1:] else {}
 
     def column(self, name: str) -> tuple[list[float], list[float]]:
         """Training samples, and the numbers `name` there, where there are any; not those before the first step."""
@@ -318,6 +336,16 @@ def read(curve: Curve, place: Path) -> Followed | None:
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     lines = csv.DictReader((folder / "points.csv").read_text(encoding="utf-8").splitlines())
     return Followed([{k: float(v) for k, v in line.items() if v} for line in lines], settings)
+
+
+def read_all(curves: Mapping[str, Curve], place: Path) -> dict[str, Followed]:
+    """Those of some curves of which there is anything yet, each with what other seeds gave."""
+    found = {name: read(curve, place) for name, curve in curves.items()}
+    for name, followed in found.items():
+        others = (read(seeded(curves[name], seed), place) for seed in count(1))
+        if followed:
+            followed.others = list(takewhile(bool, others))  # type: ignore[arg-type]  # none is None
+    return {name: followed for name, followed in found.items() if followed}
 
 
 def has_weights(curve: Curve, place: Path) -> bool:

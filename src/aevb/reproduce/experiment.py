@@ -21,6 +21,7 @@ class Experiment:
         present: (folder of the curves, the experiment's own folder) → findings, sentences with the numbers reached.
             It writes the experiment's figures (NAME.png, NAME.svg) and tables (NAME.csv); what is not trained is left
             out.
+        seeded: the curves that other seeds train too, where they are asked for.
     """
 
     name: str
@@ -28,3 +29,4 @@ class Experiment:
     about: str
     curves: tuple[Curve, ...]
     present: Callable[[Path, Path], list[str]]
+    seeded: tuple[Curve, ...] = ()

@@ -14,7 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from aevb.figures.style import GREY, PALETTE, chart, save, settle, styled
 from aevb.reproduce import figure2_findings as findings
 from aevb.reproduce import published
-from aevb.reproduce.curves import STEPS, Curve, Followed, bounds, read, write_table
+from aevb.reproduce.curves import STEPS, Curve, Followed, bounds, read_all, write_table
 from aevb.reproduce.experiment import Experiment
 from aevb.reproduce.figure2_findings import NAMES, Known
 
@@ -72,26 +72,21 @@ def key(panel: str) -> str:
 
 
 def present(curves: Path, out: Path) -> list[str]:
-    known = {panel: on_disk(pair, curves) for panel, pair in PANELS.items()}
+    known = {panel: read_all(pair, curves) for panel, pair in PANELS.items()}
     known = {panel: pair for panel, pair in known.items() if pair}
     save(panels(known), out / "figure-2")
     table = [row for panel, pair in known.items() for row in findings.compared(panel, pair)]
-    pixels = findings.binarised(on_disk(BINARISED, curves))
+    pixels = findings.binarised(read_all(BINARISED, curves))
     faces = {panel: pair["WS"] for panel, pair in known.items() if panel.startswith("Frey") and "WS" in pair}
-    ends = findings.ends(faces | on_disk(ESCAPES, curves)) if faces else []
+    ends = findings.ends(faces | read_all(ESCAPES, curves)) if faces else []
     gaps = [row for panel, pair in known.items() if "AEVB" in pair for row in findings.slacks(panel, pair["AEVB"])]
     tables = {"table": table, "slack": gaps, "binarisation": pixels, "frey-wake-sleep": ends}
     for name, rows in tables.items():
         if rows:
             write_table(out / f"{name}.csv", rows)
     said = findings.above_paper(table) + findings.slackness(gaps) + findings.order(known) + findings.superfluous(known)
+    said += findings.spreads(table)
     return said + findings.binarisation(pixels) + findings.collapse(ends) + findings.speed(known)
-
-
-def on_disk(curves: Mapping[str, Curve], place: Path) -> dict[str, Followed]:
-    """Those of some curves of which there is anything yet."""
-    found = {name: read(curve, place) for name, curve in curves.items()}
-    return {name: followed for name, followed in found.items() if followed}
 
 
 @styled
@@ -120,7 +115,8 @@ def panels(known: Known) -> Figure:
 
 
 _CAPTION = (
-    "Solid: test data, dashed: train data.\nStrong lines: this run, on one core each; pale, broad lines: the paper's."
+    "Solid: test data, dashed: train data.\nStrong lines: this run, on one core each; thin lines: other seeds; "
+    "pale, broad lines: the paper's."
 )
 
 
@@ -144,6 +140,8 @@ def _panel(axes: Axes, panel: str, pair: Mapping[str, Followed]) -> None:
                     markersize=2,
                 )
                 seen += ys
+                for other in pair[algorithm].others:
+                    axes.plot(*other.column(split), color=colour, linestyle=dash, linewidth=0.6, alpha=0.7)
     minutes = ", ".join(f"{NAMES[a]} {findings.minutes_per_million(f):.1f}" for a, f in pair.items())
     axes.text(
         0.02,
@@ -174,4 +172,5 @@ FIGURE2 = Experiment(
     "train bound is the highest after 20,000 samples, or the next best where a training by that one diverges.",
     (*(c for pair in PANELS.values() for c in pair.values()), *BINARISED.values(), *ESCAPES.values()),
     present,
+    tuple(c for pair in PANELS.values() for c in pair.values()),
 )

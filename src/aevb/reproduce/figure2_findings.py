@@ -28,7 +28,11 @@ def compared(panel: str, pair: Mapping[str, Followed]) -> list[dict[str, Any]]:
     at = [
         (algorithm, row) for algorithm, followed in pair.items() for row in followed.rows if row["samples"] in DECADES
     ]
-    return [_compared(panel, algorithm, split, row) for algorithm, row in at for split in ("train", "test")]
+    return [
+        _compared(panel, algorithm, split, row) | pair[algorithm].spread(split, row["samples"])
+        for algorithm, row in at
+        for split in ("train", "test")
+    ]
 
 
 def _compared(panel: str, algorithm: str, split: str, row: Row) -> dict[str, Any]:
@@ -55,6 +59,13 @@ def above_paper(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f"the least difference is {least['ours - paper']:+.1f} nats ({least['panel']}, {short(least['samples'])} "
         f"samples)." + (f" Below at: {'; '.join(below)}." if below else "")
     ]
+
+
+def spreads(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The standard deviation over seeds, on test data at the last mark that several have, for each algorithm."""
+    last = {(r["panel"], r["algorithm"]): r for r in rows if r["split"] == "test" and "seeds" in r}
+    words = [f"{panel} {NAMES[a]} {r['sd']:.1f} ({short(r['samples'])})" for (panel, a), r in last.items()]
+    return [f"Standard deviation over seeds, test bound: {', '.join(words)} nats."] if words else []
 
 
 def order(known: Known) -> list[str]:

@@ -21,9 +21,8 @@ from aevb.evidence.importance import log_marginal
 from aevb.figures.style import PALETTE, chart, save, settle, styled
 from aevb.objectives.monte_carlo_em import MonteCarloEM
 from aevb.reproduce import published
-from aevb.reproduce.curves import STEPS, Curve, Followed, Row, read, write_table
+from aevb.reproduce.curves import STEPS, Curve, Followed, Row, read, read_all, write_table
 from aevb.reproduce.experiment import Experiment
-from aevb.reproduce.figure2 import on_disk
 from aevb.training.learner import Learner
 
 POINTS = 1000  # of each split, the first ones, whose likelihood is measured
@@ -110,7 +109,7 @@ STEPPED = {(a, step): with_step(a, step) for a, steps in OTHER_STEPS.items() for
 
 def present(curves: Path, out: Path) -> list[str]:
     shown = {panel: trio | ({ONLINE.name: ONLINE} if panel == "N=50000" else {}) for panel, trio in PANELS.items()}
-    known = {panel: on_disk(lines, curves) for panel, lines in shown.items()}
+    known = {panel: read_all(lines, curves) for panel, lines in shown.items()}
     known = {panel: lines for panel, lines in known.items() if lines}
     table = [row for panel, lines in known.items() for a, line in lines.items() for row in compared(panel, a, line)]
     if not table:
@@ -162,7 +161,7 @@ def compared(panel: str, algorithm: str, line: Followed) -> list[dict[str, Any]]
             paper = published.at("3", panel, algorithm, split, samples)
             known = {} if paper is None else {"paper": round(paper, 2), "ours - paper": round(ours - paper, 2)}
             place = {"panel": panel, "algorithm": NAMES[algorithm], "split": split, "samples": int(samples)}
-            rows.append({**place, "ours": round(ours, 2), **known})
+            rows.append({**place, "ours": round(ours, 2), **known, **line.spread(split, samples)})
     return [row for row in rows if row["samples"]]
 
 
@@ -241,7 +240,7 @@ def draw(known: Known) -> Figure:
     caption = (
         "Marginal log-likelihood of 1,000 data points by the estimator of App. D. Solid: test "
         "data, dashed: train data.\n"
-        "Strong lines: this run; pale, broad lines: the paper's, read off its figure."
+        "Strong lines: this run; thin lines: other seeds; pale, broad lines: the paper's, read off its figure."
     )
     figure = chart(520 * max(len(known), 2), 560, "Figure 3: the marginal likelihood against training samples", caption)
     for i, panel in enumerate(known):
@@ -263,6 +262,9 @@ def _panel(axes: Axes, panel: str, lines: Mapping[str, Followed]) -> None:
                 xs, ys = lines[algorithm].column(split)
                 label, style = f"{name}, {split}", f"{dash}o"
                 axes.plot([x / 1e6 for x in xs], ys, style, color=colour, linewidth=1.3, markersize=2, label=label)
+                for other in lines[algorithm].others:
+                    xs_other, ys_other = other.column(split)
+                    axes.plot([x / 1e6 for x in xs_other], ys_other, dash, color=colour, linewidth=0.6, alpha=0.7)
                 left, low = min([left, *(0.8 * x / 1e6 for x in xs[-1:])]), min([low, *(y - 5 for y in ys[-1:])])
     axes.set_title(f"N = {int(panel.removeprefix('N=')):,} training points")
     axes.set_xlabel("training samples in millions")
@@ -287,4 +289,5 @@ FIGURE3 = Experiment(
     "the draws of a chain. A part of N = 1,000 is trained by the other step sizes, too.",
     (*(c for lines in PANELS.values() for c in lines.values()), ONLINE, *STEPPED.values()),
     present,
+    tuple(c for lines in PANELS.values() for c in lines.values()),
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 from aevb.errors import AevbError, suggest
 from aevb.reproduce.autoencoder import AUTOENCODER
-from aevb.reproduce.curves import Curve, read
+from aevb.reproduce.curves import Curve, read_all, seeded
 from aevb.reproduce.estimators import ESTIMATORS
 from aevb.reproduce.experiment import Experiment
 from aevb.reproduce.figure2 import FIGURE2, PANELS, key
@@ -38,8 +38,10 @@ def chosen(names: Sequence[str]) -> list[Experiment]:
     return paper + [e for name, e in TABLES.items() if name in names]
 
 
-def curves_of(experiments: Iterable[Experiment], panels: Sequence[str] = ()) -> list[Curve]:
-    """All curves that experiments need, each once; of Figure 2 those of `panels` alone, where any are named."""
+def curves_of(experiments: Iterable[Experiment], panels: Sequence[str] = (), seeds: int = 1) -> list[Curve]:
+    """All curves that experiments need, each once, then those of other seeds; of Figure 2 those of `panels` alone,
+    where any are named.
+    """
     known = {key(panel): list(pair.values()) for panel, pair in PANELS.items()}
     if panels and FIGURE2 not in experiments:
         raise AevbError("--panel is one of Figure 2, which is not asked for. Name figure-2 too, or leave --panel out.")
@@ -48,6 +50,8 @@ def curves_of(experiments: Iterable[Experiment], panels: Sequence[str] = ()) -> 
             raise AevbError(f"Figure 2 has no panel {panel!r}.{suggest(panel, known)}")
     wanted = [c for panel in panels for c in known[panel]]
     curves = [c for e in experiments for c in (wanted if panels and e is FIGURE2 else e.curves)]
+    again = [c for e in experiments for c in (wanted if panels and e is FIGURE2 else e.seeded)]
+    curves += [seeded(c, seed) for seed in range(1, seeds) for c in again]
     return list({c.name: c for c in curves}.values())
 
 
@@ -57,6 +61,7 @@ def reproduce(
     out: Path,
     *,
     panels: Sequence[str] = (),
+    seeds: int = 1,
     jobs: int | None = None,
     show: Show | None = None,
 ) -> dict[str, list[str]]:
@@ -66,12 +71,13 @@ def reproduce(
 
     Args:
         panels: of Figure 2, only these: "mnist-3", "frey-10", ...
+        seeds: of the curves of Figures 2 and 3, each with its own pilot. The tables always have three.
         jobs: curves at a time, one thread each; by default one per processor core.
     """
     curves = out / "curves"
     if experiments:
         curves.mkdir(parents=True, exist_ok=True)
-    follow_all(curves_of(experiments, panels), curves, samples, jobs or os.cpu_count() or 1, show)
+    follow_all(curves_of(experiments, panels, seeds), curves, samples, jobs or os.cpu_count() or 1, show)
     return {e.name: present(e, curves, out / e.name) for e in experiments}
 
 
@@ -87,9 +93,9 @@ def present(experiment: Experiment, curves: Path, out: Path) -> list[str]:
 def settings(curves: Iterable[Curve], place: Path) -> Mapping[str, Any]:
     """How each curve was trained: recipe and changes, step size and the pilot that chose it, samples, seconds,
     machine."""
-    found = {c.name: read(c, place) for c in curves}
+    found = read_all({c.name: c for c in curves}, place)
+    others = {f"{name}-s{seed}": f for name, own in found.items() for seed, f in enumerate(own.others, 1)}
     return {
         name: {**f.settings, "samples": int(f.rows[-1]["samples"]), "seconds": f.rows[-1]["seconds"]}
-        for name, f in found.items()
-        if f
+        for name, f in (found | others).items()
     }
