@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from aevb.errors import RunError
-from aevb.models.shares import Group, coupled, group, shared, sharing
+from aevb.models.shares import Group, alone, coupled, group, shared, sharing
 from aevb.training.processes import _round as agreed_round
 from aevb.training.processes import largest, placed, together
 from aevb.training.train import steps
@@ -191,6 +191,31 @@ def test_torchrun_is_for_training_alone() -> None:
     )
     assert found.returncode == 1
     assert "torchrun is only for `aevb train`" in found.stderr
+
+
+def test_two_processes_train_evaluate_and_draw_by_the_command_line(tmp_path: Path) -> None:
+    """The first one evaluates and draws by itself, and finds the numbers of one process."""
+    words = ["train", "digits", "--recipe", "iaf", "--samples", "600", "--set", "evaluation.importance_samples=5"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    together_ = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for name, start, more in (("one", [], ["--no-figures"]), ("two", together_, [])):
+        own = [*start, "-m", "aevb", *words, *more, "--out", str(tmp_path / name)]
+        subprocess.run([sys.executable, *own], env=env, capture_output=True, check=True, timeout=90)
+    one, two = (json.loads((tmp_path / name / "evaluation-test.json").read_text()) for name in ("one", "two"))
+    assert two["log_likelihood"] == pytest.approx(one["log_likelihood"], rel=2e-5)
+    assert (tmp_path / "two" / "figures" / "samples.png").is_file()
+
+
+def test_another_thread_and_the_first_process_by_itself_compute_all_rows() -> None:
+    """As the page of `--watch` does during the training; the others take no part in it."""
+    with sharing(Group(0, 2)) as members, ThreadPoolExecutor(1) as pool:
+        assert group() is members
+        assert pool.submit(group).result() is None
+        with alone():
+            assert group() is None
+            assert largest(3.0) == 3.0  # no message
+        assert group() is members
+    assert group() is None
 
 
 SCRIPT = """

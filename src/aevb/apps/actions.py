@@ -191,11 +191,12 @@ def afterwards(run: Run, figures: bool) -> Iterator[None]:
 
 def finish(run: Run, data: Dataset, device: str, figures: bool, as_json: bool) -> None:
     """After training: evaluate, plot, print where everything is and what to try; the first of several processes."""
+    from aevb.models.shares import alone
     from aevb.training.processes import first
 
     if not first():
         return
-    with afterwards(run, figures):
+    with alone(), afterwards(run, figures):
         _finish(run, data, device, figures, as_json)
 
 

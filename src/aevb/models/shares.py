@@ -7,7 +7,8 @@ minibatch. So a bound need not be linear in the rows, and all processes hold the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -76,22 +77,33 @@ def messages() -> Iterator[None]:
         ) from error
 
 
-_GROUP: list[Group] = []  # the group of this process, where it has one
+_GROUP: ContextVar[Group | None] = ContextVar("group", default=None)  # other threads of the process have none
 
 
 def group() -> Group | None:
     """The processes that share the rows of networks; None where this one is alone."""
-    return _GROUP[-1] if _GROUP else None
+    return _GROUP.get()
 
 
 @contextmanager
 def sharing(members: Group) -> Iterator[Group]:
     """Share the rows of networks with the other processes inside of this block, which all of them enter."""
-    _GROUP.append(members)
-    try:
+    with _member_of(members):
         yield members
+
+
+def alone() -> AbstractContextManager[None]:
+    """Compute all rows in this process inside of this block, which the others do not enter."""
+    return _member_of(None)
+
+
+@contextmanager
+def _member_of(members: Group | None) -> Iterator[None]:
+    before = _GROUP.set(members)
+    try:
+        yield
     finally:
-        _GROUP.pop()
+        _GROUP.reset(before)
 
 
 def shared(module: nn.Module, function: Callable[..., Any], *parts: Tensor, dims: Sequence[int] = (0,)) -> Any:
