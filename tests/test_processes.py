@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from aevb.errors import RunError
-from aevb.models.shares import Group, alone, coupled, group, shared, sharing
+from aevb.models.shares import Group, alone, coupled, dealt_out, group, shared, sharing
 from aevb.training.processes import _round as agreed_round
 from aevb.training.processes import largest, placed, together
 from aevb.training.train import steps
@@ -194,7 +194,7 @@ def test_torchrun_is_for_training_alone() -> None:
 
 
 def test_two_processes_train_evaluate_and_draw_by_the_command_line(tmp_path: Path) -> None:
-    """The first one evaluates and draws by itself, and finds the numbers of one process."""
+    """All evaluate, and find the numbers of one process; the first one draws by itself."""
     words = ["train", "digits", "--recipe", "iaf", "--samples", "600", "--set", "evaluation.importance_samples=5"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     together_ = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -202,8 +202,28 @@ def test_two_processes_train_evaluate_and_draw_by_the_command_line(tmp_path: Pat
         own = [*start, "-m", "aevb", *words, *more, "--out", str(tmp_path / name)]
         subprocess.run([sys.executable, *own], env=env, capture_output=True, check=True, timeout=90)
     one, two = (json.loads((tmp_path / name / "evaluation-test.json").read_text()) for name in ("one", "two"))
-    assert two["log_likelihood"] == pytest.approx(one["log_likelihood"], rel=2e-5)
+    for name in ("elbo", "log_likelihood", "effective_sample_size"):
+        assert two[name] == pytest.approx(one[name], rel=2e-5)
+    assert two["latent"]["knn_accuracy"] == one["latent"]["knn_accuracy"]
     assert (tmp_path / "two" / "figures" / "samples.png").is_file()
+
+
+def in_turns(rank: int, size: int, place: str) -> None:
+    """One process of a group, which deals things out."""
+    dist.init_process_group("gloo", init_method=f"file://{place}/turns", rank=rank, world_size=size)
+    try:
+        with sharing(Group(rank, size)):
+            found = [dealt_out(range(n), lambda i: (i, rank, group() is None)) for n in (0, 1, 3, 7)]
+        (Path(place) / f"turns-{rank}.json").write_text(json.dumps(found))
+    finally:
+        dist.destroy_process_group()
+
+
+def test_what_is_dealt_out_comes_back_in_its_order(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(in_turns, (3, str(tmp_path)), 3)
+    expected = [[[i, i % 3, True] for i in range(n)] for n in (0, 1, 3, 7)]
+    assert [json.loads((tmp_path / f"turns-{rank}.json").read_text()) for rank in range(3)] == [expected] * 3
+    assert dealt_out(range(3), lambda i: i**2) == [0, 1, 4]
 
 
 def test_another_thread_and_the_first_process_by_itself_compute_all_rows() -> None:

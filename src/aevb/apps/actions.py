@@ -190,21 +190,24 @@ def afterwards(run: Run, figures: bool) -> Iterator[None]:
 
 
 def finish(run: Run, data: Dataset, device: str, figures: bool, as_json: bool) -> None:
-    """After training: evaluate, plot, print where everything is and what to try; the first of several processes."""
+    """After training: evaluate, plot, print where everything is and what to try.
+
+    Several processes share the evaluation out; the rest is of the first one.
+    """
     from aevb.models.shares import alone
     from aevb.training.processes import first
 
-    if not first():
-        return
-    with alone(), afterwards(run, figures):
-        _finish(run, data, device, figures, as_json)
+    with afterwards(run, figures):
+        result = evaluate(run, data, "test", {}, None, device)
+        if first():
+            with alone():
+                _finish(run, data, result, figures, as_json)
 
 
-def _finish(run: Run, data: Dataset, device: str, figures: bool, as_json: bool) -> None:
+def _finish(run: Run, data: Dataset, result: dict[str, Any], figures: bool, as_json: bool) -> None:
     from aevb.evaluation.estimate import flat
     from aevb.runs.trackers import trackers
 
-    result = evaluate(run, data, "test", {}, None, device)
     trackers().tell("test", flat(result))
     if not as_json:
         best = run.meta["best_step"] * run.meta["samples"] // run.meta["steps"]

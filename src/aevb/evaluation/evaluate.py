@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from aevb.data.batch import Indexable, batches, fixed, log_abs_dets
+from aevb.data.batch import Batch, Indexable, batches, fixed, log_abs_dets
 from aevb.data.randomness import derive
 from aevb.data.walk import Counter
 from aevb.evaluation.bound import Bound
@@ -31,7 +31,8 @@ from aevb.evidence.importance import marginal_of, points_at_a_time
 from aevb.evidence.marginal import Marginal, joined
 from aevb.models.checks import likelihood_batches
 from aevb.models.inference import Model, as_result, dtype_of, fitting, inference
-from aevb.models.rows import by_row
+from aevb.models.rows import Group, by_row
+from aevb.models.shares import dealt_out, group
 from aevb.probability.codes import perplexity, usage
 from aevb.probability.distributions import Pixels
 from aevb.probability.mixtures import FiniteMixture
@@ -212,8 +213,26 @@ def evaluate(
     )
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What is read of B data points: E_q[log p(x|z)] and KL (B,), log p̂(x), E_q[z|x] (B, D), p(m|z) (B, M), the codes
+    used, and the moments of the prior; whether that is one for each of them.
+    """
+
+    reconstruction: Tensor
+    kl: Tensor
+    marginal: Marginal | None
+    codes: Tensor
+    shares: Tensor | None
+    usage: Tensor | None
+    prior: tuple[Tensor, Tensor] | None
+    each: bool
+
+
 class _Pass:
     """One pass over the data: each data point is encoded once, and all that needs q(z|x) is read off it.
+
+    Several processes share the data points out.
 
     Attributes:
         bound; marginal: None without a density of z; codes: E_q[z|x] (N, D); shares: p(m | z) (N, M) of a mixture
@@ -222,55 +241,65 @@ class _Pass:
     """
 
     def __init__(self, model: Model, data: Indexable, samples: int, elbo_samples: int, seed: int) -> None:
-        self.model, self.samples, self.elbo_samples, self.seed = model, samples, elbo_samples, seed
-        self.count, self.n = Counter(len(data) * samples), len(data)
-        self._bounds: list[tuple[Tensor, Tensor]] = []
-        self._marginals: list[Marginal] = []
-        self._codes: list[Tensor] = []
-        self._shares: list[Tensor] = []
-        self._prior: list[tuple[Tensor, Tensor]] = []
-        self.usage: Tensor | None = None
+        self.model, self.samples, self.elbo_samples, self.seed, self.n = model, samples, elbo_samples, seed, len(data)
+        self.known = False  # the prior that all rows have
+        members = group()
+        self.count = Counter(len(data) * samples // (members.size if members else 1))
         with inference(model, derive(seed, "evaluate")) as device:
             first = next(batches(data, 1, device, dtype_of(model)))
             q = model.posterior(first)
             self.offers, self.p = read_offers(q), model.decode(q.mean, first.y)
             points = points_at_a_time(data, max(samples, self.elbo_samples), device, model)
-            for batch in likelihood_batches(model, data, points):
-                for group in by_row(model.posterior, batch, seed):
-                    self._read(group)
-            self.prior_variance = _variance(self._prior)
+            found = dealt_out(likelihood_batches(model, data, points), self._read)
+        self.parts = [part for parts in found for part in parts]
+        means = [part.prior for part in self.parts if part.prior is not None]
+        self.prior_variance = _variance(means if self.parts[0].each else means[:1])
 
-    def _read(self, group: Any) -> None:
+    def _read(self, batch: Batch) -> list[_Part]:
+        """What is read off q(z|x) of a batch, in its groups."""
+        return [self._of_group(group) for group in by_row(self.model.posterior, batch, self.seed)]
+
+    def _of_group(self, group: Group) -> _Part:
         t = self.model.trace_at(group.batch, group.q, group.draw(self.elbo_samples))
-        self._bounds.append((as_result(t.log_px).mean(0), as_result(t.kl)))
-        if t.p.batch_shape or not self._prior:  # of a prior p(z|y) that of each row
-            self._prior.append(_moments(t.p))
-        self._codes.append(group.q.mean.flatten(1).cpu())
-        if self.offers.density and self.offers.everywhere:  # else importance sampling from q says nothing of log p(x)
-            self._marginals.append(marginal_of(self.model, group, self.samples, t.p, self.count))
-        if isinstance(t.p, FiniteMixture):
-            self._shares.append(t.p.responsibilities(group.q.mean).cpu())
+        each = bool(t.p.batch_shape)  # a prior p(z|y) is that of each row
+        wanted, self.known = each or not self.known, True
+        known = self.offers.density and self.offers.everywhere  # else importance sampling from q tells nothing
         used = usage(group.q)
-        if used is not None:
-            used = used.double() * len(group.batch) / self.n
-            self.usage = used if self.usage is None else self.usage + used
+        return _Part(
+            as_result(t.log_px).mean(0),
+            as_result(t.kl),
+            marginal_of(self.model, group, self.samples, t.p, self.count) if known else None,
+            group.q.mean.flatten(1).cpu(),
+            t.p.responsibilities(group.q.mean).cpu() if isinstance(t.p, FiniteMixture) else None,
+            None if used is None else used.double() * len(group.batch),
+            _moments(t.p) if wanted else None,
+            each,
+        )
 
     @property
     def bound(self) -> Bound:
-        reconstruction, kl = zip(*self._bounds, strict=True)
-        return Bound(torch.cat(reconstruction), torch.cat(kl))
+        return Bound(self._all("reconstruction"), self._all("kl"))
 
     @property
     def marginal(self) -> Marginal | None:
-        return joined(self._marginals) if self._marginals else None
+        found = [part.marginal for part in self.parts if part.marginal is not None]
+        return joined(found) if found else None
 
     @property
     def codes(self) -> Tensor:
-        return torch.cat(self._codes)
+        return self._all("codes")
 
     @property
     def shares(self) -> Tensor | None:
-        return torch.cat(self._shares) if self._shares else None
+        return None if self.parts[0].shares is None else self._all("shares")
+
+    @property
+    def usage(self) -> Tensor | None:
+        found = [part.usage for part in self.parts if part.usage is not None]
+        return torch.stack(found).sum(0) / self.n if found else None
+
+    def _all(self, name: str) -> Tensor:
+        return torch.cat([getattr(part, name) for part in self.parts])
 
 
 def _moments(p: Distribution, draws: int = 1000) -> tuple[Tensor, Tensor]:

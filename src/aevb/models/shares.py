@@ -6,12 +6,12 @@ minibatch. So a bound need not be linear in the rows, and all processes hold the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any
+from itertools import islice, pairwise
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -23,6 +23,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from aevb.errors import RunError
 
 COUPLED = (_NormBase, _DropoutNd, nn.RReLU)  # a row of theirs depends on other rows, or on random numbers
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 LEAST = 2  # rows for each process, below which sharing is not worth a message
 
 
@@ -95,6 +97,22 @@ def sharing(members: Group) -> Iterator[Group]:
 def alone() -> AbstractContextManager[None]:
     """Compute all rows in this process inside of this block, which the others do not enter."""
     return _member_of(None)
+
+
+def dealt_out(parts: Iterable[Item], work: Callable[[Item], Found]) -> list[Found]:
+    """work(part) for each part in turn; of several processes each does its share, and all get all that was found.
+
+    What is found must not depend on which process finds it, nor on the parts before.
+    """
+    members = group()
+    if members is None:
+        return [work(part) for part in parts]
+    with alone():
+        own = [work(part) for part in islice(parts, members.rank, None, members.size)]
+    found: list[list[Found]] = [[] for _ in range(members.size)]
+    with messages():
+        dist.all_gather_object(found, own)
+    return [found[i % members.size][i // members.size] for i in range(sum(map(len, found)))]
 
 
 @contextmanager

@@ -16,10 +16,15 @@ from aevb.evaluation.estimate import Estimate, flat
 from aevb.evaluation.evaluate import evaluate
 from aevb.evaluation.likelihood import Method, likelihood
 from aevb.evaluation.report import Subject, report
+from aevb.models import shares
+from aevb.models.ladder import Ladder
+from aevb.models.vae import VAE
 from aevb.objectives.semi_supervised import M2
+from aevb.runs.build import build_model
 from aevb.runs.files import write_json
 from aevb.runs.recipe import EvaluationSettings
 from aevb.runs.store import Run
+from aevb.training.processes import alike, first
 
 REFERENCE = 10_000  # labelled training points that neighbours and probes learn from, at most
 LIMIT = 50  # data points of the costlier estimators of log p(x), where no number is given
@@ -39,10 +44,12 @@ def evaluate_run(
     With none given, the result is kept in evaluation-SPLIT.json. A run by `FullBayes` is evaluated at the posterior
     mean of its weights, and `weights` in the result says so; `log_predictive` averages over the posterior. A model that
     is conditioned on labels is evaluated as p(x|y) at the true labels, and the classifier of `M2` by its accuracy.
+
+    Several processes (`aevb.together`) share the rows out, if all of them call this; the first one keeps the result.
     """
     own, context = settings is None and limit is None, run.recipe.context()
     settings = settings or run.recipe.evaluation()
-    rows, known, model = rows_of(run, data, part, limit), data.train.take(REFERENCE).frozen(), run.model(device)
+    rows, known, model = rows_of(run, data, part, limit), data.train.take(REFERENCE).frozen(), _model(run, device)
     alone = part == "train" or context.classes  # no row is its own neighbour
     reference = None if known.labels is None or alone else (placed(known, device), known.labels)
     numbers = evaluate(
@@ -55,10 +62,23 @@ def evaluate_run(
         reference=reference,
     ).numbers()
     numbers |= {"given_labels": True} if context.classes else {}
-    numbers |= _of_objective(run, model, rows)
+    if not first():
+        return numbers
+    with shares.alone():
+        numbers |= _of_objective(run, model, rows)
     if own:  # what is kept is by the recipe's settings, of all rows
         _keep(run, f"evaluation-{part}.json", numbers)
     return numbers
+
+
+def _model(run: Run, device: str | torch.device) -> VAE | Ladder:
+    """The trained model; of several processes the first one reads it, since the others may not see its folder."""
+    if first():
+        model = run.model(device)
+    else:
+        model = build_model(run.recipe, run.meta["shape"], run.meta["levels"]).to(device).eval()
+    alike(model.state_dict().values())
+    return model
 
 
 def _keep(run: Run, name: str, numbers: Mapping[str, Any]) -> None:
