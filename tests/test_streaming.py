@@ -24,7 +24,7 @@ from aevb.apps.rows import Asked
 from aevb.data import batch, parts, text, text_parts
 from aevb.data.columns import Schema
 from aevb.data.tables import Frame, read_frame
-from aevb.data.typed import all_typed
+from aevb.data.typed import all_typed, decimal_commas
 from aevb.data.typing_of_parts import Tally
 from aevb.errors import AevbWarning
 from aevb.runs.store import Run
@@ -283,6 +283,10 @@ def test_types_found_in_parts_are_those_of_the_whole_column() -> None:
         "1.234 987 0 -2.345.678",
         "5% 6.5%",
         "$5 €1,000",
+        "1.234,5€ 12€",
+        "($5) $1,000.5",
+        "(1,234) \u22125 5",
+        "1\u202f234 5 1'000",
         "007 1",
         "a b",
     ]
@@ -301,7 +305,7 @@ def test_types_found_in_parts_are_those_of_the_whole_column() -> None:
             whole, tally = column.values, Tally(between)
             for piece in pieces:
                 tally.add(piece)
-            meaning = tally.meaning("decimal commas" in (other.written, column.written))
+            meaning = tally.meaning(decimal_commas((other.way, column.way)))
             found = pa.chunked_array([meaning.read(piece) for piece in pieces]).combine_chunks()
             assert found.type == whole.type, words
             assert str(found) == str(whole), words

@@ -46,6 +46,15 @@ READS = {  # a file → its columns
     "single thousands with points": ("a;b\n1,5;1.234\n2,5;2.345\n", {"a": [1.5, 2.5], "b": [1234, 2345]}),
     "points without decimal commas": ("a;b\n1;1.234\n2;2.345\n", {"a": [1, 2], "b": [1.234, 2.345]}),
     "percents, money": ('a,b\n10%,"$1,000"\n12.5%,$20.5\n', {"a": [10.0, 12.5], "b": [1000.0, 20.5]}),
+    "prices": (
+        "a;b;c\n12,50 €;1.234 €;12,5 %\n1.234,75 €;975 €;7 %\n",
+        {"a": [12.5, 1234.75], "b": [1234, 975], "c": [12.5, 7.0]},
+    ),
+    "prices with points": ("a,b\n12.50 €,$-1\n3.75 €,-$2\n", {"a": [12.5, 3.75], "b": [-1, -2]}),
+    "losses": ('a,b\n"($1,234.50)","(1,234)"\n$5.00,567\n', {"a": [-1234.5, 5.0], "b": [-1234, 567]}),
+    "thin blanks, quotes": ("a;b\n1\u202f234\u00a0567;1'234,5\n5;2,25\n", {"a": [1234567, 5], "b": [1234.5, 2.25]}),
+    "a true minus": ("a,b\n\u22121.5,1\n2,\u22123\n", {"a": [-1.5, 2.0], "b": [1, -3]}),
+    "no numbers": ("a,b\n--5,$\n5,$5\n", {"a": ["--5", "5"], "b": ["$", "$5"]}),
     "signs, exponents": ("a,b\n+1,1e-5\n2,.5\n", {"a": [1, 2], "b": [1e-5, 0.5]}),
     "leading zeros are codes": ("zip,v\n01234,1\n99999,2\n", {"zip": ["01234", "99999"], "v": [1, 2]}),
     "large integers": ("i,v\n9007199254740993,1\n18446744073709551615,2\n", {"i": [2**53 + 1, 2**64 - 1], "v": [1, 2]}),
@@ -54,6 +63,11 @@ READS = {  # a file → its columns
     "no header, words": ("p,x\ne,x\ne,b\np,x\n", {"x0": ["p", "e", "e", "p"], "x1": ["x", "x", "b", "x"]}),
     "header, words": ("class,cap\ne,x\ne,b\np,x\n", {"class": ["e", "e", "p"], "cap": ["x", "b", "x"]}),
     "numbers as names": ("0,1,2\n.5,2,3\n.6,3,1\n", {"0": [0.5, 0.6], "1": [2, 3], "2": [3, 1]}),
+    "numbers as names above a count": ("0,1,2\n.5,2,3\n.6,3,2\n", {"0": [0.5, 0.6], "1": [2, 3], "2": [3, 2]}),
+    "a row as names": ("0,1,2\n1,2,2\n", {"x0": [0, 1], "x1": [1, 2], "x2": [2, 2]}),
+    "a cell beyond Python's limit": (f"a,b\n{'x' * 140_000},1\ny,2\n", {"a": ["x" * 140_000, "y"], "b": [1, 2]}),
+    "a header beyond the sample": (f"{'n' * 300_000},b\n1.5,1\n2,2\n", {"n" * 300_000: [1.5, 2.0], "b": [1, 2]}),
+    "a line separator in a name": ("a\u2028b,c\n1,2\n3,4\n", {"a\u2028b": [1, 3], "c": [2, 4]}),
     "years as names": ("n,2010,2011,2012\nA,1,2,3\n", {"n": ["A"], "2010": [1], "2011": [2], "2012": [3]}),
     "one row": ("1,2,3\n", {"x0": [1], "x1": [2], "x2": [3]}),
     "an index without a name": (",a\n0,1.5\n1,2\n", {"": [0, 1], "a": [1.5, 2.0]}),
@@ -92,7 +106,9 @@ def test_marks_of_missing_values(mark: str, tmp_path: Path) -> None:
     assert f"{said} counts as missing: 2 cells." in frame.notes
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "latin-1"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252", "latin-1"]
+)
 def test_encodings(encoding: str, tmp_path: Path) -> None:
     text = "Größe,café\n1,é\n2,ü\n3,é\n"
     assert table(tmp_path, text.encode(encoding)) == {"Größe": [1, 2, 3], "café": ["é", "ü", "é"]}

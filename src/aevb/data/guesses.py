@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)*|[.,]\d+)([eE][+-]?\d+)?%?")
 MISSING = frozenset(  # what stands in a file for a value that is not there
@@ -17,14 +18,21 @@ MISSING = frozenset(  # what stands in a file for a value that is not there
 )
 DOUBTFUL = frozenset(("-", ".", "None", "NA", "na", "null", "--", ".."))  # that may be a level of its own as well
 PLAIN = ("\t", ";", "|", ",")  # separators, the first of those that fit
+LONGEST = 2**31 - 1  # characters of a cell; Python's reader refuses more than 131,072 unless it is told
+
+
+def rows_in(lines: Iterable[str], between: str, **how: Any) -> Any:
+    """A reader of the values of each line, Python's; "" separates nothing."""
+    csv.field_size_limit(LONGEST)
+    return csv.reader(lines, delimiter=between or "\1", **how)
 
 
 def separator(lines: Sequence[str], tabs: bool = False) -> str:
     """What stands between columns: a tab, ";", "|", ",", " " for runs of blanks, or "" where there is one column."""
     if tabs:
         return "\t"
-    widths = {sep: [len(r) for r in csv.reader(lines, delimiter=sep, skipinitialspace=True)] for sep in PLAIN}
-    widths[" "] = [len(r) for r in csv.reader(map(blanks, lines), delimiter=" ", skipinitialspace=True)]
+    widths = {sep: [len(r) for r in rows_in(lines, sep, skipinitialspace=True)] for sep in PLAIN}
+    widths[" "] = [len(r) for r in rows_in(map(blanks, lines), " ", skipinitialspace=True)]
     even = [sep for sep in (*PLAIN, " ") if same(widths[sep])]
     if even:
         return " " if even == [",", " "] and commas_are_decimal(lines) else even[0]
@@ -73,7 +81,7 @@ def names_columns(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool:
     if not any(first) or "?" in first:
         return False
     if numbers := [value for value in first if NUMBER.fullmatch(value)]:
-        return bool(rest) and counting(numbers) and not recurring(first, rest)
+        return bool(rest) and counting(numbers) and (above_fractions(first, rest) or not recurring(first, rest))
     return not rest or numbers_follow(rest, len(first)) or not recurring(first, rest)
 
 
@@ -88,6 +96,12 @@ def counting(numbers: Sequence[str]) -> bool:
         return False
     whole, first = [int(n) for n in numbers], int(numbers[0])
     return (not first or 1900 <= first < 2100) and whole == list(range(first, first + len(whole)))
+
+
+def above_fractions(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool:
+    """Whether a whole number stands above a column in which all numbers are written with a fraction."""
+    below = ([row[i] for row in rest if i < len(row)] for i, value in enumerate(first) if value.isdigit())
+    return any(numeric(values) and not any(value.strip().isdigit() for value in values) for values in below)
 
 
 def numeric(values: Sequence[str]) -> bool:

@@ -25,7 +25,8 @@ from aevb.data.endings import PACKED, PARQUET, TEXT, ending_of, is_table
 from aevb.data.npfiles import arrays_in
 from aevb.data.tables import Frame, batches, frame_of
 from aevb.data.text import refuse_twice
-from aevb.data.typing_of_parts import DECIMAL, Tally
+from aevb.data.typed import decimal_commas
+from aevb.data.typing_of_parts import Tally
 from aevb.data.writing import form_of
 
 ROWS = 2**16  # of a part, at most
@@ -118,7 +119,7 @@ def text(path: Path, schema: Schema) -> Parts | None:
         return None
     if form is None or tallies is None:
         return None
-    commas = any(tally.way == DECIMAL for tally in tallies)
+    commas = decimal_commas(tally.way for tally in tallies)
     meanings = [tally.meaning(commas) for tally in tallies]
 
     def tables() -> Iterator[Any]:

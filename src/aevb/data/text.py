@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from aevb.data.damage import reading
-from aevb.data.guesses import header, separator
+from aevb.data.guesses import header, rows_in, separator
 from aevb.errors import DataError
 
 PACKED: dict[str, Callable[[bytes], bytes]] = {
@@ -28,7 +28,13 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
     ".bz2": bz2.decompress,
     ".xz": lzma.decompress,
 }
-MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # that a file begins with
+MARKS = {  # that a file begins with, the longest first
+    b"\xff\xfe\0\0": "utf-32",
+    b"\0\0\xfe\xff": "utf-32",
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
 OTHERS = {  # how a file of another kind begins
     b"PK\x03\x04": "a .zip archive or an Excel workbook",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook",
@@ -42,6 +48,7 @@ OTHERS = {  # how a file of another kind begins
 CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 Notes = tuple[str, ...]
 SAMPLE = 2**18  # bytes that are looked at to recognise the form
+WHOLE = 3  # lines that are looked at in any case, however long they are
 LOOKED_AT = 1000  # lines of them
 CALLED = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars (|)", " ": "blanks"}
 
@@ -70,7 +77,7 @@ def read_words(path: Path) -> Words:
     sample = first_lines(content)
     between = separator(sample, path.suffix.lower() in (".tsv", ".tab"))
     refuse_open(path, content, between)
-    records = list(islice(csv.reader(sample, delimiter=between or "\1", skipinitialspace=True), LOOKED_AT))
+    records = list(islice(rows_in(sample, between, skipinitialspace=True), LOOKED_AT))
     columns = parsed(path, content, between, records)
     names = header(records)
     if names is not None:
@@ -174,11 +181,14 @@ def trimmed(content: bytes, notes: Notes) -> tuple[bytes, Notes]:
 
 
 def first_lines(content: bytes) -> list[str]:
-    """Some lines at the start, whole ones, none of them empty."""
-    start = content[:SAMPLE]
-    if len(content) > SAMPLE:
-        start = start[: start.rfind(b"\n") + 1] or start
-    return [line for line in start.decode(errors="replace").splitlines() if line.strip()]
+    """Some lines at the start, whole ones, `WHOLE` at least, none of them empty."""
+    start = len(content) - len(content.lstrip(b"\n"))
+    end = start
+    for _ in range(WHOLE):
+        end = content.find(b"\n", end) + 1 or len(content)
+    end = max(end, content.rfind(b"\n", start, SAMPLE) + 1) if len(content) > SAMPLE else len(content)
+    lines = content[start:end].decode(errors="replace").split("\n")  # str.splitlines would split cells at U+2028, too
+    return [line for line in lines if line.strip()]
 
 
 def parsed(path: Path, content: bytes, between: str, records: Sequence[Sequence[str]]) -> list[Any]:
@@ -203,7 +213,7 @@ def one_tab(content: bytes) -> bytes:
         return b"\n".join(line.strip(b"\t") for line in lines)
     out = io.StringIO()
     lines_ = (" ".join(line.split("\t")).strip() for line in content.decode().split("\n"))
-    records = csv.reader((line for line in lines_ if line), delimiter=" ", skipinitialspace=True)
+    records = rows_in((line for line in lines_ if line), " ", skipinitialspace=True)
     csv.writer(out, delimiter="\t", lineterminator="\n").writerows(records)
     return out.getvalue().encode()
 
@@ -243,7 +253,7 @@ def quickly(path: Path, content: bytes, between: str, width: int, short_header: 
 def slowly(path: Path, content: bytes, between: str, width: int = 0) -> list[Any]:
     """By Python's reader, which knows quotes that follow a blank, and the number of a line."""
     with reading(path, "a table"):
-        reader = csv.reader(io.StringIO(content.decode()), delimiter=between or "\1", skipinitialspace=True)
+        reader = rows_in(io.StringIO(content.decode()), between, skipinitialspace=True)
         rows, lines = [], []
         for row in reader:
             if row:
@@ -260,7 +270,7 @@ def refuse_open(path: Path, content: bytes, between: str) -> None:
     """Raise DataError where a quotation mark opens and never closes, so that the rest of the file would be one cell."""
     if content.count(b'"') % 2:
         try:
-            for _ in csv.reader(io.StringIO(content.decode()), delimiter=between or "\1", strict=True):
+            for _ in rows_in(io.StringIO(content.decode()), between, strict=True):
                 pass
         except csv.Error as fault:
             if "end of data" in str(fault):

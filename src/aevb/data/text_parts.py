@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import codecs
-import csv
 import gzip
 import io
 import lzma
@@ -22,7 +21,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from aevb.data.damage import reading
-from aevb.data.guesses import header, separator
+from aevb.data.guesses import header, rows_in, separator
 from aevb.data.room import refuse_above_disk, scratch
 from aevb.data.text import LOOKED_AT, SAMPLE, encoding_at, first_lines, refuse_twice, trim, trimmed
 from aevb.errors import DataError
@@ -103,7 +102,7 @@ class Form:
         width = len(self.names)
         with Path(self.copy.name).open("rb") as file:
             above, text = file.read(self.start).count(b"\n"), io.TextIOWrapper(file, encoding="utf-8", newline="\n")
-            lines = csv.reader(text, delimiter=self.between or "\1", skipinitialspace=True)
+            lines = rows_in(text, self.between, skipinitialspace=True)
             for values in lines:
                 if values and len(values) != width:
                     line = above + lines.line_num
@@ -125,7 +124,7 @@ def form_of(path: Path) -> Form | None:
         below = trimmed(head, ())[0]
         sample = first_lines(below)
         between = separator(sample, path.suffix.lower() in (".tsv", ".tab"))
-        records = list(islice(csv.reader(sample, delimiter=between or "\1", skipinitialspace=True), LOOKED_AT))
+        records = list(islice(rows_in(sample, between, skipinitialspace=True), LOOKED_AT))
         widths = Counter(map(len, records[1:] or records))
         width = len(records[0]) if len(records[0]) in widths else widths.most_common(1)[0][0]
         quoted = content.find(b'"') >= 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +13,73 @@ import pyarrow.compute as pc
 from aevb.data.guesses import DOUBTFUL, MISSING
 
 SOME = 1000  # words, on which a pattern is tried first
+SIGN, BLANK, CURRENCY = "[+\u2212-]?", "[ \u00a0\u202f]?", "[$€£¥]"
+MARK = "[\u00a0\u202f\u2009'\u2019]"  # no-break and thin blanks and apostrophes, between thousands
+POINT = rf"([0-9]{{1,3}}((,[0-9]{{3}})+|({MARK}[0-9]{{3}})+)|[0-9]+)(\.[0-9]+)?"  # 1,234.5
+COMMA = rf"([0-9]{{1,3}}((\.[0-9]{{3}})+|({MARK}[0-9]{{3}})+)|[0-9]+)(,[0-9]+)?"  # 1.234,5
 WHOLE = r"^[+-]?(0|[1-9][0-9]*)$"  # a leading zero makes a code, as in 00123
 CODE = r"^0[0-9]+$"
-COMMA = r"^[+-]?([0-9]{1,3}(\.[0-9]{3})+|[0-9]+)(,[0-9]+)?([eE][+-]?[0-9]+)?$"  # 1.234,5 or 1234,5
-THOUSANDS = r"^[+-]?([0-9]{1,3}(,[0-9]{3})+|[0-9]+)(\.[0-9]+)?$"  # 1,234.5
 POINTS = r"^[+-]?(0|[1-9][0-9]{0,2}(\.[0-9]{3})*)$"  # 1.234, in a file with decimal commas
-PERCENT = r"^[+-]?[0-9]+(\.[0-9]+)? ?%$"
-MONEY = r"^[+-]?[$€£¥] ?[+-]?([0-9]{1,3}(,[0-9]{3})+|[0-9]+)(\.[0-9]+)?$"
-FLOAT = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$|^[+-]?(inf|Inf|INF|infinity|Infinity)$"
-COMMAS = "decimal commas"
+PLAIN = r"[0-9]+(\.[0-9]+)?"
+EXPONENT = "([eE][+-]?[0-9]+)?"
+FLOAT = rf"^{SIGN}([0-9]+\.?[0-9]*|\.[0-9]+){EXPONENT}$|^{SIGN}(inf|Inf|INF|infinity|Infinity)$"
+LOSS = r"^\((.*)\)$"  # an amount below zero, as accountants write it
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to write numbers.
+
+    Attributes:
+        pattern: of all its words; how: what is said of it.
+        cut: of what is taken out of them; thousands, decimal: what stands between thousands, and before a fraction.
+    """
+
+    pattern: str
+    how: str = ""
+    cut: str = ""
+    thousands: str = ""
+    decimal: str = "."
+
+    def plain(self, words: Any) -> Any:
+        """The words as Arrow's parser knows them."""
+        plain = pc.replace_substring_regex(words, self.cut, "") if self.cut else words
+        plain = pc.replace_substring(plain, self.thousands, "") if self.thousands else plain
+        plain = pc.replace_substring(plain, self.decimal, ".") if self.decimal != "." else plain
+        plain = pc.replace_substring_regex(plain, LOSS, r"-\1") if self.pattern.startswith(r"^(\(") else plain
+        return unsigned(plain)
+
+
+def with_points(pattern: str, how: str) -> Way:
+    return Way(pattern.replace("NUMBER", POINT), how or "marks between thousands", CUT, ",")
+
+
+def with_commas(pattern: str, how: str) -> Way:
+    how = f"{how} and decimal commas" if how else "decimal commas"
+    return Way(pattern.replace("NUMBER", COMMA), how, CUT, ".", ",")
+
+
+CUT = f"{MARK}|{BLANK}(%|{CURRENCY}){BLANK}"
+NUMBERS = rf"^{SIGN}NUMBER{EXPONENT}$", ""
+PERCENT = rf"^{SIGN}NUMBER{BLANK}%$", "percent signs"
+MONEY = (  # $1,234.50
+    rf"^(\({CURRENCY}{BLANK}NUMBER\)|{CURRENCY}{BLANK}{SIGN}NUMBER|{SIGN}{CURRENCY}{BLANK}NUMBER)$",
+    "a currency",
+)
+PRICE = rf"^(\(NUMBER{BLANK}{CURRENCY}\)|{SIGN}NUMBER{BLANK}{CURRENCY})$", "a currency"  # 1.234,50 €
+LOSSES = rf"^(\(NUMBER\)|{SIGN}NUMBER)$", "losses in parentheses"  # (1,234)
+SHARE, LOSS_OR_GAIN = (Way(pattern.replace("NUMBER", PLAIN), how, CUT) for pattern, how in (PERCENT, LOSSES))
+GROUPED = Way(POINTS, "points between thousands", "", ".", ",")  # if another column of the file has decimal commas
+
+
+def ways(between: str) -> tuple[Way, ...]:
+    """How numbers may be written, by what separates the columns; the first that fits all words counts."""
+    order = 1 if between == "," else -1
+    plain, percent, price, losses = (
+        (with_points(*each), with_commas(*each))[::order] for each in (NUMBERS, PERCENT, PRICE, LOSSES)
+    )
+    money = with_points(*MONEY), with_commas(*MONEY)  # a currency stands before where commas are between thousands
+    return (Way(FLOAT), *plain, SHARE, *percent, *money, *price, LOSS_OR_GAIN, *losses)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +88,11 @@ class Typed:
 
     values: Any
     marks: Counter[str]
-    written: str = ""
+    way: Way | None = None
+
+    @property
+    def written(self) -> str:
+        return "" if self.way is None else self.way.how
 
 
 def typed(words: Any, between: str) -> Typed:
@@ -44,16 +106,21 @@ def typed(words: Any, between: str) -> Typed:
             marks = {word: n for word, n in marks.items() if word not in DOUBTFUL}
             absent = pc.is_in(words, value_set=pa.array(list(marks), pa.string()))
         words = pc.if_else(absent, pa.scalar(None, pa.string()), words)
-    numbers, written = as_numbers(words, between)
-    return Typed(words if numbers is None else numbers, Counter(marks), written)
+    way = way_of(words, between)
+    return Typed(words if way is None else numbers_in(words, way), Counter(marks), way)
 
 
 def all_typed(columns: Sequence[Any], between: str) -> list[Typed]:
     """The columns of a file, each with its type. Where one has decimal commas, a point stands between thousands."""
     found = [typed(words, between) for words in columns]
-    if all(column.written != COMMAS for column in found):
+    if not decimal_commas(column.way for column in found):
         return found
     return [grouped(column, words) for column, words in zip(found, columns, strict=True)]
+
+
+def decimal_commas(found: Iterable[Way | None]) -> bool:
+    """Whether a column of a file has decimal commas."""
+    return any(way is not None and way.decimal == "," for way in found)
 
 
 def grouped(column: Typed, words: Any) -> Typed:
@@ -62,33 +129,20 @@ def grouped(column: Typed, words: Any) -> Typed:
     if column.written or not pa.types.is_floating(column.values.type) or not fits(there, POINTS):
         return column
     plain = pc.if_else(column.values.is_null(), pa.scalar(None, pa.string()), words)
-    return Typed(rewritten(plain, ".", ","), column.marks, "points between thousands")
+    return Typed(numbers_in(plain, GROUPED), column.marks, GROUPED)
 
 
-def as_numbers(words: Any, between: str) -> tuple[Any, str]:
-    """Numbers, and how they were written; None where some word is none."""
-    if words.null_count == len(words):
-        return None, ""
-    if fits(words, WHOLE):
-        return whole(unsigned(words)), ""
-    if pc.any(coded(words)).as_py():
-        return None, ""
-    if fits(words, FLOAT):
-        return pc.cast(unsigned(words), pa.float64()), ""
-    return as_written(words, between)
+def way_of(words: Any, between: str) -> Way | None:
+    """How the numbers in a column are written; None where some word is none."""
+    if words.null_count == len(words) or pc.any(coded(words)).as_py():
+        return None
+    return next((way for way in ways(between) if fits(words, way.pattern)), None)
 
 
-def as_written(words: Any, between: str) -> tuple[Any, str]:
-    """Numbers that are written with signs, or with commas, and how; None where some word is none."""
-    if fits(words, PERCENT):
-        return rewritten(pc.replace_substring_regex(words, r" ?%$", ""), "", "."), "percent signs"
-    if fits(words, MONEY):
-        return rewritten(pc.replace_substring_regex(words, r"[$€£¥] ?", ""), ",", "."), "a currency"
-    ways = [(COMMA, ".", ",", COMMAS), (THOUSANDS, ",", ".", "commas between thousands")]
-    for pattern, thousands, decimal, how in ways[::-1] if between == "," else ways:
-        if fits(words, pattern):
-            return rewritten(words, thousands, decimal), how
-    return None, ""
+def numbers_in(words: Any, way: Way) -> Any:
+    """Numbers that are written in this way; whole ones where none has a fraction, words where no type holds them."""
+    plain = way.plain(words)
+    return whole(plain) if fits(plain, WHOLE) else pc.cast(plain, pa.float64())
 
 
 def fits(words: Any, pattern: str) -> bool:
@@ -104,17 +158,10 @@ def coded(words: Any) -> Any:
 
 
 def unsigned(words: Any) -> Any:
-    """Numbers without a plus sign, which Arrow's parser does not know."""
+    """Numbers without a plus sign and with a plain minus, since Arrow's parser knows no other."""
     plus = pc.any(pc.starts_with(words, "+")).as_py()
-    return pc.replace_substring_regex(words, r"^\+", "") if plus else words
-
-
-def rewritten(words: Any, thousands: str, decimal: str) -> Any:
-    """Numbers without what stands between thousands; whole numbers where none has a fraction."""
-    plain = pc.replace_substring(words, thousands, "") if thousands else words
-    plain = pc.replace_substring(plain, decimal, ".")
-    plain = unsigned(plain)
-    return whole(plain) if fits(plain, WHOLE) else pc.cast(plain, pa.float64())
+    plain = pc.replace_substring_regex(words, r"^\+", "") if plus else words
+    return pc.replace_substring(plain, "\u2212", "-")
 
 
 def whole(words: Any) -> Any:

@@ -10,36 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aevb.data.guesses import DOUBTFUL, MISSING
-from aevb.data.typed import COMMA, FLOAT, MONEY, PERCENT, POINTS, THOUSANDS, WHOLE, coded, fits, unsigned
+from aevb.data.typed import GROUPED, WHOLE, Way, coded, fits, ways
 
 MARKS = pa.array(sorted(MISSING), pa.string())
-
-
-@dataclass(frozen=True)
-class Way:
-    """A way to write numbers.
-
-    Attributes:
-        pattern: of all its words; cut: of what is taken out of them.
-        thousands, decimal: what stands between thousands, and before a fraction.
-    """
-
-    pattern: str
-    cut: str = ""
-    thousands: str = ""
-    decimal: str = "."
-
-    def plain(self, words: Any) -> Any:
-        """The words as Arrow's parser knows them."""
-        plain = pc.replace_substring_regex(words, self.cut, "") if self.cut else words
-        plain = pc.replace_substring(plain, self.thousands, "") if self.thousands else plain
-        return unsigned(pc.replace_substring(plain, self.decimal, "."))
-
-
-PLAIN = (Way(FLOAT), Way(PERCENT, r" ?%$"), Way(MONEY, r"[$€£¥] ?", ","))
-DECIMAL = Way(COMMA, "", ".", ",")
-COMMAS = (DECIMAL, Way(THOUSANDS, "", ","))
-GROUPED = Way(POINTS, "", ".", ",")  # if another column of the file has decimal commas
 
 
 @dataclass(frozen=True)
@@ -103,8 +76,7 @@ class Tally:
     ways: dict[Way, Fitting] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        commas = COMMAS[::-1] if self.between == "," else COMMAS
-        self.ways = {way: Fitting() for way in (*PLAIN, *commas, GROUPED)}
+        self.ways = {way: Fitting() for way in (*ways(self.between), GROUPED)}
 
     def add(self, words: Any) -> Any:
         """Count a part of the column in; returns its words that are no marks."""
