@@ -288,6 +288,8 @@ def test_a_new_hole_is_said() -> None:
         ("level", ["3", "1"], [2, 0]),
         ("flag", [True, False], [1, 0]),
         ("flag", ["true", "False"], [1, 0]),
+        ("flag", [1, 0], [1, 0]),
+        ("flag", [0.0, 2.0], [2, 2]),
         ("sort", pd.Categorical(["c", "a"]), [2, 0]),
         ("when", [dt.date(1970, 1, 2), dt.date(1970, 1, 1)], [86400, 0]),
         ("when", ["02.01.1970", "01.01.1970"], None),

@@ -32,7 +32,7 @@ class Cells:
         form: number, word (truth values and levels as well), date, other.
         seen: (N,), which cells are there.
         numbers: of the cells that are there: the number itself, exactly; the code of a word in `levels`; seconds since
-            1970 of a date.
+            1970 of a date; seconds of a span, or of a time since midnight.
         levels: the different words; of a type with levels all of them, in its order.
         ordered: whether the type gives an order to its levels.
         declared: whether `levels` are the type's own.
@@ -174,6 +174,11 @@ def _spans(name: str, dtype: str, seen: Any, there: Any) -> Cells:
     return Cells(name, dtype, NUMBER, seen, np.asarray(pc.cast(there, pa.int64())) / PER_SECOND[there.type.unit])
 
 
+def _times(name: str, dtype: str, seen: Any, there: Any) -> Cells:
+    ticks = pc.cast(there, pa.int32() if pa.types.is_time32(there.type) else pa.int64())
+    return Cells(name, dtype, NUMBER, seen, np.asarray(ticks) / PER_SECOND[there.type.unit])
+
+
 Read = Callable[[str, str, Any, Any], Cells]
 READ: tuple[tuple[Callable[[Any], bool], Read], ...] = (
     (lambda t: pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_decimal(t), _numbers),
@@ -182,4 +187,5 @@ READ: tuple[tuple[Callable[[Any], bool], Read], ...] = (
     (lambda t: pa.types.is_string(t) or pa.types.is_large_string(t) or pa.types.is_string_view(t), _words),
     (lambda t: pa.types.is_timestamp(t) or pa.types.is_date(t), _dates),
     (pa.types.is_duration, _spans),
+    (pa.types.is_time, _times),
 )

@@ -26,6 +26,8 @@ CALENDAR = (-62_135_596_800.0, 253_402_300_799.0)  # seconds of the years 1 to 9
 WRITTEN = -30_610_224_000.0  # of the year 1000, from which on all years have four digits
 SLIPS = 0.05  # of the words may be no dates
 LIKE = re.compile(r"\d{1,4}[-/. ]\d{1,2}|\d[- ][A-Za-z]{3}|[A-Za-z]{3} \d")  # what dates look like
+FINER = re.compile(r"(\.\d{6})\d+")  # fractions beyond microseconds, which Python's dates do not have
+SPAN = re.compile(r"(?:(-?\d+) days?,? ?\+?)?(-?)(\d+):(\d\d)(?::(\d\d(?:\.\d+)?))?")  # -1 day, 19:17:00
 TRIED = 200  # values on which forms are tried
 MOST = 0.5  # of the words are dates, at least, where the others are written as dates that the calendar lacks
 DIGITS = {  # what a part of a form is written with; others are of one digit or two
@@ -121,10 +123,20 @@ def read(words: Sequence[str], form: str) -> NDArray[np.float64]:
 def seconds(word: str, form: str) -> float | None:
     """Seconds since 1970 of a date; without a zone it counts as UTC."""
     try:
-        when = iso(word, form) or datetime.strptime(word, form)
+        when = iso(word, form) or datetime.strptime(FINER.sub(r"\1", word) if "%f" in form else word, form)
     except ValueError:
         return None
     return ((when if when.tzinfo else when.replace(tzinfo=UTC)) - EPOCH).total_seconds()
+
+
+def span(word: str) -> float:
+    """Seconds of a span of time, or of a time of a day, as Python and pandas write it.  ValueError: it is none."""
+    found = SPAN.fullmatch(word)
+    if not found:
+        raise ValueError(word)
+    days, minus, hours, minutes, rest = found.groups(default="0")
+    seconds = 3600 * int(hours) + 60 * int(minutes) + float(rest)
+    return 86_400 * int(days) + (-seconds if minus == "-" else seconds)
 
 
 def iso(word: str, form: str) -> datetime | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from aevb.data.cells import DATE, NUMBER, WORD, Cells, cells_of, less
-from aevb.data.columns import CODED, EXPOSURE, Column, Schema
-from aevb.data.dates import NEVER, read
+from aevb.data.columns import BELOW, CODED, EXPOSURE, Column, Schema
+from aevb.data.dates import NEVER, read, span
 from aevb.data.exposures import refuse_unexposed, summed
 from aevb.data.images import few
 from aevb.data.room import room
@@ -45,6 +46,7 @@ def stored(schema: Schema, frame: Frame) -> tuple[Numbers, list[str]]:
         if column.kind == EXPOSURE:
             refuse_unexposed(cells, frame.name, frame.start)
         numbers, said = numbers_in(column, cells, frame.name)
+        refuse_beyond(column, numbers, cells, frame)
         out[:, place] = np.nan
         out[cells.seen, place] = numbers
         notes += [f"{frame.name}: column {column.name!r}: {words}" for words in said]
@@ -52,6 +54,24 @@ def stored(schema: Schema, frame: Frame) -> tuple[Numbers, list[str]]:
             notes.append(f"{frame.name}: column {column.name!r} has {cells.holes:,} holes; in training it had none.")
     summed(schema, out, frame)
     return out, notes
+
+
+def refuse_beyond(column: Column, numbers: Numbers, cells: Cells, frame: Frame) -> None:
+    """Raise DataError where a number is infinite as the model reads it, in float32; maps of columns are monotone."""
+    import torch
+
+    if not len(numbers):
+        return
+    ends = [int(numbers.argmin()), int(numbers.argmax())]
+    wrong = ~column.numbers(torch.from_numpy(numbers[ends])).float().isfinite()
+    if wrong.any():
+        one = ends[int(wrong.nonzero()[0])]
+        row = frame.start + int(np.flatnonzero(cells.seen)[one])
+        raise DataError(
+            f"{frame.name}: column {column.name!r} holds {numbers[one]:g} (row {row}, counted from 0), which the model"
+            f" cannot read beside numbers of the scale {column.scale:g}. Empty the cell, or ask for {column.name}=id,"
+            " which leaves the column out."
+        )
 
 
 def compared(schema: Schema, frame: Frame) -> list[str]:
@@ -80,13 +100,23 @@ def numbers_in(column: Column, cells: Cells, where: str) -> tuple[Numbers, list[
     if column.kind in CODED:
         return codes_in(column, cells)
     if column.kind == "datetime":
-        return seconds_in(column, cells, where), []
+        return seconds_in(column, cells, where)
     x = plain_numbers(column, cells, where)
     if column.kind == "angle":
         start, period = column.levels
         turned = (x - start) / period * 2 * math.pi
         return np.pi - (np.pi - turned) % (2 * np.pi), []
-    return x, []
+    return x, outside(column, x)
+
+
+def outside(column: Column, x: Numbers) -> list[str]:
+    """What is to be said of numbers that a logarithm or a logit does not have."""
+    low, high = column.open_ends
+    if column.map == "log":
+        out, above = x[x <= 0], f"above 0, as all were in training; it counts as {BELOW * (column.low or 1):g}"
+    else:
+        out, above = x[(x < low) | (x > high)], f"between {low:g} and {high:g}; it counts as the nearest that is"
+    return [f"{out[0]:g} is not {above} ({len(out):,} rows)."] if len(out) else []
 
 
 def plain_numbers(column: Column, cells: Cells, where: str) -> Numbers:
@@ -96,15 +126,24 @@ def plain_numbers(column: Column, cells: Cells, where: str) -> Numbers:
     if cells.form == WORD and set(cells.levels) <= {False, True}:
         return cells.numbers.astype(np.float64)
     if cells.form == WORD:
-        try:
-            each = np.array([number_in(level, column.origin) for level in cells.levels])
-        except ValueError:
-            wrong = next(level for level in cells.levels if not is_number(level))
+        timed = column.dtype.startswith(("Duration", "Time"))
+        each = np.array([number_named(level, column.origin, timed) for level in cells.levels])
+        if np.isnan(each).any():
+            wrong = cells.levels[int(np.isnan(each).argmax())]
             raise DataError(
                 f"{where}: column {column.name!r} holds {wrong!r}, but numbers in training. Empty the cell."
-            ) from None
+            )
         return each[cells.numbers]
     raise DataError(f"{where}: column {column.name!r} is of the type {cells.dtype}, but held numbers in training.")
+
+
+def number_named(word: Any, origin: int, timed: bool) -> float:
+    """The number that a word is, less an origin, or the seconds of a time; NaN where it is none."""
+    with suppress(ValueError):
+        return number_in(word, origin)
+    with suppress(ValueError):
+        return span(word) if timed else math.nan
+    return math.nan
 
 
 def number_in(word: Any, origin: int) -> float:
@@ -115,28 +154,25 @@ def number_in(word: Any, origin: int) -> float:
         return float(word) - origin
 
 
-def is_number(word: Any) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
+def seconds_in(column: Column, cells: Cells, where: str) -> tuple[Numbers, list[str]]:
+    """Seconds since 1970 of dates, and in which form those are read that could be read otherwise.
 
-
-def seconds_in(column: Column, cells: Cells, where: str) -> Numbers:
-    """Seconds since 1970 of dates.  DataError where some are none."""
+    Raises DataError where some are none.
+    """
     if cells.form == DATE:
-        return cells.floats
+        return cells.floats, []
     if cells.form != WORD:
         raise DataError(f"{where}: column {column.name!r} is of the type {cells.dtype}, but held dates in training.")
-    words = list(map(str, cells.levels))
+    words, notes = list(map(str, cells.levels)), []
     each = read(words, form_of(column) or "%Y-%m-%d")
-    if np.isnan(each).any() and cells.dates is not None:
-        each = cells.dates.seconds
+    if np.isnan(each).any() and (dates := cells.dates) is not None:
+        each = dates.seconds
+        if dates.other:
+            notes = [f"dates such as {words[0]} are read as {dates.form}; {dates.other} would fit as well."]
     wrong = [word for word, s in zip(words, each, strict=True) if np.isnan(s) and word not in NEVER]
     if wrong:
         raise DataError(f"{where}: column {column.name!r} holds {wrong[0]!r}, but dates in training. Empty the cell.")
-    return each[cells.numbers]
+    return each[cells.numbers], notes
 
 
 def codes_in(column: Column, cells: Cells) -> tuple[Numbers, list[str]]:
@@ -147,6 +183,8 @@ def codes_in(column: Column, cells: Cells) -> tuple[Numbers, list[str]]:
     else:
         numbers_found, which = np.unique(cells.numbers, return_inverse=True)
         found = numbers_found.tolist()
+    if {str(level).lower() for level in column.levels} == set(TRUTHS) and set(found) <= {0, 1}:
+        found = [bool(value) for value in found]
     each = np.array([code_of(value, codes) for value in found], np.float64)
     numbers = each[which]
     unseen = np.unique(cells.numbers[np.isnan(numbers)])

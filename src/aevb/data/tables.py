@@ -71,7 +71,18 @@ class Frame:
             column = self.table[name].to_arrow()
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as fault:
             raise DataError(f"{self.name}: column {name!r} {types_in(self.table[name])}.") from fault
-        return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        return plain(column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column)
+
+
+def plain(column: Any) -> Any:
+    """A column without views and without runs, with which Arrow cannot compute; other columns as they are."""
+    kind = column.type
+    if pa.types.is_run_end_encoded(kind):
+        parts = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+        return pa.chunked_array([pc.run_end_decode(part) for part in parts], kind.value_type)
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return column.cast(pa.large_string() if pa.types.is_string_view(kind) else pa.large_binary())
+    return column
 
 
 def types_in(column: Any) -> str:
@@ -123,8 +134,8 @@ def _parquet(path: Path) -> Frame:
             found = pyarrow.dataset.dataset(files or path, format="parquet")
             small = fits(sum(file.stat().st_size for file in files) * PACKED)
             table = found.to_table() if small else in_a_map(found, path)
-    refuse_twice(path, table.column_names)
-    return Frame(str(path), _arrow(table), (f"{len(table.column_names)} columns of a Parquet table.",))
+    notes = (f"{len(table.column_names)} columns of a Parquet table.",)
+    return replace(_of_arrow(table, str(path)), notes=notes, back=native)
 
 
 def batches(found: Any, columns: Sequence[str] | None = None, rows: int = ROWS) -> Iterator[Any]:
@@ -182,15 +193,38 @@ def _framed(data: Any, name: str) -> Frame:
     if hasattr(data, "iloc"):
         return _of_pandas(data, name)
     if isinstance(data, pa.Table | pa.RecordBatch):
-        table = data if isinstance(data, pa.Table) else pa.table(data)
-        refuse_twice(name, table.column_names)
-        return Frame(name, _arrow(table))
+        return _of_arrow(data if isinstance(data, pa.Table) else pa.table(data), name)
     if hasattr(data, "collect") and hasattr(data, "lazy"):  # polars, lazy
         return Frame(name, nw.from_native(data.collect(), eager_only=True))
     try:
         return Frame(name, nw.from_native(data, eager_only=True))
     except TypeError:
         return _of_array(data, name)
+
+
+def _of_arrow(data: Any, name: str) -> Frame:
+    """With columns with which Arrow can compute; the types of the table come back with it."""
+    refuse_twice(name, data.column_names)
+    changed = {field.name: field.type for field in data.schema if plain(pa.nulls(0, field.type)).type != field.type}
+    if not changed:
+        return Frame(name, _arrow(data))
+    columns = [plain(column) for column in data.columns]
+
+    def back(table: Table) -> Any:
+        out = table.to_native()
+        for place, column in enumerate(out.column_names):
+            if column in changed:
+                out = out.set_column(place, column, in_form(out.column(place), changed[column]))
+        return out
+
+    return Frame(name, _arrow(pa.table(columns, names=data.column_names)), back=back)
+
+
+def in_form(column: Any, kind: Any) -> Any:
+    """A plain column as views or as runs."""
+    if pa.types.is_run_end_encoded(kind):
+        return pc.run_end_encode(column, run_end_type=kind.run_end_type)
+    return column.cast(kind)
 
 
 def _of_pandas(data: Any, name: str) -> Frame:

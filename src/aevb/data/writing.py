@@ -21,6 +21,7 @@ Numbers = NDArray[np.float64]
 NAMES = {  # narwhals' name of a type → Arrow's
     **{f"{kind}{bits}": getattr(pa, f"{kind.lower()}{bits}")() for kind in ("Int", "UInt") for bits in (8, 16, 32, 64)},
     "Float32": pa.float32(), "Float64": pa.float64(), "Boolean": pa.bool_(), "String": pa.string(), "Date": pa.date32(),
+    "Time": pa.time64("us"),
     "Categorical": pa.dictionary(pa.int32(), pa.string()), "Enum": pa.dictionary(pa.int32(), pa.string(), ordered=True),
 }  # fmt: skip
 LARGEST = 2.0**63 - 2.0**10  # units of time; beyond, int64 overflows
@@ -70,7 +71,7 @@ def array_named(column: Column, numbers: Numbers) -> Any:
     kind = type_named(column)
     if pa.types.is_dictionary(kind) and column.kind in CODED:
         array = array_of(column, numbers, pa.null())
-        return leveled(array, values_of(column.levels), kind.ordered)
+        return leveled(array, values_of(column.levels), kind.ordered or column.kind == "ordinal")
     array = array_of(column, numbers, kind)
     if pa.types.is_decimal(kind):
         return narrowed(array, kind.precision, kind.scale).cast(kind)
@@ -118,8 +119,12 @@ def values_of(levels: Sequence[Any]) -> Any:
 
 
 def of_time(numbers: Numbers, kind: Any) -> Any:
-    """Dates, times with a zone or without, spans of time."""
+    """Dates, times with a zone or without, times of a day, spans of time."""
     missing = np.isnan(numbers)
+    if pa.types.is_time(kind):
+        day, whole = 86_400 * PER_SECOND[kind.unit], np.int32 if pa.types.is_time32(kind) else np.int64
+        ticks = np.clip(np.round(np.where(missing, 0, numbers) * PER_SECOND[kind.unit]), 0, day - 1)
+        return pa.array(ticks.astype(whole), mask=missing).cast(kind)
     if not pa.types.is_duration(kind):
         numbers = np.clip(numbers, *CALENDAR)
     if pa.types.is_date(kind):

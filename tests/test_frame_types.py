@@ -1,0 +1,176 @@
+"""Types of columns that are rare: views, runs, times of a day, spans, dates finer than microseconds, huge numbers."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from aevb.data.columns import BELOW, Schema
+from aevb.data.dates import dates_in, span
+from aevb.data.frames import filled, made, stored
+from aevb.data.kinds import look
+from aevb.data.tables import frame_of, read_frame, write_frame
+from aevb.errors import DataError
+
+N = 60
+I = np.arange(N)
+WORDS = [None if i % 7 == 3 else "ab"[i % 2] for i in I]
+TIMES = [None if i % 7 == 3 else dt.time(int(i * 7 % 24), int(i * 11 % 60)) for i in I]
+X = np.random.default_rng(0).normal(size=N)
+Z = X / np.abs(X).max()
+
+
+def number_of(schema: Schema, name: str, numbers: np.ndarray) -> np.ndarray:
+    return numbers[:, [column.name for column in schema.model].index(name)]
+
+
+def filled_with(frame: Any, value: float) -> Any:
+    schema = look(frame)
+    numbers, _ = stored(schema, frame)
+    return filled(schema, frame, np.where(np.isnan(numbers), value, numbers)).native
+
+
+@pytest.mark.parametrize("kind", ["string_view", "runs"])
+def test_views_and_runs_are_read_and_come_back(kind: str) -> None:
+    words = pa.array(WORDS, pa.string_view()) if kind == "string_view" else pc.run_end_encode(pa.array(WORDS))
+    table = pa.table({"x": X, "w": words, "b": pa.array([b"q"] * N, pa.binary_view())})
+    out = filled_with(frame_of(table), 0.0)
+    assert out.schema == table.schema
+    assert out["w"].to_pylist() == [word or "a" for word in WORDS]
+
+
+def test_views_in_parquet_are_read(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": X, "w": pa.array(WORDS, pa.string_view())}), tmp_path / "t.parquet")
+    frame = read_frame(tmp_path / "t.parquet")
+    assert [column.kind for column in look(frame).columns] == ["real", "binary"]
+    write_frame(frame, tmp_path / "t.csv")
+    assert read_frame(tmp_path / "t.csv").table["w"].to_list() == WORDS
+
+
+@pytest.mark.parametrize("kind", [pa.time32("s"), pa.time32("ms"), pa.time64("us"), pa.time64("ns")])
+def test_times_of_a_day_are_modelled_and_come_back(kind: Any) -> None:
+    table = pa.table({"x": X, "t": pa.array(TIMES, kind)})
+    schema = look(frame_of(table))
+    assert schema.columns[1].likelihood
+    assert filled_with(frame_of(table), 3600.0)["t"].to_pylist() == [t or dt.time(1) for t in TIMES]
+    assert filled_with(frame_of(table), 1e9)["t"].to_pylist()[3] >= dt.time(23, 59, 59)
+    new = made(schema, np.array([[0.0, -5.0], [0.0, 3660.0]]), frame_of(table)).native
+    assert new.schema.field("t").type == kind
+    assert new["t"].to_pylist() == [dt.time(0), dt.time(1, 1)]
+
+
+@pytest.mark.parametrize("library", [pl.DataFrame, pd.DataFrame])
+def test_times_of_a_day_in_frames(library: Any) -> None:
+    out = filled_with(frame_of(library({"x": X, "t": TIMES})), 3600.0)
+    assert list(out["t"]) == [t or dt.time(1) for t in TIMES]
+
+
+def test_an_ordered_type_stays_ordered_in_new_rows() -> None:
+    codes = pa.array(I % 3, pa.int8())
+    table = pa.table({"x": X, "size": pa.DictionaryArray.from_arrays(codes, ["s", "m", "l"], ordered=True)})
+    schema = look(frame_of(table))
+    new = made(schema, np.array([[0.0, 2.0]])).native
+    assert new.schema.field("size").type.ordered
+    assert new["size"].combine_chunks().dictionary.to_pylist() == ["s", "m", "l"]
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        pa.array((I + 1) * 86_400 * 10**9 + 3600 * 10**9 * (I % 5), pa.timestamp("ns", "Europe/Berlin")),
+        pa.array((I + 1) * 86_400 * 10**9, pa.timestamp("ns")),
+        pa.array(I * 60_000 - 90_000, pa.duration("ms")),
+        pa.array(TIMES, pa.time64("us")),
+    ],
+    ids=["zone", "ns", "span", "time"],
+)
+def test_what_is_written_as_text_is_read_again(when: Any, tmp_path: Path) -> None:
+    """A CSV file of a model's own columns has the same stored numbers."""
+    frame = frame_of(pa.table({"x": X.round(2), "when": when}))
+    schema = look(frame)
+    numbers, _ = stored(schema, frame)
+    write_frame(frame, tmp_path / "t.csv")
+    again, notes = stored(schema, read_frame(tmp_path / "t.csv"))
+    np.testing.assert_array_equal(number_of(schema, "when", again), number_of(schema, "when", numbers))
+    assert not notes
+
+
+def test_spans_of_time() -> None:
+    assert span("9:29") == span("09:29:00") == span("0 days 09:29:00") == 9 * 3600 + 29 * 60
+    for library in (str(dt.timedelta(seconds=-5.5)), str(pd.Timedelta(seconds=-5.5))):
+        assert span(library) == -5.5
+    with pytest.raises(ValueError, match="soon"):
+        span("soon")
+
+
+def test_fractions_of_nine_digits_are_dates() -> None:
+    found = dates_in([f"2020-01-{day:02} 00:00:01.123456789" for day in range(1, 20)])
+    assert found is not None
+    assert found.seconds[0] == 1577836801.123456
+
+
+# Numbers that a model cannot read, or reads as others
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("x", [np.exp(Z * 690), np.sign(Z) * np.exp(np.abs(Z) * 690), Z * 1.7e308, Z * 1e-319])
+def test_numbers_of_any_size_are_looked_at_without_warnings(x: np.ndarray) -> None:
+    frame = frame_of({"x": X, "huge": x})
+    schema = look(frame)
+    try:
+        numbers, _ = stored(schema, frame)
+    except DataError as fault:
+        assert "column 'huge' holds" in str(fault)  # noqa: PT017  # either is right
+    else:
+        assert schema.numbers(torch.from_numpy(numbers)).isfinite().all()
+
+
+def test_positive_numbers_of_600_decades_are_read_by_their_logarithm() -> None:
+    x = np.exp(np.linspace(-690, 690, N))
+    schema = look(frame_of({"x": x}))
+    assert schema.columns[0].map == "log"
+
+
+def test_a_number_that_float32_does_not_hold_is_named_with_its_column() -> None:
+    schema = look(frame_of({"x": X, "y": X}))
+    with pytest.raises(DataError, match=r"column 'y' holds -1e\+300 \(row 2, counted from 0\).*ask for y=id"):
+        stored(schema, frame_of({"x": [1.0, 2.0, 3.0], "y": [None, 1.0, -1e300]}))
+
+
+def test_a_number_below_zero_of_a_positive_column_is_said() -> None:
+    x = np.exp(X * 3)
+    schema = look(frame_of({"x": x}))
+    assert schema.columns[0].map == "log"
+    _, notes = stored(schema, frame_of({"x": [-1.0, 0.0, 2.0]}))
+    least = BELOW * x.min()
+    assert notes == [
+        f"the table: column 'x': -1 is not above 0, as all were in training; it counts as {least:g} (2 rows)."
+    ]
+
+
+def test_a_number_beyond_its_bounds_is_said() -> None:
+    schema = look(frame_of({"x": 1 / (1 + np.exp(-3 * X))}), {"x": "bounded"})
+    _, notes = stored(schema, frame_of({"x": [0.5, 1.5]}))
+    assert notes == ["the table: column 'x': 1.5 is not between 0 and 1; it counts as the nearest that is (1 rows)."]
+
+
+def test_dates_that_could_be_read_otherwise_are_said() -> None:
+    schema = look(frame_of({"x": X, "day": [f"2020-01-{i % 28 + 1:02}" for i in I]}))
+    both = [f"0{i}/01/2020" for i in (1, 2, 3)]
+    _, notes = stored(schema, frame_of({"x": X[:3], "day": both}))
+    assert notes == [
+        "the table: column 'day': dates such as 01/01/2020 are read as %m/%d/%Y; %d/%m/%Y would fit as well."
+    ]
+    assert not stored(schema, frame_of({"x": X[:3], "day": ["13/01/2020", "14/01/2020", "15/01/2020"]}))[1]
+    assert math.isfinite(stored(schema, frame_of({"x": X[:3], "day": both}))[0].sum())
