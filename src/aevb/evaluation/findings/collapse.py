@@ -19,6 +19,8 @@ def look(exam: Exam) -> Iterator[Finding]:
     known = exam.of_train
     if known.codes or not known.offers.kl:  # codes have a perplexity, and an autoencoder's points no scale
         return
+    if len(known.mean) < 2:  # one row has no spread
+        return
     spread = known.prior.var(0)
     active, _ = active_units(known.mean, threshold=0.01 * spread.where(spread > 0, 1.0))
     size, kl = known.mean.shape[1], known.kl
@@ -71,7 +73,7 @@ def _dominated(exam: Exam, kl: Tensor) -> Iterator[Finding]:
     whole, own = kl.sum(1), kl[:, unit]
     ratio = float(own.mean() / whole.mean().clamp(min=1e-12))
     share = Estimate.of((own - ratio * whole) / whole.mean().clamp(min=1e-12)).moved(ratio)
-    if share - 3 * share.se < MOST_OF_KL or whole.mean() < 1:
+    if not share - 3 * share.se >= MOST_OF_KL or whole.mean() < 1:
         return
     yield Finding(
         "one-unit",

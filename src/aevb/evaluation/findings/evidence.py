@@ -31,7 +31,7 @@ def look(exam: Exam) -> Iterator[Finding]:
         return
     found = _marginal(exam, k)
     share = Estimate.share(found.heavy, len(found.log_px))
-    if share - SIGNIFICANT * share.se < TOLERATED:
+    if not share - SIGNIFICANT * share.se >= TOLERATED:  # NaN: no error is known
         return
     yield Finding(
         "unreliable-log-px",
