@@ -120,6 +120,39 @@ def test_fractions_of_nine_digits_are_dates() -> None:
     assert found.seconds[0] == 1577836801.123456
 
 
+HOURS = [dt.datetime(2020, 1, 1) + dt.timedelta(hours=i) for i in range(N)]
+DAYS = [f"2020-01-{i % 28 + 1:02}" for i in range(N)]
+
+
+@pytest.mark.parametrize(
+    ("train", "new", "hole"),
+    [
+        (HOURS, ["2020-01-02 03:00", "2020-01-02 04:00", None], "2020-01-02 03:00"),
+        ([when.date() for when in HOURS], ["02.01.2020", "14.01.2020", None], "02.01.2020"),
+        (DAYS, ["02.01.2020", "14.02.2020", None], "02.01.2020"),
+        (DAYS, [dt.date(2020, 1, 2), dt.date(2020, 1, 3), None], dt.date(2020, 1, 2)),
+        (pa.array(I * 60_000, pa.duration("ms")), ["0:05:00", "0:06:00", None], "0:05:00"),
+        (TIMES, ["05:00:00", "06:00:00", None], "05:00:00"),
+        ([True, False] * 30, ["TRUE", "FALSE", None], "TRUE"),
+        ([True, False] * 30, ["True", "True", None], "True"),
+        ([True, False] * 30, [1, 0, None], 1),
+        (["True", "False"] * 30, [1, 0, None], 1),
+        (["TRUE", "FALSE"] * 30, [True, False, None], True),
+        ([1.5, 2.0, 3.0] * 20, [2, 3, None], 2),
+        ([1, 2, 3] * 20, ["1", "2", None], "1"),
+        (["1", "2", "3"] * 20, [1, 2, None], 1),
+    ],
+)
+def test_a_hole_is_filled_as_the_new_table_writes_its_cells(train: Any, new: list[Any], hole: Any) -> None:
+    """Whatever type and form its column had in training; here with the number of the first row."""
+    schema = look(frame_of({"x": X, "c": train}))
+    frame = frame_of({"x": X[:3], "c": new})
+    numbers, _ = stored(schema, frame)
+    out = filled(schema, frame, np.where(np.isnan(numbers), numbers[0], numbers)).table["c"].to_list()
+    assert out == [*new[:2], hole]
+    assert type(out[2]) is type(new[0])
+
+
 # Numbers that a model cannot read, or reads as others
 
 

@@ -22,12 +22,11 @@ from aevb.data.dates import NEVER, read, span
 from aevb.data.exposures import refuse_unexposed, summed
 from aevb.data.images import few
 from aevb.data.room import room
-from aevb.data.tables import Frame
-from aevb.data.writing import array_named, array_of, form_of, patched, series_like
+from aevb.data.tables import Frame, is_text
+from aevb.data.writing import TRUTHS, array_named, array_of, form_of, patched, series_like, truths
 from aevb.errors import DataError
 
 Numbers = NDArray[np.float64]
-TRUTHS = ("true", "false")
 
 
 def stored(schema: Schema, frame: Frame) -> tuple[Numbers, list[str]]:
@@ -177,13 +176,13 @@ def seconds_in(column: Column, cells: Cells, where: str) -> tuple[Numbers, list[
 
 def codes_in(column: Column, cells: Cells) -> tuple[Numbers, list[str]]:
     """The codes of levels; for what is none of them the number of levels."""
-    codes = {key: float(code) for code, level in reversed(list(enumerate(column.levels))) for key in keys(level)}
+    codes = codes_of(column)
     if cells.form == WORD:
         found, which = list(cells.levels), cells.numbers
     else:
         numbers_found, which = np.unique(cells.numbers, return_inverse=True)
         found = numbers_found.tolist()
-    if {str(level).lower() for level in column.levels} == set(TRUTHS) and set(found) <= {0, 1}:
+    if truths(column.levels) and set(found) <= {0, 1}:
         found = [bool(value) for value in found]
     each = np.array([code_of(value, codes) for value in found], np.float64)
     numbers = each[which]
@@ -194,6 +193,11 @@ def codes_in(column: Column, cells: Cells) -> tuple[Numbers, list[str]]:
     rows = int(np.isnan(numbers).sum())
     said = f"{few(names)} did not occur in training ({rows:,} rows), so it is improbable; it is kept in the table."
     return np.where(np.isnan(numbers), len(column.levels), numbers), [said]
+
+
+def codes_of(column: Column) -> dict[Any, float]:
+    """The code of each level, by its `keys`."""
+    return {key: float(code) for code, level in reversed(list(enumerate(column.levels))) for key in keys(level)}
 
 
 def shown(number: float) -> str:
@@ -227,7 +231,7 @@ def filled(schema: Schema, frame: Frame, stored: Numbers) -> Frame:
             continue
         holes = ~seen_in(frame, column.name)
         if holes.any():
-            new = array_of(column, np.where(holes, stored[:, place], np.nan), frame.arrow(column.name).type)
+            new = array_like(column, np.where(holes, stored[:, place], np.nan), frame)
             table = table.with_columns(patched(table[column.name], holes, new))
     return replace(frame, table=table)
 
@@ -267,9 +271,37 @@ def made(schema: Schema, stored: Numbers, like: Frame | None = None, first: int 
 
 def array_like(column: Column, numbers: Numbers, like: Frame | None) -> Any:
     """Stored numbers of a column as Arrow has them, of the type that they have in a frame, if it has the column."""
-    if like is not None and column.name in like.table.columns:
-        return array_of(column, numbers, like.arrow(column.name).type)
-    return array_named(column, numbers)
+    if like is None or column.name not in like.table.columns:
+        return array_named(column, numbers)
+    kind = like.arrow(column.name).type
+    return array_of(as_text_in(like, column) if is_text(kind) else column, numbers, kind)
+
+
+def as_text_in(frame: Frame, column: Column) -> Column:
+    """The column with dates and levels written as a frame writes them, in which it is text."""
+    if column.kind == "datetime":
+        return replace(column, dtype=f"String(format={form_in(frame, column)!r})")
+    if column.kind not in CODED:
+        return column
+    codes, found = codes_of(column), cells_of(frame, column.name).levels
+    own = {code_of(word, codes): word for word in reversed(found)}
+    levels = [own.get(code, level) for code, level in enumerate(column.levels)]
+    if truths(column.levels):
+        style = next((way for way in (str.upper, str.lower) if found and all(way(word) == word for word in found)), str)
+        levels = [style(str(level)) for level in levels]
+    return replace(column, levels=tuple(levels))
+
+
+def form_in(frame: Frame, column: Column) -> str:
+    """In which form a frame writes dates, as text: that of training, if all are of this form."""
+    trained, cells = form_of(column), cells_of(frame, column.name)
+    words = list(map(str, cells.levels))
+    if trained and not np.isnan(read(words, trained)).any():
+        return trained
+    if words and cells.dates is not None:
+        return cells.dates.form
+    days = column.dtype == "Date" or (column.multiple and column.multiple % 86_400 == 0)
+    return trained or ("%Y-%m-%d" if days else "%Y-%m-%d %H:%M:%S")
 
 
 def fresh(like: Frame, name: str, array: Any) -> Any:

@@ -24,6 +24,7 @@ NAMES = {  # narwhals' name of a type → Arrow's
     "Time": pa.time64("us"),
     "Categorical": pa.dictionary(pa.int32(), pa.string()), "Enum": pa.dictionary(pa.int32(), pa.string(), ordered=True),
 }  # fmt: skip
+TRUTHS = ("true", "false")
 LARGEST = 2.0**63 - 2.0**10  # units of time; beyond, int64 overflows
 
 
@@ -103,10 +104,26 @@ def cast(array: Any, kind: Any) -> Any:
 def of_levels(column: Column, numbers: Numbers, kind: Any) -> Any:
     missing = np.isnan(numbers)
     codes = pa.array(np.where(missing, 0, numbers).astype(np.int64), mask=missing)
-    levels = list(column.levels)
+    return levels_as(list(column.levels), kind).take(codes)
+
+
+def levels_as(levels: list[Any], kind: Any) -> Any:
+    """Levels as an Arrow array of a type: of whole numbers the nearest; missing where a level has no value of it."""
+    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    if numeric and truths(levels):
+        levels = [str(level).lower() == TRUTHS[0] for level in levels]
+    elif pa.types.is_integer(kind) and all(isinstance(level, int | float) for level in levels):
+        levels = [round(level) for level in levels]
     if len({isinstance(level, str) for level in levels}) > 1:
         levels = list(map(str, levels))
-    return cast(values_of(levels), kind).take(codes)
+    if (array := cast(values_of(levels), kind)).null_count and len(levels) > 1:
+        return pa.concat_arrays([cast(values_of([level]), kind) for level in levels])
+    return array
+
+
+def truths(levels: Sequence[Any]) -> bool:
+    """Whether levels are True and False, as truth values or as words."""
+    return {str(level).lower() for level in levels} == set(TRUTHS)
 
 
 def values_of(levels: Sequence[Any]) -> Any:
@@ -139,12 +156,20 @@ def words_of(column: Column, numbers: Numbers) -> list[str | None]:
     """Dates or numbers as text."""
     if form := form_of(column):
         return written(numbers, form)
+    if column.dtype.startswith(("Duration", "Time")):
+        return of_time_as_text(column, numbers)
     decimals = column.decimals
     if column.origin:
         return [None if np.isnan(x) else str(int(x) + column.origin) for x in numbers]
     if decimals is None:
         return [None if np.isnan(x) else repr(float(x)) for x in numbers]
     return [None if np.isnan(x) else f"{x:.{decimals}f}" for x in numbers]
+
+
+def of_time_as_text(column: Column, numbers: Numbers) -> list[str | None]:
+    """Spans of time, or times of a day, as Python writes them."""
+    kind = pa.time64("us") if column.dtype.startswith("Time") else pa.duration("us")
+    return [None if value is None else str(value) for value in of_time(numbers, kind).to_pylist()]
 
 
 def of_numbers(column: Column, numbers: Numbers, kind: Any) -> Any:
