@@ -165,6 +165,7 @@ def test_a_cluster_of_all_rows_differs_from_nothing() -> None:
     rows = np.array([[1.0, np.nan], [2.0, np.nan], [3.0, np.nan]])
     (only,) = traits_of(rows, everything, ["a", "empty"])
     assert (only.value, only.difference) == (2, 0)
+    assert label(only) == "a 2"
     same, levels = np.full((4, 2), [7.3, 0.0]), [(), ("x",)]
     assert [trait.difference for trait in traits_of(same, np.array([True, True, True, False]), "ab", levels)] == [0, 0]
     assert [trait.difference for trait in traits_of(same, np.ones(4, bool), "ab", levels)] == [0, 0]

@@ -207,3 +207,11 @@ def test_dates_that_could_be_read_otherwise_are_said() -> None:
     ]
     assert not stored(schema, frame_of({"x": X[:3], "day": ["13/01/2020", "14/01/2020", "15/01/2020"]}))[1]
     assert math.isfinite(stored(schema, frame_of({"x": X[:3], "day": both}))[0].sum())
+
+
+@pytest.mark.parametrize("wrong", [-1, 0.5])
+def test_what_is_no_count_is_named(wrong: float) -> None:
+    schema = look(frame_of({"x": X, "visits": (I * 7) % 50}))
+    assert schema.columns[1].kind == "count"
+    with pytest.raises(DataError, match=f"column 'visits' holds {wrong:g}, but counts in training. Empty the cell"):
+        stored(schema, frame_of({"x": [0.5, 1.5], "visits": [3, wrong]}))

@@ -303,6 +303,8 @@ def test_given_is_read_in_the_words_of_the_table() -> None:
         ("kind=smal", "the column has no such level. Did you mean 'small'?"),
         ("size=red", "--given size=red: the column holds numbers."),
         ("name=row-1", "the column is id, and not modelled"),
+        ("size", "'size' has no value. Write NAME=VALUE"),
+        ("kind=small,size=3,kind=large", "'kind' is given twice"),
         ("size=5:2", "The range from 5 to 2 holds no number"),
     ],
 )

@@ -33,6 +33,8 @@ def conditions(text: str, schema: Schema) -> dict[str, float | Range]:
     for column, value in assignments(text, schema):
         if not column.modelled:
             raise DataError(f"--given {column.name}={value}: the column is {column.kind}, and not modelled.")
+        if column.name in found:
+            raise DataError(f"--given {text}: {column.name!r} is given twice. Give one value, or one range.")
         found[column.name] = number(column, value) if (ends := range_of(column, value)) is None else ends
     return found
 
@@ -45,6 +47,8 @@ def assignments(text: str, schema: Schema) -> Iterator[tuple[Column, str]]:
         name = max((n for n in named if rest.startswith(f"{n}=")), key=len, default=None)
         if name is None:
             word = rest.partition("=")[0].partition(",")[0]
+            if word in named:
+                raise DataError(f"--given {text}: {word!r} has no value. {FORM}")
             raise DataError(f"--given {text}: there is no column {word!r}.{suggest(word, named)} {FORM}")
         rest = rest[len(name) + 1 :]
         ends = [i for n in named for i in places(rest, f",{n}=")]

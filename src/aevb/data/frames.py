@@ -101,11 +101,23 @@ def numbers_in(column: Column, cells: Cells, where: str) -> tuple[Numbers, list[
     if column.kind == "datetime":
         return seconds_in(column, cells, where)
     x = plain_numbers(column, cells, where)
+    if column.kind == "count":
+        refuse_no_count(column, x, where)
     if column.kind == "angle":
         start, period = column.levels
         turned = (x - start) / period * 2 * math.pi
         return np.pi - (np.pi - turned) % (2 * np.pi), []
     return x, outside(column, x)
+
+
+def refuse_no_count(column: Column, x: Numbers, where: str) -> None:
+    """Raise DataError where some number is negative or no whole one."""
+    wrong = x[(x < 0) | (x != np.trunc(x))]
+    if len(wrong):
+        raise DataError(
+            f"{where}: column {column.name!r} holds {wrong[0]:g}, but counts in training. Empty the cell, or train with"
+            f" --column {column.name}=real."
+        )
 
 
 def outside(column: Column, x: Numbers) -> list[str]:

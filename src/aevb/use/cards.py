@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -178,10 +179,12 @@ class Tallies:
 
 
 def label(trait: Trait) -> str:
-    """«age 47 (rest 38)», or «job = farmer 60% (rest 3%)»."""
+    """«age 47 (rest 38)», or «job = farmer 60% (rest 3%)»; without the rest, where there are no other rows."""
     if trait.share is None:
-        return f"{clipped(trait.name)} {short(trait.value)} (rest {short(trait.rest)})"
-    return f"{clipped(trait.name)} = {clipped(str(trait.value))} {trait.share:.0%} (rest {trait.rest:.0%})"
+        own, rest = f"{clipped(trait.name)} {short(trait.value)}", short(trait.rest)
+    else:
+        own, rest = f"{clipped(trait.name)} = {clipped(str(trait.value))} {trait.share:.0%}", f"{trait.rest:.0%}"
+    return own if math.isnan(trait.rest) else f"{own} (rest {rest})"
 
 
 def clipped(words: str, most: int = 18) -> str:
