@@ -79,7 +79,8 @@ REFUSED: dict[str, tuple[Callable[[aevb.VAE], Any], type[AevbError], str]] = {
     "a wide code": (lambda m: aevb.decode(m, torch.zeros(3, 5)), ShapeError, r"need the shape \(N, 2\); got \(3, 5\)"),
     "one code": (lambda m: aevb.decode(m, torch.zeros(2)), ShapeError, r"need the shape \(N, 2\); got \(2,\)"),
     "a code of NaN": (lambda m: aevb.decode(m, np.full((3, 2), np.nan)), DataError, "NaN or infinite"),
-    "no sample": (lambda m: aevb.generate(m, 0), ShapeError, "n must be at least 1; got 0"),
+    "no sample": (lambda m: aevb.generate(m, 0), ShapeError, "n must be a whole number of at least 1; got 0"),
+    "half a sample": (lambda m: aevb.generate(m, 1.5), ShapeError, "at least 1; got 1.5"),
     "a y too many": (lambda m: aevb.generate(m, 3, y=torch.eye(3)), ShapeError, "unconditional: give only z"),
     "too few y": (
         lambda m: aevb.generate(m, 3, y=torch.eye(2)),

@@ -61,7 +61,8 @@ def pieces(asked: Asked, parts: Parts, multiple: int = 1) -> Iterator[Found]:
         for note in notes:
             kind = re.sub(r"[\d,]+", "", note)  # the same of other rows differs in numbers
             if kind not in said and len(said) < NOTES:
-                part = f" (first in rows {frame.start:,} to {frame.start + len(frame) - 1:,})" if frame.start else ""
+                last = frame.start + len(frame) - 1
+                part = f" Counted are rows {frame.start:,} to {last:,} alone." if len(frame) < parts.rows else ""
                 warnings.warn(note + part, AevbWarning, stacklevel=2)
             said.add(kind)
         split = Split(tensor(numbers), None, values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -25,10 +27,10 @@ def generate(model: Model, n: int, *, seed: int = 0, draw: bool = False, y: Tens
         (n, *X), on the CPU, without a gradient, in the model's numbers: `Values.inverse` gives the data's units.
 
     Raises:
-        ShapeError: n is below 1, or there are not as many conditions, or none of a conditional model.
+        ShapeError: n is no whole number from 1, or there are not as many conditions, or none of a conditional model.
     """
-    if n < 1:
-        raise ShapeError(f"generate: n must be at least 1; got {n}.")
+    if not isinstance(n, Integral) or n < 1:
+        raise ShapeError(f"generate: n must be a whole number of at least 1; got {n!r}.")
     y = conditions_of(None if y is None else of_model(model, y), n, "generate")
     with inference(model, derive(seed, "generate")):
         px = (model.decode(z, c) for z, c in code_batches(model, model.sample_latent(n, y), y))

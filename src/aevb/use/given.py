@@ -15,6 +15,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import NamedTuple, cast
 
 import torch
@@ -108,8 +109,8 @@ def sample_given(model: Model, n: int, given: Asked, *, schema: Schema | None = 
     Raises:
         DataError: there is no such column, a value that it cannot have, or a range without any.
     """
-    if n < 1:
-        raise ValueError(f"sample_given: n must be at least 1; got {n}.")
+    if not isinstance(n, Integral) or n < 1:
+        raise ValueError(f"sample_given: n must be a whole number of at least 1; got {n!r}.")
     blocks = []
     with inference(model, derive(seed, "given")) as device:
         size = columns_of(model.decode(model.sample_latent(1))).event_shape[0]
