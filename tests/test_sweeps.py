@@ -6,8 +6,15 @@ import csv
 import io
 import json
 import math
+import os
 import signal
 import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +29,14 @@ from aevb.apps.cli import app
 from aevb.errors import DataError, RecipeError, RunError
 from aevb.evaluation.estimate import Estimate
 from aevb.figures.sweeps import swept
+from aevb.runs.files import busy
 from aevb.runs.fit import Progress, fit
 from aevb.runs.grid import alternatives, grid, seeds_of
 from aevb.runs.recipe import Recipe
 from aevb.runs.sources import given
 from aevb.runs.stacks import Place, fit_stacked
 from aevb.runs.sweeps import Summary, Trial, _sent, sweep
+from aevb.runs.workers import each
 
 SMALL = Recipe.load("digits").override(
     [
@@ -120,6 +129,85 @@ def test_a_run_with_other_settings_is_never_taken_for_one_of_the_sweep(found: ae
         sweep(other, "digits", BETAS, seeds=range(2), out=found.folder)
 
 
+@pytest.mark.parametrize("samples", [200, 100_000], ids=["complete", "interrupted"])
+def test_a_run_of_other_data_is_never_taken_for_one_of_the_sweep(tmp_path: Path, samples: int) -> None:
+    """Under one name, and so one recipe: the mean over seeds would be of two data sets."""
+    x = np.random.default_rng(0).standard_normal((80, 3)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    recipe = Recipe.load("gaussian").replace(training__samples=samples, training__batch=20)
+    source, out, once = str(tmp_path / "x.npy"), tmp_path / "out", iter([signal.SIGINT])
+
+    def stop(_: Progress) -> None:
+        for number in once:
+            signal.raise_signal(number)
+
+    with pytest.raises(KeyboardInterrupt) if samples > 200 else nullcontext():
+        sweep(recipe, source, seeds=[0], out=out, show=stop if samples > 200 else None)
+    np.save(tmp_path / "x.npy", x[::-1])
+    with pytest.raises(RunError, match=r"The data of .* have changed since it was trained: train has other values"):
+        sweep(recipe, source, seeds=[0, 1], out=out)
+
+
+def test_a_run_that_diverged_before_is_said(tmp_path: Path) -> None:
+    recipe = SMALL.replace(training__optimizer__lr=1e9)
+    told: list[str] = []
+    for _ in range(2):
+        made = sweep(recipe, "digits", seeds=[0], out=tmp_path, tell=told.append)
+        assert [t.status for t in made.trials] == ["diverged"]
+    assert len(told) == 2
+    assert told[1] == "digits-seed=0: diverged before, and is not trained again. Remove its folder to train it anew."
+
+
+def test_work_is_handed_out_when_a_process_is_free_for_it() -> None:
+    """What was handed out cannot be taken back: after Ctrl-C it would be trained to its end."""
+    handed: list[int] = []
+    with ThreadPoolExecutor(8) as pool:
+        found = []
+        for item, future in each(pool, 2, lambda i: i * i, (handed.append(i) or i for i in range(6))):  # type: ignore[arg-type, func-returns-value]
+            found.append((item, future.result()))
+            assert len(handed) <= len(found) + 2
+    assert sorted(found) == [(i, i * i) for i in range(6)]
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_ends_its_processes_with_all_saved(tmp_path: Path) -> None:
+    """Ctrl-C reaches all processes of a terminal; runs that had not begun do not begin."""
+    line = [sys.executable, "-m", "aevb", "sweep", "digits", "--seeds", "0:6", "--samples", "1000000", "--jobs", "2"]
+    line += ["--recipe", "vq-vae", "--no-figures", "--out", str(tmp_path / "out")]
+    sweeping = subprocess.Popen(line, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    limit = time.monotonic() + 120
+    while len([*tmp_path.glob("out/*/metrics.jsonl")]) < 2 and time.monotonic() < limit:
+        time.sleep(0.1)
+    os.killpg(sweeping.pid, signal.SIGINT)
+    said, _ = sweeping.communicate(timeout=60)
+    assert sweeping.returncode == 130, said
+    runs = [aevb.Run.open(path) for path in (tmp_path / "out").glob("digits*")]
+    assert [run.meta["status"] for run in runs] == ["interrupted"] * 2
+    assert all(run.meta["steps"] > 0 for run in runs)
+
+
+@pytest.mark.slow
+def test_a_process_of_a_sweep_ends_with_the_one_that_began_it(tmp_path: Path) -> None:
+    """With what it trained saved."""
+    program = f"""
+import aevb
+if __name__ == "__main__":
+    recipe = aevb.Recipe.load("digits").replace(training__samples=10**8, validation__every=2000)
+    aevb.sweep(recipe, "digits", {{"latent": [2, 3]}}, seeds=[0], out={str(tmp_path / "out")!r}, jobs=2)
+"""
+    (tmp_path / "program.py").write_text(program)
+    sweeping = subprocess.Popen([sys.executable, str(tmp_path / "program.py")], stderr=subprocess.DEVNULL)
+    limit = time.monotonic() + 120
+    while len([*tmp_path.glob("out/*/metrics.jsonl")]) < 2 and time.monotonic() < limit:
+        time.sleep(0.1)
+    sweeping.kill()
+    sweeping.wait()
+    while any(map(busy, tmp_path.glob("out/*"))) and time.monotonic() < limit:
+        time.sleep(0.1)
+    statuses = [aevb.Run.open(path).meta["status"] for path in tmp_path.glob("out/*")]
+    assert statuses == ["interrupted"] * 2
+
+
 def test_what_cannot_be_stacked_is_trained_singly_and_said(tmp_path: Path) -> None:
     told: list[str] = []
     recipe = SMALL.replace(training__samples=200)
@@ -155,7 +243,7 @@ def test_processes_read_data_in_a_file_again(tmp_path: Path, monkeypatch: pytest
     found = [
         sweep(recipe, source, {"latent": [2, 3]}, seeds=[0], out=tmp_path / str(jobs), jobs=jobs) for jobs in (1, 2)
     ]
-    for a, b in zip(*(each.runs for each in found), strict=True):
+    for a, b in zip(*(one.runs for one in found), strict=True):
         assert all(torch.equal(weights(b)[name], w) for name, w in weights(a).items())
 
 
@@ -198,13 +286,19 @@ def test_an_assignment_without_a_value_is_refused(given: str) -> None:
 
 @pytest.mark.parametrize(("given", "seeds"), [("0:8", [*range(8)]), ("3", [3]), ("0,5,7", [0, 5, 7]), ("2:4", [2, 3])])
 def test_seeds_are_a_range_or_a_list(given: str, seeds: list[int]) -> None:
-    assert seeds_of(given) == seeds
+    assert list(seeds_of(given)) == seeds
 
 
 @pytest.mark.parametrize("given", ["", "8:0", "a", "1.5", "0:"])
 def test_what_is_no_range_is_refused(given: str) -> None:
     with pytest.raises(RecipeError, match="give a range, such as 0:8"):
         seeds_of(given)
+
+
+@pytest.mark.parametrize("last", ["10001", "99999999999", "9" * 40], ids=len)
+def test_a_range_without_end_is_refused_before_it_takes_memory(last: str) -> None:
+    with pytest.raises(RecipeError, match="runs are more than 10,000"):
+        seeds_of(f"0:{last}")
 
 
 def test_names_tell_cells_apart() -> None:
@@ -224,9 +318,10 @@ def test_names_tell_cells_apart() -> None:
         ({}, [], "no seeds"),
         ({}, [0, 0], "twice"),
         ({}, [-1], "at least 0"),
+        ({"objective.beta": [1, 2]}, range(10**11), "200,000,000,000 runs are more than 10,000"),
     ],
 )
-def test_a_grid_without_sense_is_refused(settings: dict[str, list[Any]], seeds: list[int], why: str) -> None:
+def test_a_grid_without_sense_is_refused(settings: dict[str, list[Any]], seeds: Sequence[int], why: str) -> None:
     with pytest.raises(RecipeError, match=why):
         grid(SMALL, "digits", settings, seeds)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,7 +88,7 @@ def sweep(
 
 
 def _swept(
-    plan: Plan, several: dict[str, list[Any]], seeds: list[int], how: tuple[Any, int, str], quiet: bool
+    plan: Plan, several: dict[str, list[Any]], seeds: Sequence[int], how: tuple[Any, int, str], quiet: bool
 ) -> Sweep:
     from aevb.apps.actions import exit_code
     from aevb.runs.interrupt import Terminated
@@ -97,7 +98,7 @@ def _swept(
     many = len(seeds)
     for values in several.values():
         many *= len(values)
-    show.note(f"{plan.line}, {many:,} runs")
+    show.note(f"{plan.line}, {many:,} run{'s' * (many != 1)}")
     try:
         with show.warnings_told(), show.training_progress(quiet) as report:
             how_to: dict[str, Any] = {"out": out, "jobs": jobs, "device": device, "show": report, "tell": _note}

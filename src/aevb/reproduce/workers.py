@@ -4,19 +4,17 @@ threads.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import queue
-import signal
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from aevb.reproduce.curves import Curve, follow, read
+from aevb.runs.workers import SPAWN, each, workers
 
 Show = Callable[[Sequence["Line"]], None]
 _told: Any = None  # the queue on which a worker tells how far it is
@@ -51,25 +49,19 @@ def follow_all(curves: Sequence[Curve], place: Path, samples: int, jobs: int, sh
     missing = [c for c in curves if lines[c.name].seen < lines[c.name].total]
     if not missing:
         return
-    context = multiprocessing.get_context("spawn")
-    told = context.Queue()
-    with _single_threaded(), ProcessPoolExecutor(min(jobs, len(missing)), context, _begin, (told,)) as pool:
-        waiting: set[Future[None]] = {pool.submit(_work, curve, place, samples) for curve in missing}
-        failed: list[BaseException] = []
-        try:
-            while waiting:
-                done, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
-                _listen(told, lines)
-                failed += [error for future in done if (error := future.exception()) is not None]
-                if show:
-                    show(list(lines.values()))
-        except BaseException:
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-            pool.shutdown(cancel_futures=True)
-            raise
-    if failed:
-        raise failed[0]
+    told, jobs = SPAWN.Queue(), min(jobs, len(missing))
+
+    def look() -> None:
+        _listen(told, lines)
+        if show:
+            show(list(lines.values()))
+
+    items = [(curve, place, samples) for curve in missing]
+    with _single_threaded(), workers(jobs, _begin, told) as pool:
+        done = [future.exception() for _, future in each(pool, jobs, _work, items, look)]
+    for error in done:
+        if error is not None:
+            raise error
 
 
 class _single_threaded:
@@ -92,11 +84,11 @@ class _single_threaded:
 def _begin(told: Any) -> None:
     global _told
     _told = told
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which then ends its children
     torch.set_num_threads(1)
 
 
-def _work(curve: Curve, place: Path, samples: int) -> None:
+def _work(item: tuple[Curve, Path, int]) -> None:
+    curve, place, samples = item
     follow(curve, place, samples, lambda name, seen: _told.put((name, seen)))
     _told.put((curve.name, curve.budget(samples)))
 

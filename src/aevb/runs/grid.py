@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,12 +47,9 @@ def grid(recipe: Recipe, data: str, settings: Mapping[str, Sequence[Any]], seeds
     """
     for key, values in settings.items():
         _check_values(key, values)
+    _check_many(math.prod(map(len, settings.values())) * len(seeds))
     _check_seeds(seeds)
     points = [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
-    if len(points) * len(seeds) > MOST:
-        raise RecipeError(
-            f"sweep: {len(points) * len(seeds):,} runs are more than {MOST:,}. Give fewer values or seeds."
-        )
     cells = []
     for point in points:
         changed = recipe.replace(**{key.replace(".", "__"): value for key, value in point.items()})
@@ -70,6 +68,11 @@ def _check_values(key: str, values: Sequence[Any]) -> None:
         raise RecipeError(f"sweep: {key} has the value {shown(twice)} twice. Give it once.")
 
 
+def _check_many(runs: int) -> None:
+    if runs > MOST:
+        raise RecipeError(f"sweep: {runs:,} runs are more than {MOST:,}. Give fewer values or seeds.")
+
+
 def _check_seeds(seeds: Sequence[int]) -> None:
     if not len(seeds):
         raise RecipeError("sweep: there are no seeds. Give some: --seeds 0:8.")
@@ -80,17 +83,20 @@ def _check_seeds(seeds: Sequence[int]) -> None:
         raise RecipeError("sweep: a seed is given twice. Give each once.")
 
 
-def seeds_of(text: str) -> list[int]:
+def seeds_of(text: str) -> Sequence[int]:
     """«0:8» → 0 to 7; «3» → 3; «0,5,7» → these.
 
     Raises:
-        RecipeError: it is none of them.
+        RecipeError: it is none of them, or more than a sweep can have.
     """
     found = re.fullmatch(r"(\d+):(\d+)", text.strip())
+    seeds: Sequence[int]
     try:
-        seeds = list(range(int(found[1]), int(found[2]))) if found else [int(part) for part in text.split(",")]
+        seeds = range(int(found[1]), int(found[2])) if found else [int(part) for part in text.split(",")]
     except ValueError:
         seeds = []
+    if isinstance(seeds, range):
+        _check_many(seeds.stop - seeds.start)
     if not seeds:
         raise RecipeError(f"--seeds {text}: give a range, such as 0:8 for 0 to 7, or a list, such as 0,1,2.")
     return seeds

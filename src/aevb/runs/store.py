@@ -139,14 +139,18 @@ class Run:
         """The data of this run, cut as they were, and checked to be the same."""
         check_meta(self.path, self.meta)
         data, now = self._found(data_dir)
+        self.check_same(now)
+        return data
+
+    def check_same(self, now: Mapping[str, Any]) -> None:
+        """Raise a `RunError` where `now`, the fingerprints of data, are not those of the data that it was trained
+        on."""
         changed = differences(self.meta["splits"], now)
         if changed:
             raise RunError(
-                f"The data of {self.path} have changed since it was trained: {changed}. Its "
-                f"numbers would mean something "
-                "else: bring the old data back, or train again."
+                f"The data of {self.path} have changed since it was trained: {changed}. Its numbers would mean "
+                "something else: bring the old data back, or train again."
             )
-        return data
 
     def _found(self, data_dir: str | Path | None) -> tuple[Dataset, dict[str, dict[str, Any]]]:
         """The data that are there, and their fingerprints; for a run of aevb 0.1, with the labels and the prints of

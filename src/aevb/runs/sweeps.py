@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import math
-import multiprocessing
 import statistics
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 
 from aevb.data.dataset import Dataset
 from aevb.data.room import fits
-from aevb.errors import AevbError, RunError
+from aevb.errors import AevbError, AevbWarning, RunError
 from aevb.evaluation.estimate import UNDEFINED, Estimate, with_errors
 from aevb.runs.begin import read_alike
 from aevb.runs.build import build_model, build_objective, check_recipe
@@ -26,11 +26,13 @@ from aevb.runs.evaluate import evaluate_run
 from aevb.runs.files import read_json, write_text
 from aevb.runs.fit import Show, fit, resume
 from aevb.runs.grid import Cell, grid, short_keys, written
+from aevb.runs.interrupt import Terminated
 from aevb.runs.ranges import shown
 from aevb.runs.recipe import Recipe, parse_toml
 from aevb.runs.sources import given, named, read
 from aevb.runs.stacks import Place, alike, differences, fit_stacked
-from aevb.runs.store import Run, runs_root
+from aevb.runs.store import Run, fingerprints, runs_root
+from aevb.runs.workers import each, workers
 from aevb.training.draws import Unstackable
 
 NUMBERS = {"elbo": "test ELBO", "log_likelihood": "log p(x)"}
@@ -179,11 +181,11 @@ def sweep(
 
     Raises:
         RecipeError: a setting that the recipe does not have, values or seeds given twice.
-        RunError: a folder is there already with other settings.
+        RunError: a folder is there already with other settings, or other data.
     """
     chosen = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     base, first = given(chosen, data)
-    cells = grid(base, first.name, settings or {}, list(seeds))
+    cells = grid(base, first.name, settings or {}, seeds if isinstance(seeds, range) else list(seeds))
     folder = Path(out) if out else runs_root()
     work = Work(folder, device, jobs, show, tell or (lambda text: None))
     groups = list(work.read(cells, first if isinstance(data, Dataset) else data))  # mistakes come before the first run
@@ -224,15 +226,20 @@ class Work:
         for group in groups.values():
             rows = read_alike(group[0].recipe, given(group[0].recipe, data)[1])
             places = [Place(cell.recipe.of(rows), self.folder / cell.name) for cell in group]
-            for place in places:
-                self.data[place.path] = rows
-                _agrees(place, rows)
+            self.data |= {place.path: rows for place in places}
+            begun = [place for place in places if (place.path / "recipe.toml").is_file()]
+            prints = fingerprints(rows) if begun else {}
+            for place in begun:
+                _agrees(place, rows, prints)
             _check_parts([place for place, cell in zip(places, group, strict=True) if cell.seed == group[0].seed], rows)
             yield rows, places
 
     def train(self, places: Sequence[Place], data: Dataset) -> None:
         """Train what is left to train: in stacks where that goes."""
-        left = [place for place in places if status(place.path) not in DONE]
+        states = {place.path: status(place.path) for place in places}
+        for path in [path for path, state in states.items() if state == "diverged"]:
+            self.note(f"{path.name}: diverged before, and is not trained again. Remove its folder to train it anew.")
+        left = [place for place in places if states[place.path] not in DONE]
         groups: dict[str, list[Place]] = {}
         for place in left:
             groups.setdefault(alike(place.recipe), []).append(place)
@@ -266,12 +273,20 @@ class Work:
             for place in places:
                 self.ended(place, _trained(place, data, self.device, self.show))
             return
-        context, jobs = multiprocessing.get_context("spawn"), min(self.jobs, len(places))
-        threads = max(1, torch.get_num_threads() // jobs)
-        with ProcessPoolExecutor(jobs, context, torch.set_num_threads, (threads,)) as pool:
-            waiting = [(place, pool.submit(_trained, place, _sent(place, data), self.device)) for place in places]
-            for place, one in waiting:
-                self.ended(place, one.result())
+        jobs = min(self.jobs, len(places))
+        items = ((place, _sent(place, data), str(self.device)) for place in places)
+        try:
+            with workers(jobs, torch.set_num_threads, max(1, torch.get_num_threads() // jobs)) as pool:
+                for (place, *_), future in each(pool, jobs, _worked, items):
+                    error, words = future.result()
+                    self.ended(place, error)
+                    for text in words:
+                        warnings.warn(text, AevbWarning, stacklevel=4)
+        except BrokenProcessPool as error:
+            raise RunError(
+                "A process that trained one of the runs was killed, perhaps since memory is short. Fewer --jobs take "
+                "less of it. The same sweep again resumes."
+            ) from error
 
     def ended(self, place: Place, error: str) -> None:
         if error:
@@ -317,15 +332,25 @@ def _trained(place: Place, data: Dataset | None, device: str | torch.device, sho
     return ""
 
 
+def _worked(item: tuple[Place, Dataset | None, str]) -> tuple[str, list[str]]:
+    """`_trained` in another process: its error, and what it warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", AevbWarning)
+        try:
+            error = _trained(*item)
+        except Terminated:
+            error = "its process was told to end. The same sweep again resumes it."
+    return error, [str(one.message) for one in caught if issubclass(one.category, AevbWarning)]
+
+
 def status(path: Path) -> str:
     """Of a run's folder: as its meta.json says, or "new"."""
     return str(Run.open(path).meta.get("status")) if (path / "recipe.toml").is_file() else "new"
 
 
-def _agrees(place: Place, data: Dataset) -> None:
-    """Raise where the folder of a run holds one with other settings."""
-    if not (place.path / "recipe.toml").is_file():
-        return
+def _agrees(place: Place, data: Dataset, prints: Mapping[str, Any]) -> None:
+    """Raise where the folder of a run holds one with other settings, or of other data than those with these
+    fingerprints."""
     import tomli_w
 
     run = Run.open(place.path)
@@ -336,6 +361,7 @@ def _agrees(place: Place, data: Dataset) -> None:
             f"{place.path} is a run with {key} = {shown(there)}, and this sweep has {shown(asked)}. "
             "Choose another --out, or move that run."
         )
+    run.check_same(prints)
 
 
 def _check_parts(places: Sequence[Place], data: Dataset) -> None:
