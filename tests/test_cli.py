@@ -534,6 +534,11 @@ def test_no_gpu() -> None:
     assert mistake("evaluate", "--device", "cuda").startswith("--device cuda: PyTorch sees no GPU here")
 
 
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is an Apple GPU")
+def test_no_apple_gpu() -> None:
+    assert mistake(*SMALL_RUN, "--device", "mps").startswith("--device mps: PyTorch sees no Apple GPU here")
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -35,6 +35,8 @@ def device_named(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise DataError("--device cuda: PyTorch sees no GPU here. Use --device cpu, or install a CUDA build of torch.")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise DataError("--device mps: PyTorch sees no Apple GPU here. Use --device cpu.")
     return name
 
 

@@ -15,7 +15,7 @@ from aevb.apps import show
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 Part = Literal["train", "validation", "test"]
-Device = Literal["auto", "cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 
 DATA, OUTPUT, WHERE = "Data", "Output", "Run and device"
 ENV_DATA, ENV_RUNS = r"\[env var: AEVB_DATA]", r"\[env var: AEVB_RUNS]"
@@ -253,7 +253,12 @@ GivenNew = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print strict JSON instead of a table.", rich_help_panel=OUTPUT)]
 Place = Annotated[
-    Device, typer.Option("--device", help="Where to compute; auto takes a GPU if there is one.", rich_help_panel=WHERE)
+    Device,
+    typer.Option(
+        "--device",
+        help="Where to compute; auto takes an NVIDIA GPU if there is one; mps, Apple's, is untested.",
+        rich_help_panel=WHERE,
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the random draws.")]
 

@@ -65,7 +65,7 @@ class Watch:
     def look_at(self, number: int, tensors: Mapping[str, Tensor]) -> None:
         """Raise where one of these tensors holds NaN or infinity after step `number`."""
         floats = {name: v for name, v in tensors.items() if v.is_floating_point()}
-        sums = torch.stack([v.detach().sum().double().cpu() for v in floats.values()])  # one number each: fast
+        sums = torch.stack([v.detach().sum().cpu().double() for v in floats.values()])  # one number each: fast
         for (name, v), finite in zip(floats.items(), sums.isfinite().tolist(), strict=True):
             if not finite and not bool(torch.isfinite(v).all()):
                 raise self.diverged(
