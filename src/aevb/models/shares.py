@@ -80,11 +80,12 @@ def messages() -> Iterator[None]:
 
 
 _GROUP: ContextVar[Group | None] = ContextVar("group", default=None)  # other threads of the process have none
+_ENTERED: list[Group | None] = []  # of all threads; where it is empty, a compiled step reads nothing else
 
 
 def group() -> Group | None:
     """The processes that share the rows of networks; None where this one is alone."""
-    return _GROUP.get()
+    return _GROUP.get() if _ENTERED else None
 
 
 @contextmanager
@@ -118,9 +119,11 @@ def dealt_out(parts: Iterable[Item], work: Callable[[Item], Found]) -> list[Foun
 @contextmanager
 def _member_of(members: Group | None) -> Iterator[None]:
     before = _GROUP.set(members)
+    _ENTERED.append(members)
     try:
         yield
     finally:
+        _ENTERED.pop()
         _GROUP.reset(before)
 
 
