@@ -271,7 +271,7 @@ class _Pass:
             marginal_of(self.model, group, self.samples, t.p, self.count) if known else None,
             group.q.mean.flatten(1).cpu(),
             t.p.responsibilities(group.q.mean).cpu() if isinstance(t.p, FiniteMixture) else None,
-            None if used is None else used.double() * len(group.batch),
+            None if used is None else as_result(used) * len(group.batch),
             _moments(t.p) if wanted else None,
             each,
         )
