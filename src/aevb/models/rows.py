@@ -23,6 +23,11 @@ BLOCK = 256  # samples of a row that are drawn from one stream; more samples tak
 Posterior = Callable[[Batch], Distribution]  # a batch → q(z|x), batch (B)
 
 
+def drawing(device: torch.device) -> torch.device:
+    """Where streams for a device are computed: there, if it has whole numbers of 64 bits and float64."""
+    return device if device.type in ("cpu", "cuda") else torch.device("cpu")
+
+
 @dataclass(frozen=True)
 class Group:
     """Data points with their posteriors, and where their random numbers come from.
@@ -46,7 +51,7 @@ class Group:
             with OfRows(self.seeds, samples, block):
                 return draw(self.q, samples)
         mean = self.q.mean
-        noise = normals(self.seeds, samples, self.q.event_shape.numel(), "block", block)
+        noise = normals(self.seeds, samples, self.q.event_shape.numel(), "block", block, device=drawing(mean.device))
         return mean + self.q.stddev * noise.reshape(samples, len(self.seeds), *self.q.event_shape).to(mean)
 
     def blocks(self, samples: int, first: int = 0) -> Iterator[Tensor]:
@@ -56,7 +61,8 @@ class Group:
 
     def uniform(self, samples: int, columns: int, purpose: str) -> Tensor:
         """u ~ U(0, 1), (K, B, `columns`), float32, from streams of these rows for one purpose."""
-        u = uniforms(self.seeds, samples, len(self.batch) // len(self.seeds) * columns, purpose)
+        device = drawing(self.batch.x.device)
+        u = uniforms(self.seeds, samples, len(self.batch) // len(self.seeds) * columns, purpose, device=device)
         return u.float().clamp(max=BELOW_ONE).reshape(samples, len(self.batch), columns).to(self.batch.x.device)
 
 
@@ -97,7 +103,8 @@ class OfRows(TorchFunctionMode):
     def filled(self, x: Tensor, law: Callable[..., Tensor]) -> Tensor:
         """Numbers of the shape of x, from the next part of each row's stream."""
         self.count += 1
-        numbers = law(self.seeds, self.samples, math.prod(x.shape[2:]), "draw", self.block, self.count).to(x)
+        size, path = math.prod(x.shape[2:]), ("draw", self.block, self.count)
+        numbers = law(self.seeds, self.samples, size, *path, device=drawing(x.device)).to(x)
         return (numbers if law is normals else numbers.clamp_(max=1 - torch.finfo(x.dtype).eps / 2)).reshape(x.shape)
 
 
