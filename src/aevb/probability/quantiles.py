@@ -193,7 +193,7 @@ def edges_of(x: Tensor, count: int, step: float = 0.0) -> tuple[Tensor, Tensor, 
     own, as wide as the numbers' step. The others are cut at quantiles, midway between neighbours.
     """
     values, counts = x.unique(return_counts=True)
-    spread = x.std(correction=0) if len(values) > 1 else torch.ones((), dtype=x.dtype)
+    spread = x.std(correction=0) if len(values) > 1 else x.new_ones(())
     smallest = float(values.diff().min()) if len(values) > 1 else 1.0
     narrowest = max(FINEST * float(spread), RESOLVED * float(values.abs().max()))
     step = max(step or smallest, narrowest)
@@ -202,12 +202,12 @@ def edges_of(x: Tensor, count: int, step: float = 0.0) -> tuple[Tensor, Tensor, 
     rest = x[~torch.isin(x, spikes)]
     if len(rest):
         middles = (values[1:] + values[:-1]) / 2
-        cuts = torch.quantile(rest, torch.linspace(0, 1, count - len(edges), dtype=x.dtype))
+        cuts = torch.quantile(rest, torch.linspace(0, 1, count - len(edges), dtype=x.dtype, device=x.device))
         inner = middles[torch.searchsorted(middles, cuts[1:-1]).clamp(max=len(middles) - 1)]
         ends = torch.stack([values[0] - step / 2, values[-1] + step / 2])
         edges = torch.cat([edges, inner[~_inside(inner, spikes, step)], ends])
     edges = edges.sort().values
-    keep = torch.cat([torch.ones(1, dtype=torch.bool), edges.diff() > 0.25 * step])
+    keep = torch.cat([torch.ones(1, dtype=torch.bool, device=x.device), edges.diff() > 0.25 * step])
     edges = edges[keep][:count]
     return torch.cat([edges, edges[-1:].expand(count - len(edges))]), spread, spikes
 
@@ -225,5 +225,5 @@ def spikes_of(values: Tensor, counts: Tensor, edges: int) -> Tensor:
 def _inside(edges: Tensor, spikes: Tensor, step: float) -> Tensor:
     """Which edges lie within the bin of a spike."""
     if not len(spikes) or not len(edges):
-        return torch.zeros(len(edges), dtype=torch.bool)
+        return torch.zeros(len(edges), dtype=torch.bool, device=edges.device)
     return (edges[:, None] - spikes).abs().amin(1) < 0.75 * step
