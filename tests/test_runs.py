@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -616,6 +617,15 @@ def test_a_finished_run_resumed_is_as_it_was(run: Run, data: Dataset) -> None:
         p.name: p.read_bytes() for p in (checkpoint(run), run.path / "weights.safetensors", run.path / "metrics.jsonl")
     } == before
     assert again.meta["status"] == "complete"
+
+
+def test_given_data_must_be_those_of_the_run(run: Run, data: Dataset) -> None:
+    """Shuffled rows too: they would be met in another order."""
+    rows = torch.arange(len(data.train)).flip(0)
+    other = replace(data, train=replace(data.train, stored=data.train.stored[rows], labels=None))
+    with pytest.raises(RunError, match="train has other values in its"):
+        resume(run, other, samples=2000)
+    assert run.meta["status"] == "complete"
 
 
 def test_a_total_that_is_behind(run: Run, data: Dataset) -> None:

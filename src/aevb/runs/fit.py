@@ -133,11 +133,14 @@ def resume(
             of the best validation, are from another set of candidates.
 
     Raises:
-        RunError: the checkpoint is damaged, does not fit the recipe, or stands beyond the new total; or another process
-            is training this run.
+        RunError: the data are not those of the run; the checkpoint is damaged, does not fit the recipe, or stands
+            beyond the new total; or another process is training this run.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    data = run.dataset() if data is None else data
+    if data is None:
+        data = run.dataset()
+    elif "values" in run.meta:  # runs of aevb 0.1 lack what can be compared
+        run.check_same(fingerprints(data))
     if samples is not None:
         run.recipe = run.recipe.replace(training__samples=samples)
     job = Job.of(unstarted(run.recipe), data, device)
