@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from aevb.apps import show
+from aevb.apps.actions import device_named
 from aevb.apps.app import OUTPUT, DataDir, default, verb
 
 PAPER, TABLES, ALL, REPORT = "paper", "tables", "all", "report"
@@ -52,6 +53,9 @@ def reproduce(
     jobs: Annotated[
         int | None, typer.Option(min=1, help=f"Curves trained at a time.{default('one per processor core')}")
     ] = None,
+    device: Annotated[
+        Literal["cpu", "cuda"], typer.Option(help="Where to train them; cuda is an NVIDIA GPU, which they share.")
+    ] = "cpu",
     data_dir: DataDir = None,
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder of all experiments.", rich_help_panel=OUTPUT)
@@ -63,11 +67,12 @@ def reproduce(
 
     if data_dir is not None:
         os.environ["AEVB_DATA"] = str(data_dir)  # for the processes that train, too
-    experiments = chosen(experiments_of(names))
+    experiments, place = chosen(experiments_of(names)), device_named(device)
     total = round(samples or budget or 1e6)
     try:
         with show.curves_progress() as progress:
-            found = reproduce(experiments, total, out, panels=panel or (), seeds=seeds, jobs=jobs, show=progress)
+            how: dict[str, Any] = {"panels": panel or (), "seeds": seeds, "jobs": jobs, "device": place}
+            found = reproduce(experiments, total, out, **how, show=progress)
     except KeyboardInterrupt:
         show.err.print(f"Stopped; all is kept in {out}. The same command resumes.")
         raise

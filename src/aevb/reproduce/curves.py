@@ -20,7 +20,7 @@ import torch
 
 from aevb.data.dataset import Dataset, Split
 from aevb.data.sources import load_data
-from aevb.errors import RunError, TrainingDiverged
+from aevb.errors import RecipeError, RunError, TrainingDiverged
 from aevb.evaluation.bound import elbo
 from aevb.models.vae import VAE
 from aevb.runs.build import build_model, build_objective
@@ -63,6 +63,7 @@ class Curve:
         pilot, score: how the step size is chosen; the bound if None.
         last: what is measured beside it where the budget ends, and nowhere else, since it takes long.
         start: what of the model begins at the train rows; a `VampPrior` does so anyway.
+        device: where it is trained and measured: "cpu", or "cuda", on which its steps are recorded.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Curve:
     score: Callable[[Learner, Split], float] | None = None
     last: Measure | None = None
     start: Callable[[Any, Split], None] | None = None
+    device: str = "cpu"
 
     def budget(self, samples: int) -> int:
         return max(1, round(samples * self.share))
@@ -92,22 +94,26 @@ class Curve:
         if compiled:
             recipe = recipe.replace(training__compile=True)
         data, n = self.data(), len(self.train())
-        model = build_model(recipe, data.shape, data.train.values.levels)
+        model = build_model(recipe, data.shape, data.train.values.levels).to(self.device)
         start_at_data(model, self.train(), recipe.training().seed)
         if self.start:
             self.start(model, self.train())
-        return Learner(model, build_objective(recipe, model, n), recipe.training(), n)
+        try:
+            recorded = recipe.replace(training__graph=self.device != "cpu")
+            return Learner(model, build_objective(recorded, model, n), recorded.training(), n)
+        except RecipeError:  # its step is none that a graph can repeat
+            return Learner(model, build_objective(recipe, model, n), recipe.training(), n)
 
     def data(self) -> Dataset:
-        return dataset(self.source, self.values)
+        return dataset(self.source, self.values, self.device)
 
     def train(self) -> Split:
         return self.data().train if self.rows is None else self.data().train.take(self.rows)
 
 
 @lru_cache(maxsize=2)
-def dataset(source: str, values: str) -> Dataset:
-    return load_data(source, values=values)
+def dataset(source: str, values: str, device: str = "cpu") -> Dataset:
+    return load_data(source, values=values).to(device)
 
 
 def seeded(curve: Curve, seed: int) -> Curve:
@@ -250,7 +256,8 @@ def _row(curve: Curve, learner: Learner, samples: int, seconds: float) -> Row:
 def _settings(curve: Curve) -> dict[str, Any]:
     """What does not change while a curve grows; the step size is chosen here."""
     chosen, pilot = choose_step(curve)
-    return {"curve": _described(curve), "step_size": chosen, "pilot": pilot, "machine": machine(), "threads": 1}
+    where = {"machine": machine(), "device": curve.device, "threads": 1}
+    return {"curve": _described(curve), "step_size": chosen, "pilot": pilot, **where}
 
 
 def _described(curve: Curve) -> dict[str, Any]:

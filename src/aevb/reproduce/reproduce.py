@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ def reproduce(
     panels: Sequence[str] = (),
     seeds: int = 1,
     jobs: int | None = None,
+    device: str = "cpu",
     show: Show | None = None,
 ) -> dict[str, list[str]]:
     """Follow the experiments' curves to `samples` training samples each, and present them; returns each one's findings.
@@ -73,11 +75,13 @@ def reproduce(
         panels: of Figure 2, only these: "mnist-3", "frey-10", ...
         seeds: of the curves of Figures 2 and 3, each with its own pilot. The tables always have three.
         jobs: curves at a time, one thread each; by default one per processor core.
+        device: where they are trained, such as "cuda". Curves that a folder has already keep their own.
     """
     curves = out / "curves"
     if experiments:
         curves.mkdir(parents=True, exist_ok=True)
-    follow_all(curves_of(experiments, panels, seeds), curves, samples, jobs or os.cpu_count() or 1, show)
+    wanted = [replace(curve, device=device) for curve in curves_of(experiments, panels, seeds)]
+    follow_all(wanted, curves, samples, jobs or os.cpu_count() or 1, show)
     return {e.name: present(e, curves, out / e.name) for e in experiments}
 
 
