@@ -36,7 +36,7 @@ def test_each_rule_is_the_optimizers_own(make: MakeOptimizer) -> None:
         reference.step()
         with torch.no_grad():
             for group in mine.param_groups:
-                scalars = tuple(torch.tensor(s, dtype=torch.float64) for s in rule.scalars(group, t))
+                scalars = rule.scalars(group, group["lr"], torch.tensor(t, dtype=torch.float64))
                 for p in group["params"]:
                     assert p.grad is not None
                     rule.update(p, p.grad + group["weight_decay"] * p, mine.state[p], scalars)

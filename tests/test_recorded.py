@@ -14,11 +14,12 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 import aevb
 from aevb.models.priors import KNOWN
+from aevb.models.trace import sampled
 from aevb.training import learner as learners
 from aevb.training.checkpoint import moving_tensors, state_tensors
 from aevb.training.draws import Unstackable
 from aevb.training.events import Course
-from aevb.training.recorded import WARM, Reads, Repeated
+from aevb.training.recorded import WARM, Reads, Recorded, Repeated
 from aevb.training.stacked import train_stacked
 
 SETTINGS: Mapping[str, Any] = {"batch": 20, "samples": 400, "weight_prior": True, "ema": 0.9}
@@ -56,9 +57,9 @@ def trained(make: Callable[[aevb.VAE], Any] = warmed, **settings: Any) -> tuple[
 class Tape(TorchDispatchMode):
     """What a CUDA graph is, on a CPU: each operation, on the tensors that it had, is done again in the same order."""
 
-    def __init__(self, learner: aevb.Learner) -> None:
+    def __init__(self, learner: aevb.Learner, recorded: Recorded) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.learner = learner
+        self.learner, self.recorded = learner, recorded
         self.done: list[tuple[Any, Any, Any, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -72,11 +73,12 @@ class Tape(TorchDispatchMode):
 
     def record(self, work: Callable[[], Any]) -> Callable[[], Any]:
         """Recording leaves all as it was, and draws no random numbers."""
-        before = state_tensors(self.learner)
+        before, at = state_tensors(self.learner), int(self.recorded.at)
         with torch.random.fork_rng(devices=[]), self:
             found = work()
         for name, tensor in moving_tensors(self.learner).items():
             tensor.detach().copy_(before[name])
+        self.recorded.at.fill_(at)
 
         @torch.no_grad()
         def repeat() -> Any:
@@ -119,9 +121,9 @@ def test_what_is_recorded_depends_on_its_buffers_alone(
     tapes: list[Tape] = []
     wrapped = aevb.Learner._wrapped
 
-    def taped(learner: aevb.Learner, step: Any) -> Any:
-        recorded = wrapped(learner, step)
-        recorded.recorder = Tape(learner)
+    def taped(learner: aevb.Learner, step: Any, counts: list[Tensor]) -> Any:
+        recorded = wrapped(learner, step, counts)
+        recorded.recorder = Tape(learner, recorded)
         tapes.append(recorded.recorder)
         return recorded
 
@@ -145,10 +147,10 @@ def test_results_are_copies_and_recording_comes_once(monkeypatch: pytest.MonkeyP
 
         def record(self, work: Callable[[], Any]) -> Callable[[], Any]:
             calls.append("record")
-            kept = torch.zeros(())
-            return lambda: [kept.copy_(loss) if i == 0 else loss for i, loss in enumerate(work())]
+            kept = work()  # whose memory each repetition rewrites, as a graph does
+            return lambda: (kept.numbers.copy_(work().numbers), kept)[1]
 
-    monkeypatch.setattr(learners, "recorder_for", lambda device: Noted())
+    monkeypatch.setattr(learners, "recorder_for", lambda device, apart=False: Noted())
     model, x = tiny()
     training = aevb.Training(aevb.Adam(1e-2), **SETTINGS, graph=True)
     found = [step.info["loss"] for step in aevb.train(model, aevb.ELBO(), x, training)]
@@ -227,8 +229,10 @@ def test_draws_by_rejection_are_refused() -> None:
         (lambda x: x.masked_select(x > 0), ["aten::masked_select"]),
         (lambda x: bool(x.sum() > 0), ["aten::_local_scalar_dense"]),
         (lambda x: x.unique(), ["aten::_unique2"]),
+        (lambda x: torch.normal(x, x.abs()), ["aten::normal"]),
+        (lambda x: sampled(torch.distributions.Normal(x, x.abs(), validate_args=False)), []),
     ],
-    ids=["places", "mask", "where", "masked_select", "bool", "unique"],
+    ids=["places", "mask", "where", "masked_select", "bool", "unique", "normal", "sampled"],
 )
 def test_what_a_graph_cannot_repeat_is_noticed(work: Callable[[Tensor], Any], found: list[str]) -> None:
     with Reads() as reads:

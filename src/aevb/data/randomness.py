@@ -65,6 +65,8 @@ class Order:
     def __init__(self, n: int, batch: int, seed: int, device: torch.device | str = "cpu") -> None:
         self.n, self.batch, self.seed, self.device = n, min(batch, n), seed, device
         self._passes: dict[int, Tensor] = {}
+        self._both: Tensor | None = None  # two permutations, one after the other
+        self._turned = -1
 
     def __getitem__(self, step: int) -> Tensor:
         """Indices of batch `step`, (M,)."""
@@ -73,6 +75,24 @@ class Order:
         here = self._permutation(start)[offset : offset + self.batch]
         missing = self.batch - len(here)
         return here if not missing else torch.cat([here, self._permutation(start + 1)[:missing]])
+
+    def turn(self, step: int) -> None:
+        """Let `at` give the batches of the pass that holds batch `step`, and the one that may straddle its end."""
+        start = step * self.batch // self.n
+        if start == self._turned:
+            return
+        both = torch.cat([self._permutation(start), self._permutation(start + 1)])
+        if self._both is None:
+            self._both, self._first = both, torch.zeros((), dtype=torch.int64, device=self.device)
+            self._places = torch.arange(self.batch, device=self.device)
+        self._both.copy_(both)
+        self._first.fill_(start * self.n)
+        self._turned = start
+
+    def at(self, step: Tensor) -> Tensor:
+        """Indices of a batch, (M,), whose number is on the device, after `turn`: buffers that stay in place tell."""
+        assert self._both is not None
+        return self._both[step * self.batch - self._first + self._places]
 
     def _permutation(self, number: int) -> Tensor:
         if number not in self._passes:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, kl_divergence
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
 from aevb.data.batch import Batch, Data
 from aevb.errors import ShapeError
@@ -151,6 +151,16 @@ def draw(q: Distribution, samples: int) -> Tensor:
     if torch.is_grad_enabled():
         check([seen(q), Member("", "an objective that follows these draws", needs=FOLLOWED)])
     return q.sample(shape)
+
+
+def sampled(p: Distribution, shape: Sequence[int] = ()) -> Tensor:
+    """Draws of p without a gradient, (*shape, *batch, *event), as `p.sample` gives them.
+
+    PyTorch's own of a normal looks for negative scales first, for which a GPU waits, and which a graph cannot repeat.
+    """
+    base = p.base_dist if isinstance(p, Independent) else p
+    with torch.no_grad():
+        return (p.rsample if type(base) is Normal else p.sample)(torch.Size(shape))
 
 
 def check_trace(t: Trace, members: Sequence[Member]) -> None:

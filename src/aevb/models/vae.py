@@ -11,8 +11,7 @@ from aevb.models.chain import Chain
 from aevb.models.conditional import Conditional, frozen_log_prob, refuse_second_pass
 from aevb.models.given import as_codes, call, given, of_model
 from aevb.models.shares import shared
-from aevb.models.trace import Trace, draw
-from aevb.parts import part_of
+from aevb.models.trace import Trace, draw, sampled
 from aevb.probability.joint import split_layers
 from aevb.probability.shapes import side_by_side
 
@@ -105,7 +104,7 @@ class VAE(nn.Module):
         """n draws z ~ p(z), (n, *Z); z ~ p(z|y) with y (n, *C), or (1, *C) for all."""
         y = None if y is None else of_model(self, y)
         p = self.prior() if y is None else call(self.prior, "prior y", y.expand(n, *y.shape[1:]))
-        return p.sample(() if p.batch_shape else (n,))  # type: ignore[no-any-return]
+        return sampled(p, () if p.batch_shape else (n,))
 
     def encode(self, data: Data) -> Tensor:
         """E_q[z | x], (B, *Z), differentiable; `aevb.encode` is without a gradient, for any number of rows."""
@@ -132,7 +131,9 @@ class VAE(nn.Module):
 
 def _by_rows(decoder: nn.Module) -> bool:
     """Whether a decoder is known to say of one row nothing that depends on others."""
-    return isinstance(decoder, Conditional) and not part_of(decoder.family).offers.couples_batch
+    if not isinstance(decoder, Conditional):
+        return False
+    return not getattr(getattr(decoder.family, "offers", None), "couples_batch", False)
 
 
 def latent_shape(prior: nn.Module, encoder: nn.Module, *context: Tensor) -> torch.Size:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aevb.data.batch import Data
-from aevb.models.trace import LatentModel, check_trace
+from aevb.models.trace import LatentModel, check_trace, sampled
 from aevb.notation import Shown, bar, bound_to, where
 from aevb.objectives.bounds import Info
 from aevb.objectives.schedules import Step
@@ -152,7 +152,7 @@ class ImportanceWeighted(Shown):
     def _scored(self, model: LatentModel, data: Data) -> tuple[Tensor, Info]:
         """ "vimco": no derivative through z."""
         q = model.posterior(data)
-        z = q.sample(torch.Size((self.samples,)))
+        z = sampled(q, (self.samples,))
         log_q = q.log_prob(z)
         log_w = model.log_joint(data, z) - log_q
         bound = self.bound(log_w, self.groups)

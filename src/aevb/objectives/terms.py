@@ -16,7 +16,7 @@ from torch.nn.functional import softplus
 
 from aevb.data.batch import Data
 from aevb.models.networks import MLP
-from aevb.models.trace import LatentModel, Trace, check_trace
+from aevb.models.trace import LatentModel, Trace, check_trace, sampled
 from aevb.notation import Shown, plain
 from aevb.objectives.bounds import ELBO, Info
 from aevb.objectives.schedules import Schedule, Step, value
@@ -254,7 +254,7 @@ class MMD(Shown):
         self.weight, self.kernel, self.scale = _checked(weight, "MMD"), kernel, scale
 
     def __call__(self, t: Trace) -> Tensor:
-        draws = t.p.sample(t.z.shape[:1] if t.p.batch_shape else t.z.shape[:2])
+        draws = sampled(t.p, t.z.shape[:1] if t.p.batch_shape else t.z.shape[:2])
         return self.between(t.z.flatten(2), draws.flatten(2))
 
     def between(self, z: Tensor, draws: Tensor) -> Tensor:

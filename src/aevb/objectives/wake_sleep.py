@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aevb.data.batch import Batch, Data, as_batch
-from aevb.models.trace import LatentModel
+from aevb.models.trace import LatentModel, sampled
 from aevb.notation import Shown, bar, bound_to, count
 from aevb.objectives.bounds import Info
 from aevb.objectives.schedules import Step
@@ -63,7 +63,7 @@ class WakeSleep(Shown):
         batch = as_batch(data)
         with torch.no_grad():
             q = model.posterior(batch)
-            z = q.sample(torch.Size((self.samples,)))
+            z = sampled(q, (self.samples,))
             log_q = q.log_prob(z)
         log_joint = model.log_joint(batch, z)
         log_w = log_joint.detach() - log_q
@@ -83,5 +83,5 @@ class WakeSleep(Shown):
         y = None if batch.y is None else batch.y.repeat(self.dreams, *[1] * (batch.y.ndim - 1))
         with torch.no_grad():
             z = model.sample_latent(self.dreams * len(batch), y)
-            dream = Batch(model.decode(z, y).sample(), y)
+            dream = Batch(sampled(model.decode(z, y)), y)
         return model.log_posterior(dream, z.unsqueeze(0)).mean()

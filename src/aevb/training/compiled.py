@@ -18,8 +18,9 @@ from aevb.data.batch import Batch
 from aevb.training.optimizers import LightAdagrad, LightAdam
 
 Memory = dict[str, Tensor]
-Scalars = tuple[Tensor, ...]
-Rule = Callable[[Tensor, Tensor, Memory, Scalars], None]
+Number = float | Tensor
+Scalars = Sequence[Number]
+Fused = Callable[[Batch, Tensor, Tensor], Any]  # (batch, step, rates) → (loss, info), with an update of the weights
 Update = Callable[[Batch, int], Any]
 
 
@@ -33,10 +34,10 @@ class _Adam:
         return not (group["amsgrad"] or group["maximize"])
 
     @staticmethod
-    def scalars(group: dict[str, Any], t: int) -> list[float]:
-        """β₁, β₂ and ε, the step size α_t = α / (1 - β₁ᵗ), and c_t = 1 / √(1 - β₂ᵗ)."""
+    def scalars(group: dict[str, Any], rate: Number, t: Number) -> Scalars:
+        """β₁, β₂ and ε, the step size α_t = α / (1 - β₁ᵗ), and c_t = 1 / √(1 - β₂ᵗ), at step t = 1, 2, ..."""
         b1, b2 = group["betas"]
-        return [b1, b2, group["eps"], group["lr"] / (1 - b1**t), (1 - b2**t) ** -0.5]
+        return [b1, b2, group["eps"], rate / (1 - b1**t), (1 - b2**t) ** -0.5]
 
     @staticmethod
     def update(p: Tensor, g: Tensor, memory: Memory, scalars: Scalars) -> None:
@@ -57,8 +58,8 @@ class _Adagrad:
         return not (group["maximize"] or group["lr_decay"])
 
     @staticmethod
-    def scalars(group: dict[str, Any], t: int) -> list[float]:
-        return [group["lr"], group["eps"]]
+    def scalars(group: dict[str, Any], rate: Number, t: Number) -> Scalars:
+        return [rate, group["eps"]]
 
     @staticmethod
     def update(p: Tensor, g: Tensor, memory: Memory, scalars: Scalars) -> None:
@@ -85,13 +86,19 @@ class Group:
         self.memory = {name: begin(optimizer, self.rule, p) for name, p in self.parameters.items()}
         self.counts: list[Tensor] = [optimizer.state[p]["step"] for p in settings["params"]]
 
-    def scalars(self, t: int) -> list[float]:
-        return [*self.rule.scalars(self.settings, t), self.settings["weight_decay"]]
+    @property
+    def rate(self) -> float:
+        """The step size α of the step in hand."""
+        return float(self.settings["lr"])
 
-    def update(self, gradients: Memory, scalars: Tensor) -> None:
-        *settings, decay = scalars.unbind()
+    def update(self, gradients: Memory, rate: Tensor, t: Tensor) -> None:
+        """Step t = 1, 2, ... of all parameters; α and t are float64, as powers of β need it."""
+        decay = self.settings["weight_decay"]
         for name, p in self.parameters.items():
-            self.rule.update(p, gradients[name] + decay * p, self.memory[name], tuple(settings))
+            numbers = self.rule.scalars(self.settings, rate, t)
+            scalars = [n.to(p.dtype) if isinstance(n, Tensor) else n for n in numbers]
+            gradient = gradients[name] + decay * p if decay else gradients[name]
+            self.rule.update(p, gradient, self.memory[name], scalars)
 
 
 def begin(optimizer: torch.optim.Optimizer, rule: Any, p: Tensor) -> Memory:
@@ -105,11 +112,13 @@ def compiled_update(
     module: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
     clip: float | None,
-    wrap: Callable[..., Any] = torch.compile,
+    wrap: Callable[[Fused, list[Tensor]], Callable[..., Any]] | None = None,
+    traced: bool = True,
 ) -> Update | None:
     """(batch, number) → (loss, info) of `module(batch, number)`, with step `number` of all `optimizers`, from zero on.
 
-    `wrap` is what becomes of the step, a function of tensors alone: it is compiled, or recorded.
+    `wrap` is what becomes of the step, a function of tensors, and of PyTorch's own counts of steps. By default the step
+    is compiled. `traced`: whether a compiler reads it, which knows gradients of functions; else autograd takes them.
 
     None where this is not supported: another optimizer, clipping, or buffers, such as those of batch normalisation.
     """
@@ -118,15 +127,42 @@ def compiled_update(
     names: dict[Tensor, str] = {p: name for name, p in module.named_parameters()}
     groups = [Group(optimizer, settings, names) for optimizer in optimizers for settings in optimizer.param_groups]
     counts = [count for group in groups for count in group.counts]
-    fused: Callable[..., Any] = wrap(fuse(module, groups))
+    taken = (wrap or Called.compiled)(fuse(module, groups, traced=traced), counts)
 
     def update(batch: Batch, number: int) -> Any:
-        scalars = [group.scalars(number + 1) for group in groups]
-        torch._foreach_add_(counts, 1)
-        flat = torch.tensor([s for row in scalars for s in row], dtype=batch.x.dtype, device=batch.x.device)
-        return fused(batch, torch.tensor(number, device=batch.x.device), flat.split([len(row) for row in scalars]))
+        return taken(batch, number, [group.rate for group in groups])
 
     return update
+
+
+class Called:
+    """A step as a function of a minibatch and Python's numbers: the number of the step, and α of each group."""
+
+    def __init__(self, step: Fused, counts: list[Tensor]) -> None:
+        self.step, self.counts = step, counts
+        self.rates: tuple[list[float], Tensor] | None = None
+
+    @classmethod
+    def compiled(cls, step: Fused, counts: list[Tensor]) -> Called:
+        return cls(torch.compile(step), counts)
+
+    def __call__(self, batch: Batch, number: int, rates: list[float]) -> Any:
+        device = batch.x.device
+        if self.rates is None or self.rates[0] != rates:
+            self.rates = rates, rates_on(rates, device)
+        torch._foreach_add_(self.counts, 1)
+        return self.step(batch, step_on(number, device), self.rates[1])
+
+
+def step_on(number: int, device: torch.device) -> Tensor:
+    """The number of a step on a device, which is filled in there: a copy of it would wait for a GPU."""
+    return torch.full((), number, dtype=torch.int64, device=device)
+
+
+def rates_on(rates: list[float], device: torch.device) -> Tensor:
+    """α of each group, (G,), in float64 where the device has it; a GPU copies them while Python goes on."""
+    exact, on_gpu = torch.float32 if device.type == "mps" else torch.float64, device.type == "cuda"
+    return torch.tensor(rates, dtype=exact, pin_memory=on_gpu).to(device, non_blocking=True)
 
 
 def fusible(module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], clip: float | None) -> bool:
@@ -140,17 +176,28 @@ def supported(optimizer: torch.optim.Optimizer) -> bool:
     return rule is not None and all(map(rule.supports, optimizer.param_groups))
 
 
-def fuse(module: nn.Module, groups: Sequence[Group]) -> Any:
+def fuse(module: nn.Module, groups: Sequence[Group], traced: bool = True) -> Fused:
+    """A step as a function of tensors: the bound of a minibatch, its gradient, and the update of all parameters."""
     parameters = {name: p for group in groups for name, p in group.parameters.items()}
 
-    def step_and_update(batch: Batch, step: Tensor, scalars: Scalars) -> Any:
+    def differentiated(batch: Batch, step: Tensor) -> tuple[Memory, tuple[Tensor, Any]]:
         def loss(values: dict[str, Tensor]) -> tuple[Tensor, Any]:
             return functional_call(module, values, (batch, step))  # type: ignore[no-any-return]
 
-        gradients, (value, info) = grad_and_value(loss, has_aux=True)(parameters)
+        return grad_and_value(loss, has_aux=True)(parameters)
+
+    def recorded(batch: Batch, step: Tensor) -> tuple[Memory, tuple[Tensor, Any]]:
+        value, info = module(batch, step)
+        gradients = torch.autograd.grad(value, list(parameters.values()), allow_unused=True, materialize_grads=True)
+        return dict(zip(parameters, gradients, strict=True)), (value, info)
+
+    gradient = differentiated if traced else recorded
+
+    def step_and_update(batch: Batch, step: Tensor, rates: Tensor) -> Any:
+        gradients, (value, info) = gradient(batch, step)
         with torch.no_grad():
-            for row, group in zip(scalars, groups, strict=True):
-                group.update(gradients, row)
+            for rate, group in zip(rates, groups, strict=True):
+                group.update(gradients, rate, (step + 1).to(rate.dtype))
         return value.detach(), info
 
     return step_and_update

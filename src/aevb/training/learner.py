@@ -23,10 +23,10 @@ from aevb.objectives.bounds import Info, Objective, PerPoint
 from aevb.objectives.schedules import Learns, Paced, Schedule
 from aevb.objectives.terms import Adversary, members_of
 from aevb.parts import Member, Needs
-from aevb.training.compiled import compiled_update, fusible
+from aevb.training.compiled import Called, Fused, compiled_update, fusible, step_on
 from aevb.training.optimizers import Adam, MakeOptimizer, parameter_groups, remember
 from aevb.training.precision import BRAIN, FULL, Precision, check_precision, products
-from aevb.training.recorded import Recorded, check_graph, recorder_for
+from aevb.training.recorded import Recorded, Recorder, check_graph, recorder_for
 from aevb.training.watch import Watch
 
 LossFunction = Callable[[Batch, Tensor], tuple[Tensor, Info]]  # (batch, step) → (loss, what to log)
@@ -57,7 +57,7 @@ class Training:
         precision: of the products of a step: "float32"; or "bf16", their factors rounded to bfloat16, which some
             processors multiply several times as fast. Weights, sums, densities and validation stay in float32.
         graph: record the step as a CUDA graph, which an NVIDIA GPU repeats without Python. For Adam and Adagrad without
-            clipping, and models without buffers. It has not been run on a GPU yet.
+            clipping, and models without buffers.
     """
 
     optimizer: MakeOptimizer = field(default_factory=Adam)
@@ -135,7 +135,7 @@ class Update:
     def __call__(self, batch: Batch, number: int) -> tuple[Tensor, Info]:
         for p in self.parameters:
             p.grad = None
-        loss, info = self.loss(batch, torch.tensor(number, device=batch.x.device))
+        loss, info = self.loss(batch, step_on(number, batch.x.device))
         loss.backward()
         self.apply()
         return loss.detach(), info
@@ -184,7 +184,9 @@ class Learner(nn.Module):
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(training.ema)) if training.ema else None
         self.paced: list[Paced] = _such(model, Paced)
         self.learning: list[Learns] = _such(model, Learns)
-        self.number = 0
+        self.number, self.device = 0, next(model.parameters()).device
+        self.recorder: Recorder | None = recorder_for(self.device) if training.graph else None
+        self.read: Callable[[Tensor], Batch] | None = None  # of a recorded step: the minibatch of a step's number
         self.watch = Watch(max(self.rates))
         self.loss = loss
         self.step: StepFunction | None = (
@@ -226,6 +228,16 @@ class Learner(nn.Module):
         """The model to evaluate: the average of the weights where one is kept."""
         return cast(Model, self.model if self.average is None else self.average.module)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "number":  # at every step: no module, about which PyTorch would ask
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def record(self, read: Callable[[Tensor], Batch] | None) -> None:
+        """Record the next steps anew; `read` gives the minibatch of a step by its number, where a graph can."""
+        self.recorder, self.read, self.step = recorder_for(self.device, read is not None), read, None
+
     def update(self, data: Data) -> Info:
         """One step of Algorithm 1 on a minibatch of M data points."""
         return self.advance(self.seen(data))
@@ -235,13 +247,14 @@ class Learner(nn.Module):
         share = self.training_settings.holes
         return hidden(as_batch(data), share, unknown_in(self.model)) if share else as_batch(data)
 
-    def advance(self, batch: Batch) -> Info:
-        """One step on a minibatch as it is."""
+    def advance(self, batch: Batch | None) -> Info:
+        """One step on a minibatch as it is; None for that which a recorded step reads by itself."""
         self.keep_pace()
-        self.step = self.step or self._step()
-        with products(self.training_settings.precision, batch.x.device):
-            loss, info = self.step(batch, self.number)
-        if self.learning:
+        if self.step is None:
+            self.step = self._step()
+        with products(self.training_settings.precision, self.device):
+            loss, info = self.step(batch, self.number)  # type: ignore[arg-type]
+        if self.learning and batch is not None:
             self._learn(batch)
         if self.average is not None:
             self.average.update_parameters(self.model)
@@ -259,14 +272,19 @@ class Learner(nn.Module):
         settings, own = self.training_settings, Loss(self.model, self.objective)
         if not (settings.compile or settings.graph) or processes() is not None:  # their messages cannot be traced
             return Update(self.loss or own.forward, self.optimizers, settings.clip)
-        fused = None if self.loss else compiled_update(own, self.optimizers, settings.clip, self._wrapped)
+        fused = (
+            None
+            if self.loss
+            else compiled_update(own, self.optimizers, settings.clip, self._wrapped, traced=settings.compile)
+        )
         return fused or Update(torch.compile(self.loss or own.forward), self.optimizers, settings.clip)
 
-    def _wrapped(self, step: Any) -> Any:
+    def _wrapped(self, step: Fused, counts: list[Tensor]) -> Any:
         """A step as a function of tensors, compiled and recorded as the settings ask."""
         step = torch.compile(step) if self.training_settings.compile else step
-        device = next(self.model.parameters()).device
-        return Recorded(step, recorder_for(device)) if self.training_settings.graph else step
+        if self.recorder is not None:
+            return Recorded(step, counts, self.recorder, self.read)
+        return Called(step, counts)
 
     @torch.no_grad()
     def _learn(self, batch: Batch) -> None:

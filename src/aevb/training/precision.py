@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Literal
 
@@ -25,12 +25,6 @@ def products(precision: str, device: torch.device) -> AbstractContextManager[Any
 
 
 @contextmanager
-def _as_set() -> Iterator[None]:
-    """The precision that the process has."""
-    yield
-
-
-@contextmanager
 def _brain_on_cpu() -> Iterator[None]:
     """oneDNN rounds the factors of products to bfloat16 and sums in float32."""
     before = torch.get_float32_matmul_precision()
@@ -47,7 +41,7 @@ def _brain_on_cpu() -> Iterator[None]:
             convolutions.fp32_precision = own
 
 
-SCOPES: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {FULL: _as_set, "cpu": _brain_on_cpu}
+SCOPES: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {FULL: nullcontext, "cpu": _brain_on_cpu}
 
 
 def check_precision(precision: str, model: nn.Module) -> None:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aevb.data.batch import Batch, Indexable, take
 from aevb.data.memory import keep_freed_memory
@@ -18,7 +18,7 @@ from aevb.objectives.bounds import Info, Objective, PerPoint
 from aevb.objectives.terms import members_of
 from aevb.training.checkpoint import moving_tensors
 from aevb.training.learner import Learner, Loss, Training
-from aevb.training.recorded import check_recordable
+from aevb.training.recorded import can_read, check_recordable
 
 __all__ = ["Learner", "Step", "Training", "check_training", "continue_training", "steps", "train"]
 
@@ -111,27 +111,40 @@ class Alone:
         settings = learner.training_settings
         self.order = Order(learner.n, settings.batch, settings.seed, self.device)
         self.visits = learner.objective.updates if isinstance(learner.objective, PerPoint) else 1
+        self.recorded: Batch | None = None  # some rows, where a step gathers its own
         if settings.compile or settings.graph:
-            look_ahead(learner, data)
+            some = look_ahead(learner, data)
+            if settings.graph:
+                self.recorded = some if can_read(data, self.device) else None
+                learner.record(None if self.recorded is None else self.read)
 
     def __call__(self) -> tuple[Batch, Info]:
         learner = self.learner
         with self.noise():
-            batch = self.batch()
+            if self.recorded is not None:
+                self.order.turn(learner.number // self.visits)
+            batch = self.batch() if self.recorded is None else self.recorded
             with learner.watch.divergence(learner.number + 1, lambda: moving_tensors(learner)):
-                return batch, learner.update(batch)
+                return batch, learner.update(batch) if self.recorded is None else learner.advance(None)
 
     def noise(self) -> AbstractContextManager[None]:
         """Inside of the block, the random numbers of the step in hand are drawn."""
-        return seeded(noise_seed(self.learner.training_settings.seed, self.learner.number), self.device)
+        seed, recorder = noise_seed(self.learner.training_settings.seed, self.learner.number), self.learner.recorder
+        if self.recorded is None or recorder is None:
+            return seeded(seed, self.device)
+        return recorder.noise(seed, self.device)
 
     def batch(self) -> Batch:
         """The minibatch of the step in hand."""
         return take(self.data, self.order[self.learner.number // self.visits])
 
+    def read(self, number: Tensor) -> Batch:
+        """The minibatch of a step as training sees it; the number is on the device, and Python does not look at it."""
+        return self.learner.seen(take(self.data, self.order.at(number // self.visits)))
 
-def look_ahead(learner: Learner, data: Indexable) -> None:
-    """One eager look at a loss whose steps are compiled or recorded.
+
+def look_ahead(learner: Learner, data: Indexable) -> Batch:
+    """One eager look at a loss whose steps are compiled or recorded; gives the rows that were looked at.
 
     torch looks up its KL formulas on first use in a way that the compiler cannot trace. Of steps that are recorded, see
     `check_recordable`.
@@ -144,3 +157,4 @@ def look_ahead(learner: Learner, data: Indexable) -> None:
         else:
             with torch.no_grad():
                 loss(batch, torch.tensor(0, device=device))
+    return batch

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,37 +36,38 @@ class Watch:
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
-        self.sum: Any = 0.0
-        self.count = self.seen = 0
+        self.losses: list[Tensor] = []  # since the last look
+        self.seen = 0
         self.numbers = 1  # of x in a row
         self.first = self.last = self.lowest = math.nan
 
     def add(self, number: int, x: Tensor, loss: Tensor, end: bool) -> bool:
         """After step `number`, on x (B, *X); `end` after the last. Whether it is time to look at all that moves."""
-        self.sum, self.count, self.seen = self.sum + loss, self.count + 1, self.seen + 1
+        self.losses.append(loss)
+        self.seen += 1
         if self.seen == 1:
             self.numbers = x[0].numel()
-        if self.seen == 1 or self.count == WATCH or end:
+        if self.seen == 1 or len(self.losses) == WATCH or end:
             self.look_at_loss(number)
-        return self.count == 0 or (self.seen < WATCH and self.seen.bit_count() == 1)
+        return not self.losses or (self.seen < WATCH and self.seen.bit_count() == 1)
 
     def look_at_loss(self, number: int) -> None:
-        mean = float(self.sum) / self.count
+        mean = float(torch.stack(self.losses).mean())
         if self.seen == 1:
             self.first = self.last = self.lowest = mean
         scale = max(abs(self.first), abs(self.lowest), LEAST)
         if not math.isfinite(mean) or mean - self.last > FACTOR * scale:
             came = f"rose from {self.last:.4g} to" if math.isfinite(mean) else "became"
-            raise self.diverged(f"The loss {came} {mean:.4g} nats within steps {number - self.count + 1} to {number}.")
+            first = number - len(self.losses) + 1
+            raise self.diverged(f"The loss {came} {mean:.4g} nats within steps {first} to {number}.")
         self.last, self.lowest = mean, min(self.lowest, mean)
-        self.sum, self.count = 0.0, 0
+        self.losses = []
 
     def look_at(self, number: int, tensors: Mapping[str, Tensor]) -> None:
         """Raise where one of these tensors holds NaN or infinity after step `number`."""
-        floats = {name: v for name, v in tensors.items() if v.is_floating_point()}
-        sums = torch.stack([v.detach().sum().cpu().double() for v in floats.values()])  # one number each: fast
-        for (name, v), finite in zip(floats.items(), sums.isfinite().tolist(), strict=True):
-            if not finite and not bool(torch.isfinite(v).all()):
+        floats = {name: v.detach() for name, v in tensors.items() if v.is_floating_point() and v.numel()}
+        for name in _far(floats):
+            if not bool(torch.isfinite(floats[name]).all()):
                 raise self.diverged(
                     f"The weights or the optimizer's memory are not finite after step {number} ({name})."
                 )
@@ -108,3 +108,15 @@ class Watch:
             )
         advice = f"Try a smaller step size than {self.rate:g} (lr of the optimizer)."
         return TrainingDiverged(f"{what} {advice}", changes=("training.optimizer.lr=...",))
+
+
+def _far(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of those whose norm is not finite, in their order: one call and one wait for all of a device and a type."""
+    alike: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
+    for name, v in tensors.items():
+        alike.setdefault((v.device, v.dtype), {})[name] = v
+    far: set[str] = set()
+    for group in alike.values():
+        norms = torch.stack(torch._foreach_norm(list(group.values())))
+        far |= {name for name, finite in zip(group, norms.isfinite().tolist(), strict=True) if not finite}
+    return [name for name in tensors if name in far]
