@@ -22,7 +22,7 @@ import torch
 import aevb
 
 COLUMNS, BATCH = 20, 100
-ROWS = {False: (1_000, 10_000, 100_000, 1_000_000), True: (1_000, 4_000)}  # by whether it is short
+ROWS = {False: (1_000, 10_000, 100_000, 1_000_000, 10_000_000), True: (1_000, 4_000)}  # by whether it is short
 SIDES = {False: (28, 64, 128, 256), True: (28, 32)}
 STEPS, SHORT_STEPS = 300, 5
 IMAGES = 128

@@ -36,10 +36,10 @@ def test_each_rule_is_the_optimizers_own(make: MakeOptimizer) -> None:
         reference.step()
         with torch.no_grad():
             for group in mine.param_groups:
-                scalars = rule.scalars(group, group["lr"], torch.tensor(t, dtype=torch.float64))
+                numbers = rule.numbers(group, group["lr"], torch.tensor(t, dtype=torch.float64))
                 for p in group["params"]:
                     assert p.grad is not None
-                    rule.update(p, p.grad + group["weight_decay"] * p, mine.state[p], scalars)
+                    rule.update(p, p.grad + group["weight_decay"] * p, mine.state[p], group, numbers)
     for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-12)
         for name in rule.memory:

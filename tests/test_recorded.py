@@ -121,8 +121,8 @@ def test_what_is_recorded_depends_on_its_buffers_alone(
     tapes: list[Tape] = []
     wrapped = aevb.Learner._wrapped
 
-    def taped(learner: aevb.Learner, step: Any, counts: list[Tensor]) -> Any:
-        recorded = wrapped(learner, step, counts)
+    def taped(learner: aevb.Learner, fused: Any) -> Any:
+        recorded = wrapped(learner, fused)
         recorded.recorder = Tape(learner, recorded)
         tapes.append(recorded.recorder)
         return recorded

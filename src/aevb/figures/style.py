@@ -93,7 +93,7 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
     """Write `path`.png and `path`.svg, each whole or not at all, and byte for byte the same for the same figure."""
     png, svg = Path(f"{path}.png"), Path(f"{path}.svg")
     with rc_context(STYLE):
-        write_whole(png, lambda p: _small(figure).save(p, format="png", optimize=True))
+        write_whole(png, lambda p: _small(figure).save(p, format="png"))
         write_whole(svg, lambda p: figure.savefig(p, format="svg", metadata={"Date": None, "Creator": None}))
     return [png, svg]
 

@@ -7,7 +7,8 @@ the state and writes the checkpoints. A test compares each rule with PyTorch's o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,8 +20,6 @@ from aevb.training.optimizers import LightAdagrad, LightAdam
 
 Memory = dict[str, Tensor]
 Number = float | Tensor
-Scalars = Sequence[Number]
-Fused = Callable[[Batch, Tensor, Tensor], Any]  # (batch, step, rates) → (loss, info), with an update of the weights
 Update = Callable[[Batch, int], Any]
 
 
@@ -34,14 +33,14 @@ class _Adam:
         return not (group["amsgrad"] or group["maximize"])
 
     @staticmethod
-    def scalars(group: dict[str, Any], rate: Number, t: Number) -> Scalars:
-        """β₁, β₂ and ε, the step size α_t = α / (1 - β₁ᵗ), and c_t = 1 / √(1 - β₂ᵗ), at step t = 1, 2, ..."""
+    def numbers(group: dict[str, Any], rate: Number, t: Number) -> list[Number]:
+        """The step size α_t = α / (1 - β₁ᵗ), and c_t = 1 / √(1 - β₂ᵗ), of step t = 1, 2, ..."""
         b1, b2 = group["betas"]
-        return [b1, b2, group["eps"], rate / (1 - b1**t), (1 - b2**t) ** -0.5]
+        return [rate / (1 - b1**t), (1 - b2**t) ** -0.5]
 
     @staticmethod
-    def update(p: Tensor, g: Tensor, memory: Memory, scalars: Scalars) -> None:
-        b1, b2, eps, rate, correction = scalars
+    def update(p: Tensor, g: Tensor, memory: Memory, group: dict[str, Any], numbers: Sequence[Number]) -> None:
+        (b1, b2), eps, (rate, correction) = group["betas"], group["eps"], numbers
         m, v = memory["exp_avg"], memory["exp_avg_sq"]
         m.add_((1 - b1) * (g - m))
         v.copy_(b2 * v + (1 - b2) * g * g)
@@ -58,12 +57,12 @@ class _Adagrad:
         return not (group["maximize"] or group["lr_decay"])
 
     @staticmethod
-    def scalars(group: dict[str, Any], rate: Number, t: Number) -> Scalars:
-        return [rate, group["eps"]]
+    def numbers(group: dict[str, Any], rate: Number, t: Number) -> list[Number]:
+        return [rate]
 
     @staticmethod
-    def update(p: Tensor, g: Tensor, memory: Memory, scalars: Scalars) -> None:
-        rate, eps = scalars
+    def update(p: Tensor, g: Tensor, memory: Memory, group: dict[str, Any], numbers: Sequence[Number]) -> None:
+        (rate,), eps = numbers, group["eps"]
         s = memory["sum"]
         s.add_(g * g)
         p.sub_(rate * g / (s.sqrt() + eps))
@@ -91,14 +90,49 @@ class Group:
         """The step size α of the step in hand."""
         return float(self.settings["lr"])
 
-    def update(self, gradients: Memory, rate: Tensor, t: Tensor) -> None:
-        """Step t = 1, 2, ... of all parameters; α and t are float64, as powers of β need it."""
+    def numbers(self, rate: Number, t: Number) -> list[Number]:
+        """What depends on α and on the step t = 1, 2, ...; as tensors these are float64, which powers of β need."""
+        return self.rule.numbers(self.settings, rate, t)
+
+    def update(self, gradients: Memory, numbers: Sequence[Number]) -> None:
+        """A step of all parameters."""
         decay = self.settings["weight_decay"]
         for name, p in self.parameters.items():
-            numbers = self.rule.scalars(self.settings, rate, t)
-            scalars = [n.to(p.dtype) if isinstance(n, Tensor) else n for n in numbers]
             gradient = gradients[name] + decay * p if decay else gradients[name]
-            self.rule.update(p, gradient, self.memory[name], scalars)
+            self.rule.update(p, gradient, self.memory[name], self.settings, numbers)
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A step as a function of tensors: (batch, step, numbers of the groups) → (loss, info), with an update of weights.
+
+    The numbers change from step to step and come from outside: a compiler would raise β to the power t for each weight.
+    """
+
+    step: Callable[[Batch, Tensor, Tensor], Any]
+    groups: Sequence[Group]
+
+    def compiled(self) -> Fused:
+        return replace(self, step=torch.compile(self.step))
+
+    def of_rates(self, batch: Batch, step: Tensor, rates: Tensor) -> Any:
+        """The step by the α of each group, (G,), float64: its numbers are computed on the device."""
+        numbers = torch.stack(self.numbers(rates, (step + 1).double()))  # type: ignore[arg-type]
+        return self.step(batch, step, numbers.to(self.dtype))
+
+    @property
+    def counts(self) -> list[Tensor]:
+        """PyTorch's own counts of steps, which rise by one."""
+        return [count for group in self.groups for count in group.counts]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(p.dtype for group in self.groups for p in group.parameters.values())
+
+    def numbers(self, rates: Iterable[Number], t: Number) -> list[Number]:
+        """Those of all groups at their α, for step t = 1, 2, ..."""
+        return [n for group, rate in zip(self.groups, rates, strict=True) for n in group.numbers(rate, t)]
 
 
 def begin(optimizer: torch.optim.Optimizer, rule: Any, p: Tensor) -> Memory:
@@ -112,13 +146,13 @@ def compiled_update(
     module: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
     clip: float | None,
-    wrap: Callable[[Fused, list[Tensor]], Callable[..., Any]] | None = None,
+    wrap: Callable[[Fused], Callable[..., Any]] | None = None,
     traced: bool = True,
 ) -> Update | None:
     """(batch, number) → (loss, info) of `module(batch, number)`, with step `number` of all `optimizers`, from zero on.
 
-    `wrap` is what becomes of the step, a function of tensors, and of PyTorch's own counts of steps. By default the step
-    is compiled. `traced`: whether a compiler reads it, which knows gradients of functions; else autograd takes them.
+    `wrap` is what becomes of the step, a function of tensors. By default it is compiled. `traced`: whether a compiler
+    reads it, which knows gradients of functions; else autograd takes them.
 
     None where this is not supported: another optimizer, clipping, or buffers, such as those of batch normalisation.
     """
@@ -126,8 +160,8 @@ def compiled_update(
         return None
     names: dict[Tensor, str] = {p: name for name, p in module.named_parameters()}
     groups = [Group(optimizer, settings, names) for optimizer in optimizers for settings in optimizer.param_groups]
-    counts = [count for group in groups for count in group.counts]
-    taken = (wrap or Called.compiled)(fuse(module, groups, traced=traced), counts)
+    fused = fuse(module, groups, traced=traced)
+    taken = wrap(fused) if wrap else Called(fused.compiled())
 
     def update(batch: Batch, number: int) -> Any:
         return taken(batch, number, [group.rate for group in groups])
@@ -138,20 +172,14 @@ def compiled_update(
 class Called:
     """A step as a function of a minibatch and Python's numbers: the number of the step, and α of each group."""
 
-    def __init__(self, step: Fused, counts: list[Tensor]) -> None:
-        self.step, self.counts = step, counts
-        self.rates: tuple[list[float], Tensor] | None = None
-
-    @classmethod
-    def compiled(cls, step: Fused, counts: list[Tensor]) -> Called:
-        return cls(torch.compile(step), counts)
+    def __init__(self, fused: Fused) -> None:
+        self.fused, self.counts, self.dtype = fused, fused.counts, fused.dtype
 
     def __call__(self, batch: Batch, number: int, rates: list[float]) -> Any:
         device = batch.x.device
-        if self.rates is None or self.rates[0] != rates:
-            self.rates = rates, rates_on(rates, device)
         torch._foreach_add_(self.counts, 1)
-        return self.step(batch, step_on(number, device), self.rates[1])
+        numbers = numbers_on(self.fused.numbers(rates, number + 1), self.dtype, device)
+        return self.fused.step(batch, step_on(number, device), numbers)
 
 
 def step_on(number: int, device: torch.device) -> Tensor:
@@ -159,10 +187,9 @@ def step_on(number: int, device: torch.device) -> Tensor:
     return torch.full((), number, dtype=torch.int64, device=device)
 
 
-def rates_on(rates: list[float], device: torch.device) -> Tensor:
-    """α of each group, (G,), in float64 where the device has it; a GPU copies them while Python goes on."""
-    exact, on_gpu = torch.float32 if device.type == "mps" else torch.float64, device.type == "cuda"
-    return torch.tensor(rates, dtype=exact, pin_memory=on_gpu).to(device, non_blocking=True)
+def numbers_on(numbers: Sequence[Number], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Python's numbers as a tensor on a device; a GPU copies them while Python goes on."""
+    return torch.tensor(numbers, dtype=dtype, pin_memory=device.type == "cuda").to(device, non_blocking=True)
 
 
 def fusible(module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], clip: float | None) -> bool:
@@ -192,12 +219,13 @@ def fuse(module: nn.Module, groups: Sequence[Group], traced: bool = True) -> Fus
         return dict(zip(parameters, gradients, strict=True)), (value, info)
 
     gradient = differentiated if traced else recorded
+    lengths = [len(group.numbers(1.0, 1.0)) for group in groups]
 
-    def step_and_update(batch: Batch, step: Tensor, rates: Tensor) -> Any:
+    def step_and_update(batch: Batch, step: Tensor, numbers: Tensor) -> Any:
         gradients, (value, info) = gradient(batch, step)
         with torch.no_grad():
-            for rate, group in zip(rates, groups, strict=True):
-                group.update(gradients, rate, (step + 1).to(rate.dtype))
+            for own, group in zip(numbers.split(lengths), groups, strict=True):
+                group.update(gradients, own.unbind())
         return value.detach(), info
 
-    return step_and_update
+    return Fused(step_and_update, groups)

@@ -279,12 +279,12 @@ class Learner(nn.Module):
         )
         return fused or Update(torch.compile(self.loss or own.forward), self.optimizers, settings.clip)
 
-    def _wrapped(self, step: Fused, counts: list[Tensor]) -> Any:
+    def _wrapped(self, fused: Fused) -> Any:
         """A step as a function of tensors, compiled and recorded as the settings ask."""
-        step = torch.compile(step) if self.training_settings.compile else step
+        compiled = self.training_settings.compile
         if self.recorder is not None:
-            return Recorded(step, counts, self.recorder, self.read)
-        return Called(step, counts)
+            return Recorded(fused, self.recorder, self.read, compiled)
+        return Called(fused.compiled() if compiled else fused)
 
     @torch.no_grad()
     def _learn(self, batch: Batch) -> None:

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from aevb.data.batch import Batch, Indexable, take
 from aevb.data.randomness import cuda_index, seeded
 from aevb.errors import RecipeError
-from aevb.training.compiled import Fused, rates_on, step_on
+from aevb.training.compiled import Called, Fused, numbers_on, step_on
 
 WARM = 3  # steps that are taken one by one before one is recorded: in them libraries prepare themselves
 LEAVE_OUT = "Leave training.graph out."
@@ -116,27 +116,30 @@ class Recorded:
     computed as it is.
 
     Args:
-        step: (minibatch, number of the step, α of each group) → (loss, info).
-        counts: PyTorch's own counts of steps, which rise by one.
+        fused: the step; compiled: whether to compile it first.
         read: the minibatch of a step, by its number on the device, where it is recorded too; then a call is given none.
     """
 
     def __init__(
-        self, step: Fused, counts: list[Tensor], recorder: Recorder, read: Callable[[Tensor], Batch] | None = None
+        self,
+        fused: Fused,
+        recorder: Recorder,
+        read: Callable[[Tensor], Batch] | None = None,
+        compiled: bool = False,
     ) -> None:
-        self.step, self.counts, self.recorder, self.read = step, counts, recorder, read
+        self.recorder, self.read, self.counts, self.alone = recorder, read, fused.counts, Called(fused)
+        self.step = torch.compile(fused.of_rates) if compiled else fused.of_rates
         self.calls = 0
         self.work: Work | None = None
         self.batch: Batch | None = None  # the buffers of minibatches that are not read
         self.next: tuple[int, list[float]] = (-1, [])  # what the buffers `at` and `rates` hold
-        self.at = step_on(0, counts[0].device)
+        self.at = step_on(0, self.counts[0].device)
         self.rates: Tensor | None = None
 
     def __call__(self, batch: Batch | None, number: int, rates: list[float]) -> Any:
         if batch is not None and not self._fits(batch):
             self.next = (-1, [])
-            torch._foreach_add_(self.counts, 1)
-            return self.step(batch, step_on(number, self.at.device), rates_on(rates, self.at.device))
+            return self.alone(batch, number, rates)
         self._fill(batch, number, rates)
         self.calls, self.next = self.calls + 1, (-1, [])
         if self.calls <= WARM:
@@ -172,9 +175,9 @@ class Recorded:
         if number != self.next[0]:
             self.at.fill_(number)
         if self.rates is None:
-            self.rates = rates_on(rates, self.at.device)
+            self.rates = numbers_on(rates, torch.float64, self.at.device)
         elif rates != self.next[1]:
-            self.rates.copy_(rates_on(rates, self.at.device))
+            self.rates.copy_(numbers_on(rates, torch.float64, self.at.device))
 
 
 def _parts(batch: Batch) -> tuple[Tensor | None, ...]:
