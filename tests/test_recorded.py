@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 import aevb
 from aevb.models.priors import KNOWN
+from aevb.models.shares import Group, sharing
 from aevb.models.trace import sampled
 from aevb.training import learner as learners
 from aevb.training.checkpoint import moving_tensors, state_tensors
@@ -156,6 +158,17 @@ def test_results_are_copies_and_recording_comes_once(monkeypatch: pytest.MonkeyP
     found = [step.info["loss"] for step in aevb.train(model, aevb.ELBO(), x, training)]
     assert calls == ["warm"] * WARM + ["record"]
     assert len({float(loss) for loss in found}) == len(found) == 20
+
+
+@pytest.mark.usefixtures("anywhere")
+def test_several_processes_take_ordinary_steps() -> None:
+    alone, _ = trained()
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        with sharing(Group(0, 1)):
+            assert trained(graph=True)[0] == pytest.approx(alone, rel=1e-6)
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.mark.usefixtures("anywhere")

@@ -14,6 +14,7 @@ from aevb.data.memory import keep_freed_memory
 from aevb.data.randomness import Order, noise_seed, seeded
 from aevb.models.checks import check_data
 from aevb.models.inference import evaluation_mode, fitting
+from aevb.models.shares import group
 from aevb.objectives.bounds import Info, Objective, PerPoint
 from aevb.objectives.terms import members_of
 from aevb.training.checkpoint import moving_tensors
@@ -114,7 +115,7 @@ class Alone:
         self.recorded: Batch | None = None  # some rows, where a step gathers its own
         if settings.compile or settings.graph:
             some = look_ahead(learner, data)
-            if settings.graph:
+            if settings.graph and group() is None:  # several processes take ordinary steps
                 self.recorded = some if can_read(data, self.device) else None
                 learner.record(None if self.recorded is None else self.read)
 
