@@ -2,8 +2,8 @@
 
     python -m benchmarks.gpu --rounds 5
 
-It needs nothing but PyTorch and this package, and no data: bits as many and as dark as MNIST's. pythae and NumPyro take
-part where they are installed. Each round asks every way for one unit of work, in turn, after one to warm up.
+It needs nothing but PyTorch and this package. The data are random bits, as many as MNIST's pixels. pythae and NumPyro
+take part where they are installed. Each round asks every way for one unit of work, in turn, after one to warm up.
 """
 
 from __future__ import annotations

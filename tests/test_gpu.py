@@ -1,6 +1,6 @@
 """On an NVIDIA GPU: the same numbers as on the CPU within their errors, and bit for bit those of its own seed.
 
-They are skipped where there is none. On a machine with one:
+The tests are skipped on a machine without one. On one with a GPU:
 
     pytest tests/test_gpu.py
 """
@@ -12,7 +12,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from aevb.training.checkpoint import state_tensors
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
 GPU = torch.device("cuda")
 BUFFERS = {"concrete", "vq-vae", "iaf", "table", "sigma-vae", "ladder-conv", "flow-prior", "poisson"}
+ADAM = aevb.Adam(1e-2)
 UNRECORDED = {"mcem", "vimco", "hyperspherical", "low-rank", "negative-binomial", *BUFFERS}  # they say why
 SETTINGS: Mapping[str, Any] = {"batch": 100, "samples": 6000}
 
@@ -46,16 +47,18 @@ def small(device: torch.device = GPU, seed: int = 0) -> tuple[aevb.VAE, Tensor]:
     return aevb.VAE(aevb.StandardNormal(4), encoder, decoder).to(device), x.to(device)
 
 
-def losses(objective: Callable[[], Any] = aevb.ELBO, **settings: Any) -> tuple[list[float], aevb.Learner]:
+def losses(optimizer: Any = ADAM, **settings: Any) -> tuple[list[float], aevb.Learner]:
     model, x = small()
-    learner = aevb.Learner(model, objective(), aevb.Training(aevb.Adam(1e-2), **SETTINGS, **settings), len(x))
+    learner = aevb.Learner(model, aevb.ELBO(), aevb.Training(optimizer, **SETTINGS, **settings), len(x))
     return [float(s.info["loss"]) for s in aevb.continue_training(learner, x)], learner
 
 
-def test_a_recorded_training_is_the_ordinary_one() -> None:
+@pytest.mark.parametrize("optimizer", [ADAM, aevb.Adagrad(0.05)], ids=["adam", "adagrad"])
+def test_a_recorded_training_is_the_ordinary_one(optimizer: Any) -> None:
     """A graph draws the noise of its step's seed, as an ordinary step does."""
-    eager, theirs = losses()
-    recorded, ours = losses(graph=True)
+    schedule = aevb.Linear(1.0, 0.1, 50)
+    eager, theirs = losses(optimizer, learning_rate=schedule)
+    recorded, ours = losses(optimizer, learning_rate=schedule, graph=True)
     assert recorded == pytest.approx(eager, rel=1e-3)
     assert len(set(recorded)) == 60
     found, like = state_tensors(ours), state_tensors(theirs)
@@ -73,6 +76,14 @@ def test_other_ways_reach_the_same_bound(settings: dict[str, Any]) -> None:
     gap = torch.tensor(plain) - torch.tensor(other)
     assert abs(float(gap.mean())) < 4 * float(gap.std()) / math.sqrt(len(gap))
     assert other != plain
+
+
+def test_noise_of_a_loop_by_hand_is_fresh_at_every_step() -> None:
+    """Rows, noise and all of a step come from the caller; at a step size of 0 only the noise differs."""
+    model, x = small()
+    learner = aevb.Learner(model, aevb.ELBO(), aevb.Training(aevb.Adam(0.0), graph=True), len(x))
+    found = [float(learner.update(x[:100])["loss"]) for _ in range(10)]
+    assert len(set(found)) == len(found)
 
 
 @pytest.mark.parametrize("settings", [{}, {"graph": True}], ids=["plain", "recorded"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from aevb.models.shares import Group, sharing
 from aevb.models.trace import sampled
 from aevb.training import learner as learners
 from aevb.training.checkpoint import moving_tensors, state_tensors
+from aevb.training.compiled import RULES, begin
 from aevb.training.draws import Unstackable
 from aevb.training.events import Course
 from aevb.training.recorded import WARM, Reads, Recorded, Repeated
@@ -158,6 +160,45 @@ def test_results_are_copies_and_recording_comes_once(monkeypatch: pytest.MonkeyP
     found = [step.info["loss"] for step in aevb.train(model, aevb.ELBO(), x, training)]
     assert calls == ["warm"] * WARM + ["record"]
     assert len({float(loss) for loss in found}) == len(found) == 20
+
+
+def test_memory_of_an_optimizer_is_where_its_weights_are() -> None:
+    """PyTorch makes Adagrad's count of steps on the CPU, where a graph would read it once for all."""
+    p = nn.Parameter(torch.empty(3, device="meta"))
+    for optimizer in (torch.optim.Adagrad([p]), torch.optim.Adam([p])):
+        begin(optimizer, RULES[type(optimizer)], p)
+        assert {v.device.type for v in optimizer.state[p].values()} == {"meta"}
+
+
+@pytest.mark.usefixtures("anywhere")
+def test_a_learner_that_is_put_back_goes_on_from_there() -> None:
+    """Losses and counts of steps are those of ordinary steps, although the optimizer's memory was replaced."""
+    found = []
+    for graph in (False, True):
+        model, x = tiny()
+        learner = aevb.Learner(model, aevb.ELBO(), aevb.Training(batch=20, samples=400, graph=graph), len(x))
+        walk = aevb.continue_training(learner, x)
+        for _ in range(6):
+            next(walk)
+        saved = copy.deepcopy(learner.state_dict())
+        for _ in range(6):
+            next(walk)
+        learner.load_state_dict(saved)
+        losses = [float(next(walk).info["loss"]) for _ in range(8)]
+        found.append((losses, int(next(iter(learner.optimizer.state.values()))["step"])))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-4)
+    assert found[1][1] == found[0][1] == 14
+
+
+@pytest.mark.usefixtures("anywhere")
+def test_trainings_of_one_learner_in_turn_read_their_own_rows() -> None:
+    found = []
+    for graph in (False, True):
+        model, x = tiny()
+        learner = aevb.Learner(model, aevb.ELBO(), aevb.Training(batch=20, samples=400, graph=graph), len(x))
+        walks = [aevb.continue_training(learner, rows) for rows in (x, 1 - x)]
+        found.append([float(next(walks[i % 2]).info["loss"]) for i in range(8)])
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
 
 
 @pytest.mark.usefixtures("anywhere")

@@ -165,6 +165,7 @@ def follow(curve: Curve, place: Path, samples: int, tell: Tell | None = None) ->
             return known
         tensors, notes = _saved(folder)
         settings = notes.get("settings") or _settings(curve)
+        curve = replace(curve, device=settings.get("device", "cpu"))  # where it was begun
         state = _State(notes.get("rows", []), settings, notes.get("seconds", 0.0))
         number, left = notes.get("number", 0), len(curve.steps)
         while True:

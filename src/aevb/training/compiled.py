@@ -138,7 +138,7 @@ class Fused:
 def begin(optimizer: torch.optim.Optimizer, rule: Any, p: Tensor) -> Memory:
     """Give the optimizer its memory of p before the first step, as PyTorch would at that step."""
     state: Memory = optimizer.state[p]
-    state.setdefault("step", torch.zeros((), device=p.device))
+    state["step"] = state.get("step", torch.zeros(())).to(p.device)  # Adagrad's is made on the CPU
     return {name: state.setdefault(name, torch.zeros_like(p)) for name in rule.memory}
 
 
@@ -177,9 +177,10 @@ class Called:
 
     def __call__(self, batch: Batch, number: int, rates: list[float]) -> Any:
         device = batch.x.device
-        torch._foreach_add_(self.counts, 1)
         numbers = numbers_on(self.fused.numbers(rates, number + 1), self.dtype, device)
-        return self.fused.step(batch, step_on(number, device), numbers)
+        found = self.fused.step(batch, step_on(number, device), numbers)
+        torch._foreach_add_(self.counts, 1)
+        return found
 
 
 def step_on(number: int, device: torch.device) -> Tensor:
@@ -189,7 +190,8 @@ def step_on(number: int, device: torch.device) -> Tensor:
 
 def numbers_on(numbers: Sequence[Number], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Python's numbers as a tensor on a device; a GPU copies them while Python goes on."""
-    return torch.tensor(numbers, dtype=dtype, pin_memory=device.type == "cuda").to(device, non_blocking=True)
+    on_gpu = device.type == "cuda"
+    return torch.tensor(numbers, dtype=dtype, pin_memory=on_gpu).to(device, non_blocking=on_gpu)
 
 
 def fusible(module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], clip: float | None) -> bool:

@@ -185,7 +185,7 @@ class Learner(nn.Module):
         self.paced: list[Paced] = _such(model, Paced)
         self.learning: list[Learns] = _such(model, Learns)
         self.number, self.device = 0, next(model.parameters()).device
-        self.recorder: Recorder | None = recorder_for(self.device) if training.graph else None
+        self.recorder: Recorder | None = None  # of a recorded step
         self.read: Callable[[Tensor], Batch] | None = None  # of a recorded step: the minibatch of a step's number
         self.watch = Watch(max(self.rates))
         self.loss = loss
@@ -217,7 +217,7 @@ class Learner(nn.Module):
             )
         for optimizer, memory in zip(self.optimizers, state["optimizers"], strict=True):
             remember(optimizer, memory)
-        self.number = state["number"]
+        self.number, self.step = state["number"], None  # a fused step holds the memory that was
 
     def _made_for(self) -> dict[str, int]:
         settings = self.training_settings
@@ -236,7 +236,7 @@ class Learner(nn.Module):
 
     def record(self, read: Callable[[Tensor], Batch] | None) -> None:
         """Record the next steps anew; `read` gives the minibatch of a step by its number, where a graph can."""
-        self.recorder, self.read, self.step = recorder_for(self.device, read is not None), read, None
+        self.read, self.step = read, None
 
     def update(self, data: Data) -> Info:
         """One step of Algorithm 1 on a minibatch of M data points."""
@@ -282,7 +282,8 @@ class Learner(nn.Module):
     def _wrapped(self, fused: Fused) -> Any:
         """A step as a function of tensors, compiled and recorded as the settings ask."""
         compiled = self.training_settings.compile
-        if self.recorder is not None:
+        if self.training_settings.graph:
+            self.recorder = recorder_for(self.device, self.read is not None)
             return Recorded(fused, self.recorder, self.read, compiled)
         return Called(fused.compiled() if compiled else fused)
 

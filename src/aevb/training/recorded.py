@@ -1,10 +1,9 @@
 """A step of Algorithm 1 as one CUDA graph: recorded once, then repeated by one call.
 
-A graph repeats what the GPU did, on the same memory. So minibatch, step number and the optimizer's numbers are copied
-into buffers that stay in place, and the step is a function of them: see `compiled.fuse`. Noise needs no buffer, as a
-graph reads the seed of PyTorch's generator whenever it is repeated. Python asks for as little as it can: rows that are
-on the GPU are gathered within the graph, which counts the steps too. All but `Graphs` runs on any device, where
-`Repeated` stands in its place.
+A graph repeats what the GPU did, on the same memory. So minibatch, step number and step sizes are in buffers that stay
+in place, and the step is a function of them: see `compiled.fuse`. Noise needs no buffer, as a graph reads the seed of
+its generator whenever it is repeated. Python asks for as little as it can: rows that are on the GPU are gathered within
+the graph, which counts the steps too. All but `Graphs` runs on any device, where `Repeated` stands in its place.
 """
 
 from __future__ import annotations
@@ -64,10 +63,11 @@ class Graphs:
 
     def warm(self, work: Work) -> Any:
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(self.stream):
-            found = work()
-        torch.cuda.current_stream(self.device).wait_stream(self.stream)
-        return found
+        try:
+            with torch.cuda.stream(self.stream):
+                return work()
+        finally:
+            torch.cuda.current_stream(self.device).wait_stream(self.stream)
 
     def record(self, work: Work) -> Work:
         """The work as a graph: recording it does nothing yet; its results are tensors that each repetition rewrites."""
@@ -84,13 +84,15 @@ class Graphs:
             first = str(cause).strip().splitlines()[0]
             raise RecipeError(f"training.graph: the GPU cannot record this step ({first}). {LEAVE_OUT}") from error
         finally:
-            theirs.graphsafe_set_state(before)  # a state that recorded, or failed to, is good for nothing else
+            theirs.graphsafe_set_state(before)  # one whose recording failed would draw no more
         self.own = own
 
         def repeat() -> Any:
             if not self.apart:
                 own.set_state(theirs.get_state())
             graph.replay()
+            if not self.apart:
+                theirs.set_state(own.get_state())
             return found
 
         return repeat
@@ -133,7 +135,7 @@ class Recorded:
         self.work: Work | None = None
         self.batch: Batch | None = None  # the buffers of minibatches that are not read
         self.next: tuple[int, list[float]] = (-1, [])  # what the buffers `at` and `rates` hold
-        self.at = step_on(0, self.counts[0].device)
+        self.at = step_on(0, self.counts[0].device)  # that of the weights
         self.rates: Tensor | None = None
 
     def __call__(self, batch: Batch | None, number: int, rates: list[float]) -> Any:
@@ -151,7 +153,8 @@ class Recorded:
         return found.copied()
 
     def _fits(self, batch: Batch) -> bool:
-        return self.read is None and (self.batch is None or self.batch.x.shape == batch.x.shape)
+        """Whether the buffers hold such minibatches: of the same parts, shapes and types."""
+        return self.read is None and (self.batch is None or _kind(self.batch) == _kind(batch))
 
     def _work(self) -> Results:
         """The step in its buffers, and the number of the next one."""
@@ -178,6 +181,10 @@ class Recorded:
             self.rates = numbers_on(rates, torch.float64, self.at.device)
         elif rates != self.next[1]:
             self.rates.copy_(numbers_on(rates, torch.float64, self.at.device))
+
+
+def _kind(batch: Batch) -> tuple[Any, ...]:
+    return batch.of, *(None if part is None else (part.shape, part.dtype) for part in _parts(batch))
 
 
 def _parts(batch: Batch) -> tuple[Tensor | None, ...]:

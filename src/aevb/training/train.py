@@ -102,6 +102,8 @@ def steps(learner: Learner, data: Indexable, move: Move | None = None) -> Genera
             yield Step(learner.number, learner.number * size, info)
     finally:
         learner.eval()
+        if learner.read is not None:
+            learner.record(None)  # lets go of the rows
 
 
 class Alone:
@@ -113,14 +115,16 @@ class Alone:
         self.order = Order(learner.n, settings.batch, settings.seed, self.device)
         self.visits = learner.objective.updates if isinstance(learner.objective, PerPoint) else 1
         self.recorded: Batch | None = None  # some rows, where a step gathers its own
-        if settings.compile or settings.graph:
+        if (settings.compile or settings.graph) and group() is None:  # several processes take ordinary steps
             some = look_ahead(learner, data)
-            if settings.graph and group() is None:  # several processes take ordinary steps
+            if settings.graph:
                 self.recorded = some if can_read(data, self.device) else None
                 learner.record(None if self.recorded is None else self.read)
 
     def __call__(self) -> tuple[Batch, Info]:
         learner = self.learner
+        if self.recorded is not None and learner.read != self.read:  # another training of it came in between
+            learner.record(self.read)
         with self.noise():
             if self.recorded is not None:
                 self.order.turn(learner.number // self.visits)
@@ -130,10 +134,11 @@ class Alone:
 
     def noise(self) -> AbstractContextManager[None]:
         """Inside of the block, the random numbers of the step in hand are drawn."""
-        seed, recorder = noise_seed(self.learner.training_settings.seed, self.learner.number), self.learner.recorder
-        if self.recorded is None or recorder is None:
+        learner = self.learner
+        seed = noise_seed(learner.training_settings.seed, learner.number)
+        if self.recorded is None or learner.step is None or learner.recorder is None:  # it is not recorded yet
             return seeded(seed, self.device)
-        return recorder.noise(seed, self.device)
+        return learner.recorder.noise(seed, self.device)
 
     def batch(self) -> Batch:
         """The minibatch of the step in hand."""
