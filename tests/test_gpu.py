@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from tabular import mixed_table
 from test_recipes import NAMES, suiting
 from torch import Tensor
 
@@ -28,6 +29,7 @@ from aevb.data.sources import load_data
 from aevb.errors import RecipeError
 from aevb.runs.recipe import Recipe
 from aevb.training.checkpoint import state_tensors
+from aevb.use.cells import cells
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
 GPU = torch.device("cuda")
@@ -160,6 +162,18 @@ def test_a_recipe_trains_on_a_gpu_and_is_the_same_model_on_a_cpu(name: str, tmp_
         said = str(error)
     assert "cannot record this step" not in said, said
     assert bool(said) == (name in UNRECORDED), said
+
+
+def test_cells_and_imputations_of_a_table_are_those_of_the_cpu(tmp_path: Path) -> None:
+    data = mixed_table()
+    recipe = Recipe.load("table").of(data).replace(training__samples=2000)
+    run = aevb.fit(recipe, data, tmp_path / "table", device=GPU)
+    here, there = run.model(), run.model(GPU)
+    z = torch.randn(20, *here.latent_shape, generator=torch.Generator().manual_seed(0))
+    ours, theirs = (cells(m, z, run.values().columns) for m in (here, there))
+    assert torch.allclose(ours.low, theirs.low, rtol=1e-3, atol=1e-3, equal_nan=True)
+    filled = [aevb.impute(m, data.test, 50).values for m in (here, there)]
+    assert torch.allclose(filled[0], filled[1], rtol=1e-2, atol=1e-2, equal_nan=True)
 
 
 def test_the_command_line_takes_the_gpu(tmp_path: Path) -> None:

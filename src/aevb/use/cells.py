@@ -46,9 +46,11 @@ def cells(model: Model, z: Tensor, schema: Schema, share: float = 0.9, y: Tensor
         codes = of_model(model, z)
         p = columns_of(model.decode(codes.reshape(len(codes), *model.latent_shape), y))
         shape = (len(codes), p.event_shape[0])
-        at = [p.of_cells(icdf, torch.full(shape, u)) for u in ((1 - share) / 2, 0.5, (1 + share) / 2)]
+        levels = ((1 - share) / 2, 0.5, (1 + share) / 2)
+        at = [p.of_cells(icdf, torch.full(shape, u, device=codes.device)) for u in levels]
         ordered = ordered_columns(p, schema)
-        best = torch.where(ordered, at[1], p.mode)
-        likely = torch.where(ordered, torch.nan, p.log_prob_each(best).exp())
+        there = ordered.to(codes.device)
+        best = torch.where(there, at[1], p.mode)
+        likely = torch.where(there, torch.nan, p.log_prob_each(best).exp())
     low, high = (torch.where(ordered, in_units(x, schema), torch.nan) for x in (at[0], at[2]))
     return Cells(in_units(best, schema), low, high, as_result(likely))
