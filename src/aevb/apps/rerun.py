@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -71,8 +71,9 @@ def reproduce(
     total = round(samples or budget or 1e6)
     try:
         with show.curves_progress() as progress:
-            how: dict[str, Any] = {"panels": panel or (), "seeds": seeds, "jobs": jobs, "device": place}
-            found = reproduce(experiments, total, out, **how, show=progress)
+            found = reproduce(
+                experiments, total, out, panels=panel or (), seeds=seeds, jobs=jobs, device=place, show=progress
+            )
     except KeyboardInterrupt:
         show.err.print(f"Stopped; all is kept in {out}. The same command resumes.")
         raise

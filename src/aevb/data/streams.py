@@ -1,8 +1,8 @@
 """Streams of random numbers, many at once: the i-th number of a stream is a hash of its key and i.
 
 SplitMix64 (Steele, Lea & Flood 2014, OOPSLA, doi 10.1145/2660193.2660195) with one key for each stream: numbers of
-different streams need no generator each, and any number of rows is drawn in one go, on any device: the bits are the
-same, and numbers made of them agree up to rounding. B: streams.
+different streams need no generator each, and any number of rows is drawn in one go. An NVIDIA GPU draws the same bits
+as the CPU, and numbers made of them agree up to rounding; for other devices the CPU draws. B: streams.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def hashes(rows: NDArray[np.float64], seed: int, *path: int | str) -> list[int]:
 
 def _numbers(seeds: Sequence[int], path: Sequence[Any], shape: Sequence[int], device: Device) -> Bits:
     """64 random bits each, (K, B, n), of streams with these seeds (B): the k-th n numbers of each."""
+    device = device if torch.device(device).type == "cuda" else "cpu"  # others may lack float64
     keys = mixed(torch.tensor(seeds, device=device) ^ mixed(torch.tensor([derive(0, *path)])).item())
     steps = torch.arange(1, math.prod(shape) + 1, device=device) * GOLDEN
     return mixed(steps.reshape(shape[0], 1, shape[1]) + keys[:, None])

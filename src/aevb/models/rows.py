@@ -23,11 +23,6 @@ BLOCK = 256  # samples of a row that are drawn from one stream; more samples tak
 Posterior = Callable[[Batch], Distribution]  # a batch → q(z|x), batch (B)
 
 
-def drawing(device: torch.device) -> torch.device:
-    """Where streams for a device are computed: there, if it has whole numbers of 64 bits and float64."""
-    return device if device.type in ("cpu", "cuda") else torch.device("cpu")
-
-
 @dataclass(frozen=True)
 class Group:
     """Data points with their posteriors, and where their random numbers come from.
@@ -51,7 +46,7 @@ class Group:
             with OfRows(self.seeds, samples, block):
                 return draw(self.q, samples)
         mean = self.q.mean
-        noise = normals(self.seeds, samples, self.q.event_shape.numel(), "block", block, device=drawing(mean.device))
+        noise = normals(self.seeds, samples, self.q.event_shape.numel(), "block", block, device=mean.device)
         return mean + self.q.stddev * noise.reshape(samples, len(self.seeds), *self.q.event_shape).to(mean)
 
     def blocks(self, samples: int, first: int = 0) -> Iterator[Tensor]:
@@ -61,9 +56,9 @@ class Group:
 
     def uniform(self, samples: int, columns: int, purpose: str) -> Tensor:
         """u ~ U(0, 1), (K, B, `columns`), float32, from streams of these rows for one purpose."""
-        device = drawing(self.batch.x.device)
+        device = self.batch.x.device
         u = uniforms(self.seeds, samples, len(self.batch) // len(self.seeds) * columns, purpose, device=device)
-        return u.float().clamp(max=BELOW_ONE).reshape(samples, len(self.batch), columns).to(self.batch.x.device)
+        return u.float().clamp(max=BELOW_ONE).reshape(samples, len(self.batch), columns).to(device)
 
 
 class OfRows(TorchFunctionMode):
@@ -104,7 +99,7 @@ class OfRows(TorchFunctionMode):
         """Numbers of the shape of x, from the next part of each row's stream."""
         self.count += 1
         size, path = math.prod(x.shape[2:]), ("draw", self.block, self.count)
-        numbers = law(self.seeds, self.samples, size, *path, device=drawing(x.device)).to(x)
+        numbers = law(self.seeds, self.samples, size, *path, device=x.device).to(x)
         return (numbers if law is normals else numbers.clamp_(max=1 - torch.finfo(x.dtype).eps / 2)).reshape(x.shape)
 
 

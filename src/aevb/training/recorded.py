@@ -136,7 +136,7 @@ class Recorded:
         self.batch: Batch | None = None  # the buffers of minibatches that are not read
         self.next: tuple[int, list[float]] = (-1, [])  # what the buffers `at` and `rates` hold
         self.at = step_on(0, self.counts[0].device)  # that of the weights
-        self.rates: Tensor | None = None
+        self.rates = torch.zeros(len(fused.groups), dtype=torch.float64, device=self.at.device)
 
     def __call__(self, batch: Batch | None, number: int, rates: list[float]) -> Any:
         if batch is not None and not self._fits(batch):
@@ -160,7 +160,6 @@ class Recorded:
         """The step in its buffers, and the number of the next one."""
         batch = self.read(self.at) if self.read else self.batch
         assert batch is not None
-        assert self.rates is not None
         found = Results.of(*self.step(batch, self.at, self.rates))
         self.at.add_(1)
         torch._foreach_add_(self.counts, 1)
@@ -177,9 +176,7 @@ class Recorded:
                     buffer.copy_(part)
         if number != self.next[0]:
             self.at.fill_(number)
-        if self.rates is None:
-            self.rates = numbers_on(rates, torch.float64, self.at.device)
-        elif rates != self.next[1]:
+        if rates != self.next[1]:
             self.rates.copy_(numbers_on(rates, torch.float64, self.at.device))
 
 
