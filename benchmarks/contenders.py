@@ -45,8 +45,10 @@ TRAIN = Task(
     contenders=(
         Contender("aevb", "aevb"),
         Contender("aevb-compiled", "aevb", variant="compiled"),
+        Contender("aevb-compiled-bf16", "aevb", variant="bf16"),
         Contender("plain", "plain"),
         Contender("plain-compiled", "plain", variant="compiled"),
+        Contender("plain-compiled-bf16", "plain", variant="compiled-bf16"),
         Contender("dataloader", "dataloader"),
         Contender("pythae", "pythae", "pythae"),
         Contender("pythae-tuned", "pythae", "pythae", variant="tuned"),
@@ -66,7 +68,9 @@ IMPORTANCE = Task(
     samples=5_000,
     contenders=(
         Contender("aevb", "aevb"),
+        Contender("aevb-bf16", "aevb", variant="bf16"),
         Contender("plain", "plain"),
+        Contender("plain-bf16", "plain", variant="bf16"),
         Contender("pythae", "pythae", "pythae"),
         Contender("pythae-tuned", "pythae", "pythae", variant="tuned"),
     ),

@@ -73,6 +73,7 @@ def importance(job: Job) -> None:
     model = build().eval()
 
     def estimate() -> float:
-        return -float(aevb.log_marginal(model, images, job.samples).log_px.mean())
+        with torch.autocast("cpu", torch.bfloat16, enabled=job.variant == "bf16"):
+            return -float(aevb.log_marginal(model, images, job.samples).log_px.mean())
 
     job.serve(estimate, PACKAGES)

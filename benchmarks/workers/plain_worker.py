@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -38,7 +39,8 @@ def _train(job: Job, objective: torch.nn.Module, size: int) -> None:
         batches = torch.randperm(len(images)).split(size)
         for rows in batches:
             optimizer.zero_grad()
-            loss = objective(images.index_select(0, rows))
+            with torch.autocast("cpu", torch.bfloat16, enabled=job.variant.endswith("bf16")):
+                loss = objective(images.index_select(0, rows))
             loss.backward()
             optimizer.step()
             total += loss.detach()
@@ -47,11 +49,11 @@ def _train(job: Job, objective: torch.nn.Module, size: int) -> None:
     job.serve(epoch, PACKAGES)
 
 
-def log_weights(decoder: torch.nn.Module, x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+def log_weights(decode: Callable[[Tensor], Tensor], x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """ROWS draws of log p(x, z) - log q(z | x) for one image; the two (2 pi) factors cancel."""
     noise = torch.randn(ROWS, len(mean))
     z = mean + torch.exp(0.5 * log_variance) * noise
-    logits = decoder(z)
+    logits = decode(z)
     log_px = logits @ x - torch.nn.functional.softplus(logits).sum(-1)
     log_ratio = 0.5 * (noise.square() + log_variance - z.square()).sum(-1)
     return log_px + log_ratio
@@ -61,11 +63,15 @@ def importance(job: Job) -> None:
     images = torch.from_numpy(load_images(job, "test"))
     encoder, decoder = seeded_layers()
 
+    def decode(z: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=job.variant == "bf16"):
+            return decoder(z).float()
+
     @torch.no_grad()
     def estimate() -> float:
         total = 0.0
         for x, phi in zip(images, encoder(images), strict=True):
-            passes = [log_weights(decoder, x, *phi.chunk(2)) for _ in range(job.samples // ROWS)]
+            passes = [log_weights(decode, x, *phi.chunk(2)) for _ in range(job.samples // ROWS)]
             total += torch.cat(passes).logsumexp(0).item() - math.log(ROWS * len(passes))
         return -total / len(images)
 

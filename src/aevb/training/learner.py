@@ -54,8 +54,8 @@ class Training:
             steps are faster. With clipping, buffers or an optimizer other than Adam and Adagrad, PyTorch updates.
         holes: in this share of the rows of a minibatch random cells are hidden, as if they were missing, so that the
             encoder knows q(z|x) given any of the columns; see `hidden`. For likelihoods that admit missing cells.
-        precision: of the products of a step: "float32"; or "bf16", their factors rounded to bfloat16, which some
-            processors multiply several times as fast. Weights, sums, densities and validation stay in float32.
+        precision: of the products of a step: "float32"; or "bf16", bfloat16 by `torch.autocast`, which some processors
+            multiply several times as fast. Weights, densities and validation stay in float32.
         graph: record the step as a CUDA graph, which an NVIDIA GPU repeats without Python. For Adam and Adagrad without
             clipping, and models without buffers.
     """

@@ -1,10 +1,8 @@
-"""The precision of a training's products: float32, or bfloat16 with float32 weights and sums."""
+"""The precision of a training's products: float32, or bfloat16 with weights in float32."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -17,31 +15,12 @@ FULL, BRAIN = "float32", "bf16"
 
 
 def products(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """Inside of the block, products of matrices and convolutions are of this precision; what the process had set
-    before holds again after it."""
-    if precision == FULL:
-        return SCOPES[FULL]()
-    return SCOPES.get(device.type, partial(torch.autocast, device.type, torch.bfloat16))()
+    """Inside of the block, products of matrices and convolutions are of this precision.
 
-
-@contextmanager
-def _brain_on_cpu() -> Iterator[None]:
-    """oneDNN rounds the factors of products to bfloat16 and sums in float32."""
-    before = torch.get_float32_matmul_precision()
-    convolutions: Any = getattr(torch.backends.mkldnn, "conv", None)
-    own = getattr(convolutions, "fp32_precision", None)  # since torch 2.9
-    torch.set_float32_matmul_precision("medium")
-    if own is not None:
-        convolutions.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-        if own is not None:
-            convolutions.fp32_precision = own
-
-
-SCOPES: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {FULL: nullcontext, "cpu": _brain_on_cpu}
+    In bfloat16 that is `torch.autocast`: factors and products are rounded, the sums in between are in float32. oneDNN's
+    own rounding (`torch.set_float32_matmul_precision`) needs AMX, and converts the weights at each product anew.
+    """
+    return nullcontext() if precision == FULL else torch.autocast(device.type, torch.bfloat16)
 
 
 def check_precision(precision: str, model: nn.Module) -> None:
