@@ -36,6 +36,11 @@ def test_the_bound_is_the_same_within_its_error(brain: None, tmp_path: Path) -> 
     gap = float((full - half).mean())
     assert abs(gap) < float(full.std() / len(full) ** 0.5)
     assert gap != 0
+    test = data.test[:100]
+    exact = aevb.log_marginal(runs[0].model(), test, 200).log_px
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = aevb.log_marginal(runs[0].model(), test, 200).log_px
+    assert 0 < float((rounded - exact).abs().mean()) < float(exact.std() / len(exact) ** 0.5)
     assert all(w.dtype == torch.float32 for w in runs[1].model().state_dict().values())
     assert 'precision = "bf16"' in (tmp_path / "bf16" / "recipe.toml").read_text()
 

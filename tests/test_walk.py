@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import re
 import threading
+from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from rich.console import Console
 
 import aevb
+from aevb.apps import show
+from aevb.data.pieces import in_memory
+from aevb.data.sources import load_data
+from aevb.data.values import Values
 from aevb.data.walk import WALK, Counter, Walk, at_once
+from aevb.runs.store import fingerprints
 
 
 def test_an_inner_block_changes_what_it_names() -> None:
@@ -24,6 +37,81 @@ def test_an_inner_block_changes_what_it_names() -> None:
     assert told == [(4, 10)]
     assert at_once(100) == 100
     assert WALK.get() == Walk()
+
+
+class Passes:
+    """The rows that each pass over data told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[list[tuple[int, int]]] = [[]]
+
+    def __call__(self, done: int, total: int) -> None:
+        self.told[-1].append((done, total))
+        if done == total:
+            self.told.append([])
+
+    @property
+    def totals(self) -> list[int]:
+        """How many rows each pass has; each rises to its end."""
+        *passes, unfinished = self.told
+        assert not unfinished
+        assert all(a < b for one in passes for (a, _), (b, _) in pairwise(one))
+        assert all(len({total for _, total in one}) == 1 for one in passes)
+        return [one[-1][1] for one in passes]
+
+
+def test_every_pass_over_rows_is_told(tmp_path: Path) -> None:
+    """Of an array: to check it, to store it, mean and extremes, squares, constants, and the hashes of three splits."""
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(400_000, 2)))
+    seen = Passes()
+    with aevb.walking(reading=seen):
+        data = load_data(tmp_path / "a.npy")
+        assert seen.totals[:2] == [400_000, 400_000]
+        assert seen.totals.count(320_000) >= 2
+        before = len(seen.totals)
+        fingerprints(data)
+    assert seen.totals[before:] == [320_000, 40_000, 40_000]
+    assert max(map(len, seen.told)) > 3  # the array is read in several pieces
+
+
+def test_pictures_are_counted(tmp_path: Path) -> None:
+    for i in range(5):
+        Image.new("L", (8, 8), i).save(tmp_path / f"{i}.png")
+    seen = Passes()
+    with aevb.walking(reading=seen):
+        load_data(tmp_path)
+    assert seen.told[:2] == [[(i, 5) for i in range(1, 6)]] * 2  # the headers, then the pictures
+
+
+def test_a_pass_that_nobody_wanted_to_its_end_ends() -> None:
+    seen = Passes()
+    with aevb.walking(reading=seen):
+        next(in_memory(np.zeros((10**6, 1))).rows())
+    assert seen.totals == [10**6]
+
+
+def test_mean_and_std_take_two_passes() -> None:
+    torch.manual_seed(0)
+    x, seen = torch.randn(300_000, 3, dtype=torch.float64) * torch.tensor([1e-3, 1.0, 0.0]) + 1e3, Passes()
+    with aevb.walking(reading=seen):
+        values = Values("standardized").fitted(x)
+    assert seen.totals == [300_000] * 2
+    assert values.mean is not None
+    assert values.std is not None
+    torch.testing.assert_close(values.mean, x.mean(0), rtol=1e-12, atol=0)
+    torch.testing.assert_close(values.std[:2], x.std(0, correction=0)[:2], rtol=1e-8, atol=0)
+    assert values.std[2] == 1
+
+
+def test_a_terminal_shows_a_long_pass_and_not_a_short_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for patience, shown in ((-1.0, True), (60.0, False)):
+        text = io.StringIO()
+        monkeypatch.setattr(show, "err", Console(file=text, force_terminal=True, width=80))
+        monkeypatch.setattr(show, "PATIENCE", patience)
+        with show.reading():
+            for _ in in_memory(np.zeros((4 * 2**17, 1))):
+                pass
+        assert bool(re.search(r"reading 524,288 rows: \d\d%", text.getvalue())) == shown
 
 
 def test_a_block_ends_with_its_error() -> None:

@@ -51,9 +51,10 @@ def version(asked: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     _: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    pass
+    context.with_resource(show.reading())
 
 
 @verb(

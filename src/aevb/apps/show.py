@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from aevb.reproduce.workers import Line
     from aevb.runs.fit import Progress, Show
 
+PATIENCE = 1.0  # seconds of a pass before it is told
 WIDE = 160  # columns of what is no terminal: a file or a pipe need not be narrow
 TERMINAL = sys.stdout is not None and sys.stdout.isatty()  # None: closed
 out = Console(highlight=False, soft_wrap=True, markup=False, width=None if TERMINAL else WIDE)
@@ -129,14 +130,59 @@ def fitting_line(p: Progress, width: int, stretch: float = 0.0) -> str:
     return line[:width]
 
 
+class Pass:
+    """What to say of a pass over the rows of data: nothing within its first second."""
+
+    def __init__(self) -> None:
+        self.begun = math.inf
+
+    def words(self, done: int, total: int) -> str:
+        now = time.monotonic()
+        self.begun = min(self.begun, now) if done < total else math.inf
+        return f"reading {total:,} rows: {done / total:.0%}" if now - self.begun > PATIENCE else ""
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """How far each pass over the rows of data is, on a terminal; nothing elsewhere."""
+    if not err.is_terminal:
+        yield
+        return
+    line, seen = err.status(""), Pass()
+
+    def tell(done: int, total: int) -> None:
+        words = seen.words(done, total)
+        if words and not MANNER.quiet:
+            line.update(words)
+            line.start()
+        else:
+            line.stop()
+
+    try:
+        with walking(reading=tell):
+            yield
+    finally:
+        line.stop()
+
+
+def nothing(done: int, total: int) -> None:
+    """Say nothing of a pass, where another line is on the terminal."""
+
+
 @contextmanager
 def training_progress(silent: bool, stretch: float = 0.0) -> Iterator[Show]:
     """A line that renews itself on a terminal; elsewhere a line at each tenth of the way."""
     if silent or MANNER.quiet:
         yield lambda p: None
     elif err.is_terminal:
+        seen = Pass()
         with Live(Text(""), console=err, refresh_per_second=8) as live:
-            yield lambda p: live.update(Text(fitting_line(p, err.width, stretch)))
+
+            def tell(done: int, total: int) -> None:
+                live.update(Text(seen.words(done, total)))
+
+            with walking(reading=tell):
+                yield lambda p: live.update(Text(fitting_line(p, err.width, stretch)))
     else:
         tenths = {-1}
 
@@ -245,7 +291,7 @@ def counting(what: str) -> Iterator[None]:
         def tell(done: int, total: int) -> None:
             line.update(f"{what}: {done / max(total, 1):.0%}")
 
-        with walking(progress=tell):
+        with walking(progress=tell, reading=nothing):
             yield
 
 

@@ -24,6 +24,7 @@ from aevb.data.damage import reading
 from aevb.data.pictures import Fit, Header, Open, header, opened, read, shown, sides
 from aevb.data.room import room
 from aevb.data.splits import permutation
+from aevb.data.walk import passed
 from aevb.errors import AevbWarning, DataError
 
 USUAL = (".png", ".jpg", ".jpeg", ".tif", ".bmp", ".webp", ".gif", ".pgm", ".ppm")  # some of `suffixes`, for messages
@@ -210,7 +211,8 @@ def decode(place: Path, names: list[str], open_: Open, fit: Fit, seed: int | Non
     x = room(shape, np.uint8, place, f"{len(names):,} images", BYTES * largest)
     with large_pictures(), ThreadPoolExecutor(max(1, min(os.cpu_count() or 1, AT_ONCE // largest))) as pool:
         try:
-            for _ in pool.map(lambda i: read(place, names[i], open_, fit, x[i]), range(len(names))):
+            done = pool.map(lambda i: read(place, names[i], open_, fit, x[i]), range(len(names)))
+            for _ in passed(zip(done), len(names)):
                 pass
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -221,7 +223,7 @@ def decode(place: Path, names: list[str], open_: Open, fit: Fit, seed: int | Non
 def headers_of(place: Path, names: list[str], open_: Open) -> list[Header]:
     """What all files say of their pictures.  DataError for the first that cannot be read, which names the others."""
     found, faults = [], {}
-    for name in names:
+    for (name,) in passed(zip(names), len(names)):
         try:
             found.append(header(place, name, open_))
         except DataError as fault:

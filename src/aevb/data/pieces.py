@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aevb.data.memory import refuse_above_free
+from aevb.data.walk import passed
 
 Array = NDArray[Any]
 PIECE = 2**20  # bytes that are read at a time
@@ -35,7 +36,7 @@ class Pieces:
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Array]:
-        return self.read()
+        return passed(self.read(), len(self))
 
     @property
     def ndim(self) -> int:

@@ -23,6 +23,7 @@ from aevb.data.endings import PARQUET, ending_of
 from aevb.data.room import fits, refuse_above_disk, scratch
 from aevb.data.text import read_words, refuse_twice
 from aevb.data.typed import all_typed, said
+from aevb.data.walk import passed
 from aevb.errors import DataError
 
 Table = nw.DataFrame[Any]
@@ -151,7 +152,7 @@ def in_a_map(found: Any, path: Path) -> Any:
     """The table of a Parquet data set, in an Arrow stream on disk that has no name, read as a memory map."""
     with tempfile.NamedTemporaryFile(dir=scratch(), prefix="aevb-") as file:
         with pa.ipc.new_stream(file, found.schema) as out:
-            for batch in batches(found):
+            for batch in passed(batches(found), found.count_rows()):
                 refuse_above_disk(batch.nbytes, path, "its next rows")
                 out.write_batch(batch)
         file.flush()

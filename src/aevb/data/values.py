@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aevb.data.columns import EXACT, Schema
+from aevb.data.walk import passed
 from aevb.errors import DataError
 
 Kind = Literal["dynamic", "threshold", "grey", "levels", "standardized", "raw", "columns"]
@@ -30,6 +31,7 @@ SUPPORTS: dict[Kind, Support] = {
 }
 BLOCK = 4096  # rows worked on at a time; in `Split.frozen` it is part of what a seed means
 NUMBERS = 2**17  # in float64 at a time, where a mean is computed
+Extent = tuple[Tensor, Tensor, Tensor]  # sum, smallest, largest of rows
 
 
 @dataclass(frozen=True)
@@ -142,19 +144,21 @@ class Values:
         """These values with the mean and the std (ddof 0) of the rows (N, *X); the std of a constant entry is 1.
 
         Both are computed in float64, in units of the largest deviation, so that no square is too large or too small for
-        it.
+        it: in one pass for mean and extremes, and one for the squares.
         """
-        placed, parts, n = (
-            replace(self, origin=_origin(stored)),
-            torch.split(stored, _rows_at_once(stored)),
-            len(stored),
-        )
-        mean = _total((placed._shifted(part) / n).sum(0) for part in parts)
-        largest = reduce(torch.maximum, ((placed._shifted(part) - mean).abs().amax(0) for part in parts))
+        placed, n = replace(self, origin=_origin(stored)), len(stored)
+
+        def rows() -> Iterator[Tensor]:
+            return passed(torch.split(stored, _rows_at_once(stored)), n)
+
+        found = (((placed._shifted(part) / n).sum(0), part.amin(0), part.amax(0)) for part in rows())
+        mean, low, high = reduce(_together, found)
+        largest = torch.maximum(placed._shifted(high) - mean, mean - placed._shifted(low))
         unit = torch.where(largest > 0, largest, 1.0)
-        mean_square = _total(((placed._shifted(part) - mean) / unit).square().sum(0) / n for part in parts)
-        constant = reduce(torch.logical_and, ((part == stored[:1]).all(0) for part in parts))  # std would be 1e-17
-        return replace(placed, mean=mean, std=torch.where(constant, 1.0, unit * mean_square.sqrt()))
+        mean_square = reduce(
+            torch.add, (((placed._shifted(part) - mean) / unit).square().sum(0) / n for part in rows())
+        )
+        return replace(placed, mean=mean, std=torch.where(low == high, 1.0, unit * mean_square.sqrt()))  # not 1e-17
 
     def to(self, device: torch.device | str) -> Values:
         """The same values with mean and std on a device."""
@@ -226,8 +230,9 @@ class Values:
         return out
 
 
-def _total(terms: Iterable[Tensor]) -> Tensor:
-    return reduce(torch.add, terms)
+def _together(a: Extent, b: Extent) -> Extent:
+    """The sum, the smallest and the largest of two parts."""
+    return a[0] + b[0], torch.minimum(a[1], b[1]), torch.maximum(a[2], b[2])
 
 
 def _rows_at_once(stored: Tensor) -> int:

@@ -24,6 +24,7 @@ from aevb.data.alike import alike
 from aevb.data.dataset import Dataset, Split
 from aevb.data.pieces import step
 from aevb.data.values import Values
+from aevb.data.walk import passed
 from aevb.errors import AevbError, AevbWarning, RecipeError, RunError, suggest
 from aevb.models.inputs import unset
 from aevb.models.ladder import Ladder
@@ -379,7 +380,8 @@ def _hash(numbers: Tensor, words: str = "", dtype: torch.dtype | None = None) ->
     import hashlib
 
     digest = hashlib.sha256()
-    for part in numbers.split(step(numbers.shape, numbers.element_size())) if len(numbers) else ():
+    parts = numbers.split(step(numbers.shape, numbers.element_size())) if len(numbers) else ()
+    for part in passed(parts, len(numbers)):
         digest.update(part.to("cpu", dtype or part.dtype).contiguous().numpy().data)
     digest.update(words.encode())
     return digest.hexdigest()[:16]
