@@ -32,7 +32,7 @@ SETTINGS: Mapping[str, Any] = {"batch": 20, "samples": 400, "weight_prior": True
 @pytest.fixture
 def anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps are recorded without a GPU too, where they are done again."""
-    monkeypatch.setattr(learners, "check_graph", lambda device, fusible: None)
+    monkeypatch.setattr(learners, "check_graph", lambda device, fusible, wrapped: None)
 
 
 def tiny(posterior: aevb.Family | None = None, layer: nn.Module | None = None) -> tuple[aevb.VAE, Tensor]:
@@ -202,6 +202,28 @@ def test_trainings_of_one_learner_in_turn_read_their_own_rows() -> None:
 
 
 @pytest.mark.usefixtures("anywhere")
+def test_a_module_learns_from_the_rows_of_each_step() -> None:
+    """One of a user may keep what it learns elsewhere than in buffers, which a graph cannot repeat."""
+
+    class Sees(nn.Tanh):
+        seen: list[Tensor]
+
+        def learn(self, t: Any) -> None:
+            self.seen.append(t.x.clone())
+
+    found = []
+    for graph in (False, True):
+        layer = Sees()
+        layer.seen = []
+        model, x = tiny(layer=layer)
+        for _ in aevb.train(model, aevb.ELBO(), x, aevb.Training(batch=20, samples=200, graph=graph)):
+            pass
+        found.append(torch.stack(layer.seen))
+    assert found[0].shape == (10, 20, 12)
+    assert torch.equal(*found)
+
+
+@pytest.mark.usefixtures("anywhere")
 def test_several_processes_take_ordinary_steps() -> None:
     alone, _ = trained()
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
@@ -247,6 +269,13 @@ def test_without_a_gpu_a_graph_is_refused() -> None:
 )
 def test_what_is_no_function_of_tensors_says_so(case: dict[str, Any]) -> None:
     assert "is for the optimizers adam and adagrad, without training.clip" in refused(**case)
+
+
+def test_a_loss_of_ones_own_says_so() -> None:
+    model, x = tiny()
+    own = learners.Loss(model, aevb.ELBO())
+    with pytest.raises(aevb.RecipeError, match=r"of the objective itself, not of a wrapper\. Leave training.graph out"):
+        aevb.Learner(model, aevb.ELBO(), aevb.Training(samples=60, graph=True), len(x), lambda *given: own(*given))
 
 
 def test_an_objective_that_declares_it_cannot_be_traced_is_refused() -> None:

@@ -44,7 +44,7 @@ RANGES: Mapping[str, Range] = {  # of TABLE.KEY, else of KEY, else `Range()`
     "init": Range(1e3),
     "levels": Range(2**24),
     "classes": Range(LEVELS + 1),  # of a column, and one for all that training never saw
-    "training.batch": Range(1e7),
+    "training.batch": Range(1e7, least=1),
     "training.samples": Range(1e13),
     "validation.every": Range(1e13),
     "validation.importance_samples": Range(1e5),

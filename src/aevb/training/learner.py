@@ -178,7 +178,7 @@ class Learner(nn.Module):
         self.optimizer = self.optimizers[0]
         if training.graph:
             own = Loss(model, objective)
-            check_graph(next(model.parameters()).device, not loss and fusible(own, self.optimizers, training.clip))
+            check_graph(next(model.parameters()).device, fusible(own, self.optimizers, training.clip), loss is not None)
         self.rates = [float(g["lr"]) * g.get("lr_factor", 1.0) for g in self.optimizer.param_groups]
         self._set_rates(1.0)
         self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(training.ema)) if training.ema else None

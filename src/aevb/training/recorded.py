@@ -253,12 +253,15 @@ def recorder_for(device: torch.device, apart: bool = False) -> Recorder:
     return Graphs(device, apart) if device.type == "cuda" else Repeated()
 
 
-def check_graph(device: torch.device, fusible: bool) -> None:
+def check_graph(device: torch.device, fusible: bool, wrapped: bool = False) -> None:
     """Refuse a graph where there is no GPU that records one, or where a step is more than a function of tensors.
 
     Raises:
-        RecipeError: the weights are not on an NVIDIA GPU; or the step is not `fusible`, see `compiled`.
+        RecipeError: the weights are not on an NVIDIA GPU; or the step is not `fusible`, see `compiled`; or its loss is
+            `wrapped` by another function.
     """
+    if wrapped:
+        raise RecipeError(f"training.graph is for the loss of the objective itself, not of a wrapper. {LEAVE_OUT}")
     if not fusible:
         raise RecipeError(
             "training.graph is for the optimizers adam and adagrad, without training.clip, and for models without "

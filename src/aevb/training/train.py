@@ -118,7 +118,7 @@ class Alone:
         if (settings.compile or settings.graph) and group() is None:  # several processes take ordinary steps
             some = look_ahead(learner, data)
             if settings.graph:
-                self.recorded = some if can_read(data, self.device) else None
+                self.recorded = some if not learner.learning and can_read(data, self.device) else None
                 learner.record(None if self.recorded is None else self.read)
 
     def __call__(self) -> tuple[Batch, Info]:
