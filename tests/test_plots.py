@@ -18,7 +18,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 import aevb
 from aevb.errors import AevbError, DataError, ShapeError
-from aevb.figures import plots
+from aevb.figures import plots, scatter
 from aevb.figures.style import DPI, GAP, PALETTE, as_tiles, common_limits
 from aevb.figures.tables import Table
 from aevb.models.priors import Mixture, StandardNormal
@@ -373,7 +373,7 @@ def test_scatter_of_two_latents_has_a_colour_per_class_and_names_at_the_medians(
     labels = torch.arange(90) % 3
     centres = torch.tensor([[-4.0, 0.0], [4.0, 0.0], [0.0, 5.0]])
     codes = centres[labels] + 0.1 * torch.randn(90, 2)
-    axes = plots.latent_scatter(codes, labels, ["ant", "bee", "cat"]).axes[0]
+    axes = scatter.latent_scatter(codes, labels, ["ant", "bee", "cat"]).axes[0]
     dots = axes.collections[0]
     at, colours = np.asarray(dots.get_offsets()), dots.get_facecolors()[:, :3]
     assert_allclose(np.sort(at, 0), np.sort(codes.numpy(), 0), atol=1e-6)
@@ -412,7 +412,7 @@ SHAPES_OF_PRIORS: dict[str, Callable[[], Distribution]] = {
 @pytest.mark.parametrize("make", SHAPES_OF_PRIORS.values(), ids=SHAPES_OF_PRIORS)
 def test_lines_hold_their_share_of_the_prior(make: Callable[[], Distribution]) -> None:
     prior, n = make(), 100_000
-    axes = plots.latent_scatter(torch.randn(20, 2), prior=prior).axes[0]
+    axes = scatter.latent_scatter(torch.randn(20, 2), prior=prior).axes[0]
     levels = torch.as_tensor(axes.collections[-1].levels).flip(0)
     torch.manual_seed(5)
     log_p = prior.log_prob(prior.sample((n,))).detach()
@@ -422,21 +422,21 @@ def test_lines_hold_their_share_of_the_prior(make: Callable[[], Distribution]) -
 
 
 def test_lines_of_a_standard_normal_are_circles() -> None:
-    axes = plots.latent_scatter(torch.randn(20, 2), prior=aevb.StandardNormal(2)()).axes[0]
+    axes = scatter.latent_scatter(torch.randn(20, 2), prior=aevb.StandardNormal(2)()).axes[0]
     for path, mass in zip(axes.collections[-1].get_paths(), (0.99, 0.9, 0.5), strict=True):
         radii = np.linalg.norm(path.vertices, axis=1)
         assert_allclose(radii, np.sqrt(-2 * np.log(1 - mass)), rtol=0.03)
 
 
 def test_a_flat_prior_has_no_lines() -> None:
-    figure = plots.latent_scatter(torch.rand(20, 2), prior=aevb.Known(torch.distributions.Beta, (1.0, 1.0), 2)())
+    figure = scatter.latent_scatter(torch.rand(20, 2), prior=aevb.Known(torch.distributions.Beta, (1.0, 1.0), 2)())
     assert len(figure.axes[0].collections) == 1
     assert "hold" not in words(figure)[1]
 
 
 def test_names_of_overlapping_classes_are_moved_apart():
     codes, labels = torch.randn(300, 2), torch.arange(300) % 10
-    figure = plots.latent_scatter(codes, labels)
+    figure = scatter.latent_scatter(codes, labels)
     figure.canvas.draw()
     boxes = [t.get_window_extent() for t in figure.axes[0].texts]
     assert len(boxes) == 10
@@ -445,7 +445,7 @@ def test_names_of_overlapping_classes_are_moved_apart():
 
 def test_more_than_two_latents_are_embedded_by_t_sne_which_the_figure_says():
     codes, labels = clusters(120, 5)
-    figure, again = (plots.latent_scatter(codes, labels, points=90) for _ in range(2))
+    figure, again = (scatter.latent_scatter(codes, labels, points=90) for _ in range(2))
     assert words(figure)[1] == "90 posterior means; t-SNE of 5 latents"
     first, again = figure.axes[0], again.axes[0]
     at, colours = np.asarray(first.collections[0].get_offsets()), first.collections[0].get_facecolors()
@@ -457,7 +457,7 @@ def test_more_than_two_latents_are_embedded_by_t_sne_which_the_figure_says():
 
 def test_scatter_without_labels_is_darkest_where_points_are_dense():
     codes = torch.cat([0.1 * torch.randn(500, 2), 8 * torch.rand(50, 2) + 2])
-    dots = plots.latent_scatter(codes).axes[0].collections[0]
+    dots = scatter.latent_scatter(codes).axes[0].collections[0]
     at, light = np.asarray(dots.get_offsets()), dots.get_facecolors()[:, :3].sum(1)
     dense = np.linalg.norm(at, axis=1) < 0.2
     assert light[dense].mean() < light[~dense].mean() - 0.5
@@ -465,7 +465,7 @@ def test_scatter_without_labels_is_darkest_where_points_are_dense():
 
 def test_one_latent_runs_along_x():
     codes = torch.randn(30, 1)
-    at = np.asarray(plots.latent_scatter(codes).axes[0].collections[0].get_offsets())
+    at = np.asarray(scatter.latent_scatter(codes).axes[0].collections[0].get_offsets())
     assert_allclose(np.sort(at[:, 0]), np.sort(codes[:, 0].numpy()), atol=1e-6)
 
 
@@ -506,4 +506,4 @@ def test_drawing_does_not_depend_on_or_change_the_users_settings_of_matplotlib()
 
 @pytest.mark.filterwarnings("error")
 def test_one_code_for_all_is_one_place() -> None:
-    assert not plots._t_sne(np.ones((20, 5))).any()
+    assert not scatter._t_sne(np.ones((20, 5))).any()

@@ -15,6 +15,7 @@ from aevb.data.dataset import Dataset
 from aevb.errors import AevbError, suggest
 from aevb.evaluation.bound import elbo
 from aevb.figures import plots
+from aevb.figures.scatter import latent_scatter
 from aevb.figures.tables import Table
 from aevb.models.ladder import Ladder
 from aevb.models.vae import VAE
@@ -61,7 +62,7 @@ def fitting(run: Run, model: VAE | Ladder, data: Dataset) -> Iterator[tuple[str,
     yield "samples", lambda: plots.samples(model, table=table) if y is None else by_class(run, model, table)
     if len(test) >= 3:  # t-SNE asks for as many
         names = data.class_names
-        yield "latent", lambda: plots.latent_scatter(encode(model, rows).flatten(1), test.labels, names, data.name, p)
+        yield "latent", lambda: latent_scatter(encode(model, rows).flatten(1), test.labels, names, data.name, p)
     yield from walks(model, rows, support_of(p), table)
     if model.latent_shape == (2,) and support_of(p) in plots.FLAT:
         yield "manifold", lambda: plots.manifold(model, y=first, table=table)

@@ -15,6 +15,7 @@ from aevb.data.dataset import Dataset, Split
 from aevb.errors import DataError
 from aevb.evaluation.bound import elbo
 from aevb.figures import plots
+from aevb.figures.scatter import latent_scatter
 from aevb.figures.tables import Table
 from aevb.models.inference import Model, fitting, prior_of
 from aevb.runs.store import Run
@@ -52,7 +53,7 @@ def latent(
     labels = split.labels if labels is None and isinstance(split, Split) else labels
     class_names = data.class_names if class_names is None and isinstance(data, Dataset) else class_names
     codes = encode(model, split).flatten(1)
-    return plots.latent_scatter(codes, labels, class_names, title, _prior(model, split))
+    return latent_scatter(codes, labels, class_names, title, _prior(model, split))
 
 
 def reconstructions(model: Model, data: Any, n: int = 20, title: str = "Reconstructions") -> Figure:

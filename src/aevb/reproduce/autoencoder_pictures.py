@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aevb.figures.plots import density_levels, draw_prior, frame_latents, name_classes
+from aevb.figures.scatter import density_levels, draw_prior, frame_latents, name_classes
 from aevb.figures.style import GAP, PALETTE, as_tiles, chart, image_grid, settle, sheet, stack, styled
 from aevb.models.priors import StandardNormal
 
