@@ -316,6 +316,7 @@ def test_other_step_sizes_stand_beside_the_paper_at_their_own_marks() -> None:
     at = {n: published.at("3", "N=1000", "AEVB", "test", n) or 0.0 for n in (1e6, 3e6)}
     chosen_line = line(0.1, _500000=-150.0, _1000000=at[1e6] + 5, _3000000=at[3e6] + 4, _5000000=-130.0)
     other = line(0.02, _1000000=at[1e6] - 2, _3000000=at[3e6] - 1)
+    chosen_line.others = [line(0.01, _1000000=at[1e6])]  # of a seed whose pilot took another step
     rows = figure3.by_step({"AEVB": chosen_line}, {("AEVB", 0.02): other})
     tests = [
         (r["step"], r["chosen by the pilot"], r["samples"], r["ours - paper"]) for r in rows if r["split"] == "test"
@@ -326,6 +327,7 @@ def test_other_step_sizes_stand_beside_the_paper_at_their_own_marks() -> None:
         (0.02, False, 10**6, -2),
         (0.02, False, 3 * 10**6, -1),
     ]
+    assert not any("seeds" in r for r in rows)
     assert figure3.steps_matter(rows)[0].endswith("in nats: AEVB 0.1: +4.0 (3,000,000); AEVB 0.02: -1.0 (3,000,000).")
 
 

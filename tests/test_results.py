@@ -102,6 +102,16 @@ def figure_3_all() -> Iterator[str]:
     yield from figure_3([*few, *(("50000", f"{n}000000") for n in (1, 2, 3, 5, 10))])
 
 
+def figure_3_seeds() -> Iterator[str]:
+    """Train and test data at marks that several seeds have."""
+    rows = [r for r in table("figure-3/table.csv") if r["seeds"]]
+    at = {(r["panel"], r["algorithm"], r["split"], r["samples"]): r for r in rows}
+    columns = [(a, s) for a in ("AEVB", "wake-sleep", "Monte Carlo EM") for s in ("train", "test")]
+    for n, mark in [("1000", "1000000"), ("1000", "3000000"), ("50000", "1000000"), ("50000", "2000000")]:
+        found = [at.get((f"N={n}", *column, mark)) for column in columns]
+        yield line(f"{int(n):,}", count(mark), *(over_seeds(r) if r else "–" for r in found))
+
+
 def figure_5() -> Iterator[str]:
     for r in table("figure-5/figure-5.csv"):
         name = r["latents"] if r["latents"] == "test images" else f"{r['latents']} latents"
@@ -196,6 +206,7 @@ def test_the_rows_of_a_page_are_those_of_the_measurements(name: str) -> None:
 
 
 WHOLE = [("figure-2", figure_2_all), ("figure-2", figure_2_seeds), ("figure-3", figure_3_all)]
+WHOLE += [("figure-3", figure_3_seeds)]
 
 
 @pytest.mark.parametrize(("name", "rows"), WHOLE)

@@ -137,7 +137,7 @@ def by_step(chosen: Mapping[str, Followed], others: Mapping[tuple[str, float], F
             **{k: row[k] for k in list(row)[2:]},
         }
         for a, step, pilot, f in sorted(lines, key=lambda line: (list(NAMES).index(line[0]), -line[1]))
-        for row in compared("N=1000", a, f)
+        for row in compared("N=1000", a, replace(f, others=[]))  # whose steps may be others
         if row["samples"] in there
     ]
 
