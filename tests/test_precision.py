@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,27 @@ def test_factors_and_products_are_rounded_and_sums_are_not() -> None:
     rounding = torch.finfo(torch.bfloat16).eps / 2
     assert ((half.double() - exact).abs() <= rounding * 1.01 * exact.abs() + 1e-4).all()
     assert (a @ b).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("machine", "offered"), [("x86_64", False), ("aarch64", True)])
+def test_a_processor_that_emulates_bfloat16_has_none(
+    machine: str, offered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With AVX-512 alone oneDNN offers it, three times as slow as float32."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    monkeypatch.setattr(precision.platform, "machine", lambda: machine)
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False)
+    assert precision.has_brain(CPU) == offered
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert precision.has_brain(CPU)
+
+
+def test_means_of_what_is_logged_are_sums_in_float32() -> None:
+    state, number = aevb.TrainingState(), torch.tensor(math.log(2)).bfloat16()
+    for _ in range(5000):
+        state.add({"a": number})
+    assert state.means()["a"] == pytest.approx(float(number), rel=1e-4)
 
 
 def test_only_the_steps_are_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,14 @@ from torch import nn
 
 import aevb
 from aevb.errors import AevbError, TrainingDiverged
+from aevb.training import precision as precisions
 from aevb.training.batched import Joint
 from aevb.training.checkpoint import moving_tensors, state_tensors
 from aevb.training.draws import Unstackable, draws_of
 from aevb.training.events import Checkpoint, Course, End, Event, Record, Validation
 from aevb.training.learner import Learner
 from aevb.training.optimizers import MakeOptimizer
+from aevb.training.precision import Precision
 from aevb.training.stacked import train_stacked
 from aevb.training.train import Step
 
@@ -35,6 +37,7 @@ def course(
     layer: nn.Module | None = None,
     optimizer: MakeOptimizer | None = None,
     clip: float | None = None,
+    precision: Precision = "float32",
 ) -> Course:
     torch.manual_seed(seed)
     encoder = nn.Sequential(nn.Linear(6, 8), layer or nn.Tanh(), nn.Linear(8, 4))
@@ -44,7 +47,8 @@ def course(
         aevb.Conditional(encoder, aevb.Normal(2)),
         aevb.Conditional(decoder, aevb.Bernoulli(6)),
     )
-    training = aevb.Training(optimizer or aevb.Adam(lr), batch=20, samples=samples, seed=seed, clip=clip)
+    settings = {"batch": 20, "samples": samples, "seed": seed, "clip": clip}
+    training = aevb.Training(optimizer or aevb.Adam(lr), precision=precision, **settings)
     learner = Learner(model, aevb.ELBO(beta=beta), training, len(X))
     return Course.of(learner, X, HELD, aevb.Monitor(patience=patience), aevb.TrainingState())
 
@@ -77,6 +81,16 @@ def test_each_model_is_the_one_that_is_trained_alone() -> None:
                 assert ours.numbers == pytest.approx(its.numbers, rel=1e-4, abs=1e-5)
         for name, weight in weights_of(own).items():
             assert torch.allclose(weights_of(events)[name], weight, atol=1e-5)
+
+
+def test_models_in_bfloat16_are_stacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their products are rounded in another order; they are compared with the models' own in float32."""
+    monkeypatch.setattr(precisions, "has_brain", lambda device: True)
+    for seed, events in enumerate(together([course(0, precision="bf16"), course(1, precision="bf16")])):
+        for ours, its in zip(events, alone(course(seed, precision="bf16")), strict=True):
+            if isinstance(ours, Record | Validation):
+                assert isinstance(its, Record | Validation)
+                assert ours.numbers == pytest.approx(its.numbers, rel=2e-2, abs=2e-2)
 
 
 def test_models_that_end_leave_the_others_alone() -> None:

@@ -74,6 +74,17 @@ def test_every_pass_over_rows_is_told(tmp_path: Path) -> None:
     assert max(map(len, seen.told)) > 3  # the array is read in several pieces
 
 
+def test_a_pass_over_several_arrays_or_columns_is_told_once(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(300_000, 2))
+    np.savez(tmp_path / "split.npz", x_train=x, x_test=x[:100_000])
+    np.save(tmp_path / "fortran.npy", np.asfortranarray(x))
+    for name, rows in (("split.npz", 400_000), ("fortran.npy", 300_000)):
+        seen = Passes()
+        with aevb.walking(reading=seen):
+            load_data(tmp_path / name)
+        assert seen.totals[:2] == [rows] * 2
+
+
 def test_pictures_are_counted(tmp_path: Path) -> None:
     for i in range(5):
         Image.new("L", (8, 8), i).save(tmp_path / f"{i}.png")

@@ -132,7 +132,7 @@ def pieces(open_: Open, head: Header, path: Path) -> Iterator[Array]:
     with open_() as file:
         read_header(file)
         if head.fortran or not head.shape:
-            yield from in_memory(_whole(file, head, path))
+            yield from in_memory(_whole(file, head, path)).read()
             return
         size = step(head.shape, head.dtype.itemsize)
         for start in range(0, head.shape[0], size):

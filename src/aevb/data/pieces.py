@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -74,7 +73,7 @@ def joined(parts: Sequence[Pieces]) -> Pieces:
     """Arrays of the same row shape, one after the other."""
     dtype = np.result_type(*(part.dtype for part in parts))
     shape = (sum(map(len, parts)), *parts[0].shape[1:])
-    return Pieces(shape, dtype, lambda: (piece.astype(dtype, copy=False) for piece in chain.from_iterable(parts)))
+    return Pieces(shape, dtype, lambda: (piece.astype(dtype, copy=False) for part in parts for piece in part.read()))
 
 
 def scatter(x: Pieces, place: NDArray[np.int64], out: Array, moved: Callable[[Array], Array]) -> None:

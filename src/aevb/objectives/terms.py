@@ -21,6 +21,7 @@ from aevb.notation import Shown, plain
 from aevb.objectives.bounds import ELBO, Info
 from aevb.objectives.schedules import Schedule, Step, value
 from aevb.parts import OBJECTIVE, TERM, Member, Needs, Values, check, part_of, word_of
+from aevb.probability.families import single
 
 LEAST = 2  # data points in a minibatch whose codes are compared with each other
 
@@ -187,9 +188,10 @@ class DIP(Shown):
 
     def covariance(self, t: Trace) -> Tensor:
         """C, (D, D)."""
-        means = _batch(t.q.mean.flatten(1), "DIP")
+        means = single(_batch(t.q.mean.flatten(1), "DIP"))
         centred = means - means.mean(0)
-        c = centred.T @ centred / len(means)
+        with torch.autocast(means.device.type, enabled=False):  # in bfloat16 it would be off by percents
+            c = centred.T @ centred / len(means)
         return c + _mean_covariance(t) if self.kind == "II" else c
 
     @staticmethod

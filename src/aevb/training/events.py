@@ -22,6 +22,7 @@ from aevb.models.inference import Model, fitting
 from aevb.models.rows import by_batch, is_diagonal
 from aevb.objectives.bounds import Info, PerPoint
 from aevb.parts import Member, Needs
+from aevb.probability.families import single
 from aevb.training.checkpoint import moving_tensors, state_tensors
 from aevb.training.learner import Learner
 from aevb.training.processes import check_alike, largest
@@ -160,7 +161,8 @@ class TrainingState:
 
     def add(self, info: Info) -> None:
         for name, number in info.items():
-            self.sums[name] = self.sums.get(name, 0.0) + number
+            exact = single(number) if isinstance(number, Tensor) else number  # a sum in bfloat16 would stand still
+            self.sums[name] = self.sums.get(name, 0.0) + exact
         self.counted += 1
 
     def means(self) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -48,5 +49,9 @@ def check_precision(precision: str, model: nn.Module) -> None:
 def has_brain(device: torch.device) -> bool:
     """Whether a device multiplies numbers in bfloat16."""
     if device.type == "cpu":
-        return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        cpu: Any = torch.cpu
+        emulated = platform.machine() in ("x86_64", "AMD64") and not (
+            cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
+        )
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and not emulated  # oneDNN emulates it with AVX-512
     return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)

@@ -178,7 +178,8 @@ class Stack:
     def compute(self) -> None:
         """The losses and the gradients of all models at their weights of this moment, kept in `found`."""
         read = [member.read(self.draws) for member in self.members]
-        loss, info, gradients = self._together(read, [m.learner.number for m in self.members])
+        with products(self.first.learner.training_settings.precision, read[0][0].x.device):
+            loss, info, gradients = self._together(read, [m.learner.number for m in self.members])
         gradients = self._laid(gradients)
         moved = self._moved(gradients) if self.steps else set()  # an optimizer has no memory before its first step
         self.steps += 1
@@ -218,9 +219,8 @@ class Stack:
         numbers = [torch.tensor(n, device=device) for n in self.numbers.values()]
         given = (batch, noise, torch.tensor(at, device=device), numbers)
         trained = [w for w in self.weights.values() if w.requires_grad]
-        with products(self.first.learner.training_settings.precision, device):
-            loss, info = self.function({**self.weights, **self.buffers}, *given)
-            return loss.detach(), info, torch.autograd.grad(loss.sum(), trained, allow_unused=True)
+        loss, info = self.function({**self.weights, **self.buffers}, *given)
+        return loss.detach(), info, torch.autograd.grad(loss.sum(), trained, allow_unused=True)
 
     def _one(
         self,
@@ -371,7 +371,7 @@ def _stacked(each: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 def _own(member: Member, batch: Batch, noise: Sequence[Tensor], number: int) -> list[Tensor | None]:
     """The loss and the gradient of one model by itself."""
-    with Given(noise), products(member.learner.training_settings.precision, batch.x.device):
+    with Given(noise):
         loss, _ = member.loss(batch, torch.tensor(number, device=batch.x.device))
         return [loss.detach(), *torch.autograd.grad(loss, list(member.parameters), allow_unused=True)]
 
