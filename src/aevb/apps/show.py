@@ -179,7 +179,8 @@ def training_progress(silent: bool, stretch: float = 0.0) -> Iterator[Show]:
         with Live(Text(""), console=err, refresh_per_second=8) as live:
 
             def tell(done: int, total: int) -> None:
-                live.update(Text(seen.words(done, total)))
+                if words := seen.words(done, total):
+                    live.update(Text(words))
 
             with walking(reading=tell):
                 yield lambda p: live.update(Text(fitting_line(p, err.width, stretch)))
@@ -266,7 +267,7 @@ def curves_progress() -> Iterator[Callable[[Sequence[Line]], None]]:
         yield lambda lines: None
         return
     if err.is_terminal:
-        with Live(Text(""), console=err, refresh_per_second=2) as live:
+        with Live(Text(""), console=err, refresh_per_second=2) as live, walking(reading=nothing):
             yield lambda lines: live.update(Text(curves_line(lines, rate(lines))))
         return
 

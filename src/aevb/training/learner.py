@@ -55,7 +55,7 @@ class Training:
         holes: in this share of the rows of a minibatch random cells are hidden, as if they were missing, so that the
             encoder knows q(z|x) given any of the columns; see `hidden`. For likelihoods that admit missing cells.
         precision: of the products of a step: "float32"; or "bf16", bfloat16 by `torch.autocast`, which some processors
-            multiply several times as fast. Weights, densities and validation stay in float32.
+            multiply several times as fast. Weights and validation stay in float32.
         graph: record the step as a CUDA graph, which an NVIDIA GPU repeats without Python. For Adam and Adagrad without
             clipping, and models without buffers.
     """

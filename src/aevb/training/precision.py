@@ -53,5 +53,6 @@ def has_brain(device: torch.device) -> bool:
         emulated = platform.machine() in ("x86_64", "AMD64") and not (
             cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
         )
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and not emulated  # oneDNN emulates it with AVX-512
+        there = torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        return there and not emulated  # oneDNN emulates it with AVX-512
     return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
