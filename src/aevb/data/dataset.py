@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aevb.data.prints import Known, prints_of
 from aevb.data.randomness import derive
 from aevb.data.room import fits, room
 from aevb.data.values import BLOCK, Support, Values
@@ -39,6 +40,7 @@ class Split:
     values: Values = RAW
     names: NDArray[Any] | None = None  # (N,), the number of each row in its source, or the name of its file
     weights: Tensor | None = None  # (N,), how much each row counts; None: all alike
+    known: Known | None = None  # fingerprints of the rows, where a pass over them has found them
 
     def __post_init__(self) -> None:
         wide = WIDE.get(self.values.kind, ())
@@ -73,6 +75,11 @@ class Split:
         """The same split on a device: rows, labels, mean and std."""
         labels = None if self.labels is None else self.labels.to(device)
         return replace(self, stored=self.stored.to(device), labels=labels, values=self.values.to(device))
+
+    @property
+    def prints(self) -> dict[str, str]:
+        """Fingerprints of the stored rows."""
+        return self.known.prints if self.known and self.known.of(self.stored) else prints_of(self.stored)
 
     @property
     def holes(self) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor
 from aevb.data.dataset import Split
 from aevb.data.facts import constant, few, same
 from aevb.data.pieces import Array, in_memory
+from aevb.data.prints import Hasher, Known
 from aevb.data.values import Values
 from aevb.errors import AevbWarning, DataError
 
@@ -58,12 +59,23 @@ class Parts:
 
         Warns of constant columns, and of classes without train rows.
         """
+        train = split(self.train, values)
         if values.kind == "standardized":
-            values = values.fitted(tensor(self.train.x))
-        if continuous(self.train.x, values):
-            warn_of_constants(self, where)
+            train, constants = standardized(train)
+            warn_of_constants(self, constants, where)
+        elif continuous(self.train.x, values):
+            warn_of_constants(self, constant(self.train.x), where)
         warn_of_unseen_classes(self, where)
-        return split(self.train, values), split(self.validation, values), split(self.test, values)
+        return train, split(self.validation, train.values), split(self.test, train.values)
+
+
+def standardized(train: Split) -> tuple[Split, NDArray[np.bool_]]:
+    """The split with its own mean and std, and which entries (F,) are constant; one pass finds these and
+    fingerprints."""
+    hasher = Hasher(train.stored.dtype)
+    values, found = train.values.fit(train.stored, hasher)
+    known = Known.now(hasher, train.stored)
+    return replace(train, values=values, known=known), found.constant.flatten().numpy()
 
 
 def split(rows: Rows, values: Values) -> Split:
@@ -120,9 +132,9 @@ def hold_out(parts: Parts, share: float, seed: int, where: str) -> Parts:
 
 
 def continuous(x: Array, values: Values) -> bool:
-    """Whether a density of these numbers is meant, which has no bound where an entry is constant."""
+    """Whether a density of raw numbers is meant, which has no bound where an entry is constant."""
     counts = values.dtype and np.dtype(values.dtype).kind in "bui"
-    return values.kind == "standardized" or (values.kind == "raw" and not counts and not whole(x))
+    return values.kind == "raw" and not counts and not whole(x)
 
 
 def whole(x: Array) -> bool:
@@ -130,10 +142,10 @@ def whole(x: Array) -> bool:
     return all(bool((piece == np.trunc(piece)).all()) for piece in in_memory(x))
 
 
-def warn_of_constants(parts: Parts, where: str) -> None:
-    """Say which entries of the train rows are constant, and which of them vary in the other rows."""
-    x = parts.train.x
-    everywhere = fixed = constant(x)
+def warn_of_constants(parts: Parts, fixed: NDArray[np.bool_], where: str) -> None:
+    """Say which entries (F,) of the train rows are constant, those of `fixed`, and which of them vary in the other
+    rows."""
+    x, everywhere = parts.train.x, fixed
     for part in (parts.validation, parts.test):
         everywhere = everywhere & same(part.x, x[:1].reshape(-1))
     warn_of(

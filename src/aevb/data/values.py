@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aevb.data.columns import EXACT, Schema
-from aevb.data.walk import passed
+from aevb.data.moments import Moments, moments
 from aevb.errors import DataError
 
 Kind = Literal["dynamic", "threshold", "grey", "levels", "standardized", "raw", "columns"]
@@ -30,8 +29,6 @@ SUPPORTS: dict[Kind, Support] = {
     "columns": "columns",
 }
 BLOCK = 4096  # rows worked on at a time; in `Split.frozen` it is part of what a seed means
-NUMBERS = 2**17  # in float64 at a time, where a mean is computed
-Extent = tuple[Tensor, Tensor, Tensor]  # sum, smallest, largest of rows
 
 
 @dataclass(frozen=True)
@@ -141,24 +138,18 @@ class Values:
         return self.schema
 
     def fitted(self, stored: Tensor) -> Values:
-        """These values with the mean and the std (ddof 0) of the rows (N, *X); the std of a constant entry is 1.
+        """These values with the mean and the std (ddof 0) of the rows (N, *X), float64; the std of a constant entry is
+        1."""
+        return self.fit(stored)[0]
 
-        Both are computed in float64, in units of the largest deviation, so that no square is too large or too small for
-        it: in one pass for mean and extremes, and one for the squares.
-        """
-        placed, n = replace(self, origin=_origin(stored)), len(stored)
-
-        def rows() -> Iterator[Tensor]:
-            return passed(torch.split(stored, _rows_at_once(stored)), n)
-
-        found = (((placed._shifted(part) / n).sum(0), part.amin(0), part.amax(0)) for part in rows())
-        mean, low, high = reduce(_together, found)
-        largest = torch.maximum(placed._shifted(high) - mean, mean - placed._shifted(low))
-        unit = torch.where(largest > 0, largest, 1.0)
-        mean_square = reduce(
-            torch.add, (((placed._shifted(part) - mean) / unit).square().sum(0) / n for part in rows())
-        )
-        return replace(placed, mean=mean, std=torch.where(low == high, 1.0, unit * mean_square.sqrt()))  # not 1e-17
+    def fit(self, stored: Tensor, also: Callable[[Tensor], None] | None = None) -> tuple[Values, Moments]:
+        """The same, and what one pass over the rows found; `also` is called with the rows of each part, in order."""
+        first = stored[0].clone() if stored.dtype == torch.int64 else None
+        found = moments(stored, replace(self, origin=first)._shifted, also)
+        mean, std = found.mean, torch.where(found.constant, 1.0, found.std)  # not 1e-17
+        if first is None or max(-int(found.low.min()), int(found.high.max())) > EXACT:
+            return replace(self, origin=first, mean=mean, std=std), found
+        return replace(self, origin=None, mean=mean + first, std=std), found
 
     def to(self, device: torch.device | str) -> Values:
         """The same values with mean and std on a device."""
@@ -228,20 +219,3 @@ class Values:
         whole = moved if self._type.kind == "i" or self.offset else moved.clip(0)
         out: NDArray[Any] = whole.astype(self._type) + self._type.type(self.offset)
         return out
-
-
-def _together(a: Extent, b: Extent) -> Extent:
-    """The sum, the smallest and the largest of two parts."""
-    return a[0] + b[0], torch.minimum(a[1], b[1]), torch.maximum(a[2], b[2])
-
-
-def _rows_at_once(stored: Tensor) -> int:
-    """How many rows (N, *X) to hold in float64 at a time."""
-    return max(1, min(BLOCK, NUMBERS // max(1, math.prod(stored.shape[1:]))))
-
-
-def _origin(stored: Tensor) -> Tensor | None:
-    """The first of rows of integers that float64 cannot hold exactly; None where it can."""
-    if stored.dtype != torch.int64 or not len(stored) or max(-int(stored.min()), int(stored.max())) <= EXACT:
-        return None
-    return stored[0].clone()

@@ -22,9 +22,8 @@ from torch import Tensor, nn
 import aevb
 from aevb.data.alike import alike
 from aevb.data.dataset import Dataset, Split
-from aevb.data.pieces import step
+from aevb.data.prints import print_of
 from aevb.data.values import Values
-from aevb.data.walk import passed
 from aevb.errors import AevbError, AevbWarning, RecipeError, RunError, suggest
 from aevb.models.inputs import unset
 from aevb.models.ladder import Ladder
@@ -365,26 +364,11 @@ def fingerprints(data: Dataset) -> dict[str, dict[str, Any]]:
     """Of each split: its size, and hashes of its rows (as aevb 0.1 stored them), their exact numbers and its labels."""
 
     def one(split: Split) -> dict[str, Any]:
-        stored = split.stored
-        usual = stored.dtype if stored.dtype == torch.uint8 else torch.float32
-        exact = {} if usual == stored.dtype else {"exact": _hash(stored)}
-        labels = None if split.labels is None else _hash(split.labels, repr(data.class_names))
-        weights = {} if split.weights is None else {"weights": _hash(split.weights)}
-        return {"n": len(split), "sha256": _hash(stored, dtype=usual), **exact, **weights, "labels": labels}
+        labels = None if split.labels is None else print_of(split.labels, repr(data.class_names))
+        weights = {} if split.weights is None else {"weights": print_of(split.weights)}
+        return {"n": len(split), **split.prints, **weights, "labels": labels}
 
     return {name: one(getattr(data, name)) for name in ("train", "validation", "test")}
-
-
-def _hash(numbers: Tensor, words: str = "", dtype: torch.dtype | None = None) -> str:
-    """Of numbers in a type, then words; of so many rows at a time that memory does not matter."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    parts = numbers.split(step(numbers.shape, numbers.element_size())) if len(numbers) else ()
-    for part in passed(parts, len(numbers)):
-        digest.update(part.to("cpu", dtype or part.dtype).contiguous().numpy().data)
-    digest.update(words.encode())
-    return digest.hexdigest()[:16]
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
