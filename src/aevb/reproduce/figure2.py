@@ -95,8 +95,12 @@ def panels(known: Known) -> Figure:
     rows = [[p for p in known if p.startswith(data)] for data in ("MNIST", "Frey")]
     rows = [row for row in rows if row]
     columns = max(map(len, rows))
+    caption = (
+        f"Solid: test data, dashed: train data.\nStrong lines: this run, each on {findings.machines(known)}; "
+        "thin lines: other seeds; pale, broad lines: the paper's."
+    )
     figure = chart(
-        max(420 * columns, 900), 430 * len(rows) + 60, "Figure 2: the bound L against training samples", _CAPTION
+        max(420 * columns, 900), 430 * len(rows) + 60, "Figure 2: the bound L against training samples", caption
     )
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
@@ -112,12 +116,6 @@ def panels(known: Known) -> Figure:
     fullest = max(reversed(figure.axes), key=lambda axes: len(axes.get_legend_handles_labels()[0]))
     fullest.legend(loc="lower right", fontsize=7.5)
     return settle(figure)
-
-
-_CAPTION = (
-    "Solid: test data, dashed: train data.\nStrong lines: this run, on one core each; thin lines: other seeds; "
-    "pale, broad lines: the paper's."
-)
 
 
 def _panel(axes: Axes, panel: str, pair: Mapping[str, Followed]) -> None:

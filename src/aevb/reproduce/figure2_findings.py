@@ -135,7 +135,14 @@ def speed(known: Known) -> list[str]:
             pairs = [pair for panel, pair in known.items() if panel.startswith(data)]
             rates = [minutes_per_million(pair[a]) for pair in pairs if a in pair]
             words += [f"{data}, {name}: {min(rates):.1f} to {max(rates):.1f}"] if rates else []
-    return [f"Minutes per million samples on one processor core: {'; '.join(words)}. The paper's: 20 to 40."]
+    return [f"Minutes per million samples on {machines(known)}: {'; '.join(words)}. The paper's: 20 to 40."]
+
+
+def machines(known: Known) -> str:
+    """What trained the curves, each by itself."""
+    devices = {followed.settings.get("device", "cpu") for pair in known.values() for followed in pair.values()}
+    names = {"cpu": "one processor core", "cuda": "one GPU"}
+    return " or ".join(name for device, name in names.items() if device in devices)
 
 
 def minutes_per_million(followed: Followed) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from aevb.training.optimizers import LightAdagrad, LightAdam, LightSGD
+from aevb.training.optimizers import LightAdagrad, LightAdam, LightSGD, laid_like
 
 THEIRS = (torch.optim.Adam, torch.optim.Adagrad, torch.optim.SGD)
 ELEMENTWISE = (*THEIRS, LightAdam, LightAdagrad, LightSGD)  # each number moves by its own gradient alone
@@ -26,22 +26,9 @@ def laid_out(weight: Tensor) -> Tensor:
     return weight.mT.contiguous().mT if weight.ndim == 3 else weight.contiguous()
 
 
-def laid_like(part: Tensor, weight: Tensor) -> Tensor:
-    """A gradient or a memory in the order in memory of its weight, as fused optimizers take it for granted."""
-    if part.shape != weight.shape or part.stride() == weight.stride():
-        return part
-    return torch.empty_like(weight).copy_(part)
-
-
 def own_copy(part: Tensor) -> Tensor:
     """What was a slice of a stack, by itself."""
     return part.clone(memory_format=torch.contiguous_format)
-
-
-def change_memory(optimizer: Optimizer, p: Tensor, change: Callable[[Tensor], Tensor]) -> None:
-    """Put other tensors in the place of an optimizer's memory of one parameter, where it has any."""
-    memory = optimizer.state.get(p, {})
-    memory.update({k: change(v) for k, v in memory.items() if isinstance(v, Tensor)})
 
 
 def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -91,16 +92,22 @@ class SGD:
 def remember(optimizer: torch.optim.Optimizer, memory: Mapping[str, Any]) -> None:
     """Give an optimizer the memory of a `state_dict`, each tensor ordered as its parameter is."""
     optimizer.load_state_dict(dict(memory))
-    reorder(optimizer)
+    for p in optimizer.state:
+        change_memory(optimizer, p, partial(laid_like, weight=p))
 
 
-def reorder(optimizer: torch.optim.Optimizer) -> None:
-    """Order an optimizer's memory as the parameters are: fused ones walk through both side by side, whatever the
-    strides."""
-    for p, entries in optimizer.state.items():
-        for name, v in entries.items():
-            if isinstance(v, Tensor) and v.shape == p.shape and v.stride() != p.stride():
-                entries[name] = torch.empty_like(p, dtype=v.dtype).copy_(v)
+def change_memory(optimizer: torch.optim.Optimizer, p: Tensor, change: Callable[[Tensor], Tensor]) -> None:
+    """Put other tensors in the place of an optimizer's memory of one parameter, where it has any."""
+    memory = optimizer.state.get(p, {})
+    memory.update({k: change(v) for k, v in memory.items() if isinstance(v, Tensor)})
+
+
+def laid_like(part: Tensor, weight: Tensor) -> Tensor:
+    """A gradient or a memory in the order in memory of its weight: fused optimizers walk through both side by side,
+    whatever the strides."""
+    if part.shape != weight.shape or part.stride() == weight.stride():
+        return part
+    return torch.empty_like(weight, dtype=part.dtype).copy_(part)
 
 
 @runtime_checkable

@@ -28,8 +28,6 @@ from aevb.objectives.bounds import Info, PerPoint
 from aevb.training.batched import (
     Gradient,
     Joint,
-    change_memory,
-    laid_like,
     laid_out,
     own_copy,
     parameters_of,
@@ -39,6 +37,7 @@ from aevb.training.draws import Given, Unstackable, draws_of
 from aevb.training.events import Course, Event, held_bound, scored, validation_bound
 from aevb.training.learner import Learner, Loss, Update
 from aevb.training.numbers import replaced, unequal_numbers
+from aevb.training.optimizers import change_memory, laid_like
 from aevb.training.precision import products
 from aevb.training.train import Alone, Step, steps
 
