@@ -50,6 +50,62 @@ def test_views_and_runs_are_read_and_come_back(kind: str) -> None:
     assert out["w"].to_pylist() == [word or "a" for word in WORDS]
 
 
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_few_or_equal_times_and_spans_are_levels_in_their_own_unit(unit: str) -> None:
+    """Filled, new, as text, and in a table without types."""
+    shift = [None if i % 7 == 3 else dt.time(6 + 8 * (i % 2), 30) for i in I]
+    span = [None if i % 7 == 3 else dt.timedelta(hours=int(1 + i % 3)) for i in I]
+    clock = pa.time32(unit) if unit in ("s", "ms") else pa.time64(unit)
+    at = pa.array([dt.datetime(2024, 5, 1, 7)] * N, pa.timestamp(unit))
+    each = {"shift": pa.array(shift, clock), "open": pa.array([dt.time(9)] * N, clock), "at": at, "x": pa.array(X)}
+    table = pa.table({**each, "span": pa.array(span, pa.duration(unit))})
+    frame = frame_of(table)
+    schema = look(frame)
+    assert [column.kind for column in schema.columns] == ["binary", "constant", "constant", "real", "ordinal"]
+    numbers = np.where(np.isnan(seen := stored(schema, frame)[0]), 1, stored(schema, frame)[0])
+    out = filled(schema, frame, numbers)
+    assert out.native.schema == table.schema
+    whole = [value or dt.time(14, 30) for value in shift]
+    assert out.native["shift"].cast(pa.time64("us")).to_pylist() == whole
+    hours = [value or dt.timedelta(hours=2) for value in span]
+    assert out.native["span"].cast(pa.duration("us")).to_pylist() == hours
+    for new in (made(schema, numbers, frame), made(schema, numbers)):
+        assert new.native["shift"].cast(pa.time64("us")).to_pylist() == whole
+        assert new.native["open"].cast(pa.time64("us")).to_pylist() == [dt.time(9)] * N
+        assert new.native["at"].cast(pa.timestamp("us")).to_pylist() == [dt.datetime(2024, 5, 1, 7)] * N
+        assert new.native["span"].cast(pa.duration("us")).to_pylist() == hours
+    words = frame_of(pa.table({**{name: pa.array([""] * N) for name in ("shift", "open", "at", "span")}, "x": X}))
+    texts = made(schema, numbers[:1], words).native
+    assert [texts[name][0].as_py() for name in ("shift", "open", "span")] == ["06:30:00", "09:00:00", "1:00:00"]
+    assert np.isnan(seen).any()
+
+
+def test_intervals_of_pandas_are_levels_and_come_back() -> None:
+    whole = pd.cut(X, 3)
+    holes = I % 7 == 3
+    frame = pd.DataFrame({"c": pd.Series(whole).mask(holes), 0: X})
+    out = filled_with(frame_of(frame), 2.0)
+    assert out.dtypes.equals(frame.dtypes)
+    assert list(out.columns) == ["c", 0]
+    assert out.c[~holes].equals(frame.c[~holes])
+    assert (out.c[holes] == whole.categories[2]).all()
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_level_that_new_rows_do_not_declare_is_filled(library: str) -> None:
+    words = ["lo", "hi"] * (N // 2)
+    schema = look(frame_of(pd.DataFrame({"o": pd.Categorical(words, ["lo", "hi"]), "x": X})))
+    o: Any = pd.Series(["lo", None], dtype=pd.CategoricalDtype(["lo"]))
+    if library == "polars":
+        o = pl.Series(["lo", None], dtype=pl.Enum(["lo"]))
+    new = frame_of((pd if library == "pandas" else pl).DataFrame({"o": o, "x": [1.0, 2.0]}))
+    numbers = np.nan_to_num(stored(schema, new)[0], nan=1.0)
+    out = filled(schema, new, numbers).native["o"]
+    assert list(out) == ["lo", "hi"]
+    levels = out.cat.categories if library == "pandas" else out.dtype.categories
+    assert list(levels) == ["lo", "hi"]
+
+
 def test_views_in_parquet_are_read(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": X, "w": pa.array(WORDS, pa.string_view())}), tmp_path / "t.parquet")
     frame = read_frame(tmp_path / "t.parquet")

@@ -22,10 +22,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from aevb import Recipe, fit, load_data, resume
+from aevb.data import parts
 from aevb.data.batch import Batch
+from aevb.data.columns import Schema
 from aevb.data.dataset import Dataset
+from aevb.data.endings import is_table
 from aevb.data.prints import print_of, prints_of
 from aevb.data.room import changed, mapped, room, scratch
+from aevb.data.tables import read_frame
 from aevb.data.unsplit import Reader, read_unsplit
 from aevb.data.values import Values
 from aevb.errors import DataError
@@ -180,6 +184,58 @@ def test_rows_are_changed_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> Non
     assert np.array_equal(found, np.stack([x, -x], 1).astype(np.float32))
     assert max(sizes) == 2**20 // (8 * 3000)
     assert changed(x[:0], change, "here").shape == (0, 2, 3000)
+
+
+def folder_of_parquet(place: Path, files: dict[str, pa.Table]) -> Path:
+    for name, table in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        pa.parquet.write_table(table, place / name, row_group_size=50)
+    return place
+
+
+def rows_of(n: int = 120, **more: Any) -> pa.Table:
+    return pa.table({"a": random.standard_normal(n), **{name: pa.array(each) for name, each in more.items()}})
+
+
+def test_a_folder_of_parquet_is_read_without_hidden_files(tmp_path: Path) -> None:
+    files = ("p.parquet", "q.PARQUET", "sub/r.pq")
+    hidden = (".ipynb_checkpoints/p.parquet", "_delta_log/0.parquet", "_temporary/0/p.parquet")
+    place = folder_of_parquet(tmp_path / "d", {name: rows_of() for name in (*files, *hidden)})
+    (place / "._p.parquet").write_bytes(b"of a Mac")
+    assert len(read_frame(place)) == 3 * 120
+    (tmp_path / "pictures" / ".cache").mkdir(parents=True)
+    pa.parquet.write_table(rows_of(), tmp_path / "pictures" / ".cache" / "p.parquet")
+    assert not is_table(tmp_path / "pictures")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_files_of_a_folder_are_joined_by_the_columns_and_types_of_all(
+    whole: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder's name=value is a column; a column that a file lacks is missing there; whole numbers become floats."""
+    n = 120
+    files = {
+        "year=2020/a.parquet": rows_of(z=pa.nulls(n), i=np.arange(n)),
+        "year=2021/b.parquet": rows_of(z=np.ones(n), i=np.arange(n) + 0.5, new=np.arange(n)),
+    }
+    place = folder_of_parquet(tmp_path / "d", files)
+    if whole:
+        frame = read_frame(place).table.to_arrow()
+    else:
+        monkeypatch.setattr(parts, "ROWS", 32)
+        found = parts.parts_of(place, Schema(()))
+        assert found is not None
+        frame = pa.concat_tables([part.table.to_arrow() for part in found.frames()])
+    assert frame["year"].to_pylist() == [2020] * n + [2021] * n
+    assert frame["z"].to_pylist() == [None] * n + [1.0] * n
+    assert frame["i"].to_pylist() == [*np.arange(n), *(np.arange(n) + 0.5)]
+    assert frame["new"].to_pylist() == [None] * n + list(range(n))
+
+
+def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    place = folder_of_parquet(tmp_path / "d", {"a.parquet": rows_of(z=[1] * 120), "b.parquet": rows_of(z=["x"] * 120)})
+    with pytest.raises(DataError, match=r"b\.parquet does not fit the files before it: .*z has incompatible types"):
+        read_frame(place)
 
 
 def test_a_hash_by_parts_is_that_of_the_whole() -> None:

@@ -24,8 +24,9 @@ from aevb.apps import clustering, scores, streaming
 from aevb.apps.rows import Asked
 from aevb.data import batch, parts, text, text_parts
 from aevb.data.columns import Schema
+from aevb.data.kinds import look
 from aevb.data.tables import Frame, read_frame
-from aevb.data.typed import all_typed, decimal_commas
+from aevb.data.typed import Style, all_typed
 from aevb.data.typing_of_parts import Tally
 from aevb.errors import AevbWarning
 from aevb.runs.store import Run
@@ -251,6 +252,48 @@ def compared(path: Path, monkeypatch: pytest.MonkeyPatch) -> pa.Table:
     return whole
 
 
+KNOWN = {  # what a model was trained on, what it reads then, and what that means
+    "marks that are levels": ("a,x\n-,1.5\nu,2\n-,3\nu,4.5\n", "-,1\n", {"a": ["-"]}),
+    "marks that are none": ("a,x\nNA,1.5\nDE,2\nFR,3\nDE,4.5\n", "NA,1\nDE,2\n", {"a": [None, "DE"]}),
+    "words like numbers": ("a,x\n1.10,1.5\n1.2.3,2\n1.10,3\n1.2.3,4.5\n", "1.10,1\n", {"a": ["1.10"]}),
+    "words like exponents": ("a,x\n12E4,1.5\n7B,2\n7B,3\n12E4,4.5\n", "12E4,1\n", {"a": ["12E4"]}),
+    "points between thousands": (
+        "a;x\n1.234,50;5.678\n2,25;1.001\n12;7\n1,5;8.750\n",
+        "1.234;5.678\n2.500;\n",
+        {"a": [1234, 2500], "x": [5678, None]},
+    ),
+    "whole numbers beside decimal commas": ("a;x\n1,5;5\n2,25;7\n1,75;9\n2;8\n", "3;1.234\n", {"a": [3], "x": [1234]}),
+    "commas between thousands": (
+        "a\tx\n473,715\t8.604\n1,201\t3.125\n4,000\t2\n70\t1.5\n",
+        "1,500\t8.604\n",
+        {"a": [1500], "x": [8.604]},
+    ),
+    "words that are not modelled": (
+        "a,x\n" + "".join(f"note {i} of many words on {i * i},{i / 4}\n" for i in range(40)) + "NA,3\n",
+        "NA,1\n-,2\n",
+        {"a": ["NA", "-"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", KNOWN)
+def test_a_new_text_is_read_as_that_of_training(case: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever its other rows hold, as a whole and in parts."""
+    before, now, columns = KNOWN[case]
+    (tmp_path / "old.csv").write_text(before)
+    header, *_ = before.partition("\n")
+    old = Schema.from_dict(look(read_frame(tmp_path / "old.csv")).to_dict())
+    for rows in (now, now + before.partition("\n")[2]):
+        (tmp_path / "new.csv").write_text(f"{header}\n{rows}")
+        whole = read_frame(tmp_path / "new.csv", old).table.to_dict(as_series=False)
+        assert {name: whole[name][: len(column)] for name, column in columns.items()} == columns
+        with monkeypatch.context() as patch:
+            in_parts(patch, 3)
+            found = parts.parts_of(tmp_path / "new.csv", old)
+            assert found is not None
+            assert whole_of(list(found.frames())).to_pydict() == whole
+
+
 LINES = ["id;größe;n", *(f'{i};{i},5;"a {i};\n{"x" * i}"' for i in range(20)), "?;NA;", "7;1.234,5;é"]
 TEXTS = {
     "utf8.csv": "\n".join(LINES).encode(),
@@ -302,11 +345,12 @@ def test_types_found_in_parts_are_those_of_the_whole_column() -> None:
         cuts = [0, *sorted(choose.sample(range(len(words)), 2)), len(words)]
         pieces = [pa.array(words[a:b], pa.string()) for a, b in pairwise(cuts)]
         for between, beside in product((",", ";"), ("1.5", "1,5")):
-            column, other = all_typed([pa.array(words, pa.string()), pa.array([beside])], between)
-            whole, tally = column.values, Tally(between)
+            column, _ = all_typed([pa.array(words, pa.string()), pa.array([beside])], between)
+            whole, tally, beside_it = column.values, Tally(), Tally()
+            beside_it.add(pa.array([beside]))
             for piece in pieces:
                 tally.add(piece)
-            meaning = tally.meaning(decimal_commas((other.way, column.way)))
+            meaning = tally.meaning(Style.of([tally.readings, beside_it.readings], between))
             found = pa.chunked_array([meaning.read(piece) for piece in pieces]).combine_chunks()
             assert found.type == whole.type, words
             assert str(found) == str(whole), words

@@ -33,6 +33,7 @@ from aevb.runs.files import busy
 from aevb.runs.fit import Progress, fit
 from aevb.runs.grid import alternatives, grid, seeds_of
 from aevb.runs.recipe import Recipe
+from aevb.runs.store import Run
 from aevb.runs.sources import given
 from aevb.runs.stacks import Place, fit_stacked
 from aevb.runs.sweeps import Summary, Trial, _sent, sweep
@@ -253,6 +254,37 @@ def test_a_mistake_is_found_before_the_first_training(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="latent"):
         sweep(SMALL, "digits", {"latent": [2, 0]}, out=tmp_path / "b")
     assert not any(tmp_path.rglob("recipe.toml"))
+
+
+def test_settings_of_data_are_swept_by_reading_the_source_for_each(tmp_path: Path) -> None:
+    """Another shuffle is another split, and other values are other numbers."""
+    np.save(tmp_path / "m.npy", np.random.default_rng(0).normal(size=(120, 3)))
+    recipe = Recipe.load("gaussian").replace(training__samples=200, evaluation__importance_samples=5)
+    source, seeds = str(tmp_path / "m.npy"), {"data.seed": [0, 1]}
+    made = sweep(recipe, source, seeds, seeds=[0], out=tmp_path / "runs")
+    rows = [run.dataset().test.stored for run in made.runs]
+    for seed, found in enumerate(rows):
+        assert torch.equal(found, aevb.load_data(source, seed=seed).test.stored)
+    assert not torch.equal(*rows)
+    with pytest.raises(RecipeError, match=r"data\.seed has several values, but these data are read already"):
+        sweep(recipe, aevb.load_data(source), seeds, out=tmp_path / "other")
+
+
+def test_the_command_line_sweeps_settings_of_data(tmp_path: Path) -> None:
+    np.save(tmp_path / "m.npy", np.random.default_rng(0).normal(size=(120, 3)))
+    line = ["sweep", str(tmp_path / "m.npy"), "--seeds", "0:1", "--samples", "200", "--out", str(tmp_path / "runs")]
+    result = CliRunner().invoke(app, [*line, "--set", "data.seed=0,1", "--json", "--quiet", "--no-figures"])
+    assert result.exit_code == 0, result.output
+    one, two = (Run.open(run["run"]) for run in json.loads(result.stdout)["runs"])
+    assert not torch.equal(one.dataset().test.stored, two.dataset().test.stored)
+
+
+def test_a_sweep_of_which_no_run_is_complete_is_an_error(tmp_path: Path) -> None:
+    line = ["sweep", "digits", "--set", "training.optimizer.lr=10000,0.001", "--seeds", "0:1", "--samples", "300"]
+    line += ["--out", str(tmp_path), "--no-figures", "--set", "evaluation.importance_samples=5"]
+    assert CliRunner().invoke(app, line).exit_code == 0
+    line[3] = "training.optimizer.lr=10000"
+    assert CliRunner().invoke(app, line).exit_code == 1
 
 
 def test_rows_in_memory_are_kept_beside_the_runs(tmp_path: Path) -> None:

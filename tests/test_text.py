@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aevb.data.tables import read_frame
-from aevb.errors import DataError
+from aevb.errors import AevbWarning, DataError
 
 
 def table(tmp_path: Path, text: str | bytes, name: str = "t.csv") -> dict[str, list[Any]]:
@@ -44,6 +45,11 @@ READS = {  # a file → its columns
         },
     ),
     "single thousands with points": ("a;b\n1,5;1.234\n2,5;2.345\n", {"a": [1.5, 2.5], "b": [1234, 2345]}),
+    "thousands beside tabs": ("a\tb\n473,715\t8.604\n1,201\t3.125\n", {"a": [473715, 1201], "b": [8.604, 3.125]}),
+    "thousands beside fractions": ("a;b\n473,715;36.75\n1,201;3.5\n", {"a": [473715, 1201], "b": [36.75, 3.5]}),
+    "decimal commas in quotes": ('a,b\n"7,428","3,90"\n"5,664","1,5"\n', {"a": [7.428, 5.664], "b": [3.9, 1.5]}),
+    "no thousands after a zero": ('a,b\n"0,831",x\n"7,428",y\n', {"a": [0.831, 7.428], "b": ["x", "y"]}),
+    "decimal commas beside blanks": ("a b\n1,5 2,75\n3,25 4\n", {"a": [1.5, 3.25], "b": [2.75, 4.0]}),
     "points without decimal commas": ("a;b\n1;1.234\n2;2.345\n", {"a": [1, 2], "b": [1.234, 2.345]}),
     "percents, money": ('a,b\n10%,"$1,000"\n12.5%,$20.5\n', {"a": [10.0, 12.5], "b": [1000.0, 20.5]}),
     "prices": (
@@ -54,11 +60,16 @@ READS = {  # a file → its columns
     "losses": ('a,b\n"($1,234.50)","(1,234)"\n$5.00,567\n', {"a": [-1234.5, 5.0], "b": [-1234, 567]}),
     "thin blanks, quotes": ("a;b\n1\u202f234\u00a0567;1'234,5\n5;2,25\n", {"a": [1234567, 5], "b": [1234.5, 2.25]}),
     "a true minus": ("a,b\n\u22121.5,1\n2,\u22123\n", {"a": [-1.5, 2.0], "b": [1, -3]}),
+    "currencies": (
+        'a,b,c\n"₩83,902","1,050.5 EUR",$5\n₩900,3 EUR,1730\n',
+        {"a": [83902, 900], "b": [1050.5, 3.0], "c": [5, 1730]},
+    ),
     "no numbers": ("a,b\n--5,$\n5,$5\n", {"a": ["--5", "5"], "b": ["$", "$5"]}),
     "signs, exponents": ("a,b\n+1,1e-5\n2,.5\n", {"a": [1, 2], "b": [1e-5, 0.5]}),
     "leading zeros are codes": ("zip,v\n01234,1\n99999,2\n", {"zip": ["01234", "99999"], "v": [1, 2]}),
     "large integers": ("i,v\n9007199254740993,1\n18446744073709551615,2\n", {"i": [2**53 + 1, 2**64 - 1], "v": [1, 2]}),
-    "integers beyond 64 bits": (f"i,v\n{10**30},1\n2,2\n", {"i": [str(10**30), "2"], "v": [1, 2]}),
+    "integers beyond 64 bits": (f"i,v\n{10**30},1\n2,2\n", {"i": [1e30, 2.0], "v": [1, 2]}),
+    "long numbers are names": (f"i,v\n{10**30},1\n{10**29},2\n", {"i": [str(10**30), str(10**29)], "v": [1, 2]}),
     "no header": ("1,x\n2,y\n", {"x0": [1, 2], "x1": ["x", "y"]}),
     "no header, words": ("p,x\ne,x\ne,b\np,x\n", {"x0": ["p", "e", "e", "p"], "x1": ["x", "x", "b", "x"]}),
     "header, words": ("class,cap\ne,x\ne,b\np,x\n", {"class": ["e", "e", "p"], "cap": ["x", "b", "x"]}),
@@ -69,12 +80,34 @@ READS = {  # a file → its columns
     "a header beyond the sample": (f"{'n' * 300_000},b\n1.5,1\n2,2\n", {"n" * 300_000: [1.5, 2.0], "b": [1, 2]}),
     "a line separator in a name": ("a\u2028b,c\n1,2\n3,4\n", {"a\u2028b": [1, 3], "c": [2, 4]}),
     "years as names": ("n,2010,2011,2012\nA,1,2,3\n", {"n": ["A"], "2010": [1], "2011": [2], "2012": [3]}),
+    "wavelengths as names": (
+        "id,400,410\na,.5,.25\nb,.75,.5\nc,.5,.5\n",
+        {"id": ["a", "b", "c"], "400": [0.5, 0.75, 0.5], "410": [0.25, 0.5, 0.5]},
+    ),
+    "a year among names": (
+        "k,score,2020\na,1,5\nb,2,70\nc,3,9\n",
+        {"k": ["a", "b", "c"], "score": [1, 2, 3], "2020": [5, 70, 9]},
+    ),
+    "rows that count": (
+        "1,x,2\n2,y,3\n3,z,5\n4,z,6\n",
+        {"x0": [1, 2, 3, 4], "x1": ["x", "y", "z", "z"], "x2": [2, 3, 5, 6]},
+    ),
+    "years with gaps as names": (
+        "k,2000,2010,2020\nA,1999,3,4\nB,2500,3,2\n",
+        {"k": ["A", "B"], "2000": [1999, 2500], "2010": [3, 3], "2020": [4, 2]},
+    ),
+    "a row with words": ("a,1,5\nb,2,7\nc,1,6\n", {"x0": ["a", "b", "c"], "x1": [1, 2, 1], "x2": [5, 7, 6]}),
+    "a row with a period": ("A,2000,2010\nB,1990,2012\n", {"x0": ["A", "B"], "x1": [2000, 1990], "x2": [2010, 2012]}),
     "one row": ("1,2,3\n", {"x0": [1], "x1": [2], "x2": [3]}),
     "an index without a name": (",a\n0,1.5\n1,2\n", {"": [0, 1], "a": [1.5, 2.0]}),
     "R's row names": ('"a","b"\n"1",1.5,2\n"2",2.5,3\n', {"": [1, 2], "a": [1.5, 2.5], "b": [2, 3]}),
     "separators at the end": ("a,b\n1,2,\n3,4,\n", {"a": [1, 3], "b": [2, 4]}),
     "Excel's first line": ("sep=;\na;b\n1;2\n3;4\n", {"a": [1, 3], "b": [2, 4]}),
     "comments": ("# mine\na,b\n1,2\n3,4\n", {"a": [1, 3], "b": [2, 4]}),
+    "names after a mark": ("# by x, y\n#chrom\tend\nx\t5\ny\t7\n", {"chrom": ["x", "y"], "end": [5, 7]}),
+    "a mark as a name": ("#,a,b\n1,x,2\n2,y,3\n", {"#": [1, 2], "a": ["x", "y"], "b": [2, 3]}),
+    "a comment of as many words": ("# mine, too\na,b\n1,2\n3,4\n", {"a": [1, 3], "b": [2, 4]}),
+    "lines in a name": ('"a\nb",c\n1,2\n3,4\n', {"a\nb": [1, 3], "c": [2, 4]}),
     "comments above one column": ("# mine\na\n1\n\n3\n", {"a": [1, None, 3]}),
     "old line ends": ("a,b\r1,2\r3,4\r", {"a": [1, 3], "b": [2, 4]}),
     "Windows' line ends": ("a,b\r\n1,2\r\n3,4", {"a": [1, 3], "b": [2, 4]}),
@@ -112,6 +145,31 @@ def test_marks_of_missing_values(mark: str, tmp_path: Path) -> None:
 def test_encodings(encoding: str, tmp_path: Path) -> None:
     text = "Größe,café\n1,é\n2,ü\n3,é\n"
     assert table(tmp_path, text.encode(encoding)) == {"Größe": [1, 2, 3], "café": ["é", "ü", "é"]}
+
+
+SCRIPTS = {
+    "cp949": ("이름,도시\n", ["김철수", "이영희", "박민수", "최지우"], ["서울", "부산", "대구", "인천", "광주"]),
+    "cp932": ("名前,都市\n", ["田中", "鈴木", "佐藤", "山本"], ["東京", "大阪", "京都", "アオモリ"]),
+    "gb18030": ("姓名,城市\n", ["王伟", "李娜", "张敏", "刘洋"], ["北京", "上海", "广州", "深圳"]),
+    "big5": ("姓名,城市\n", ["王偉", "李娜", "張敏", "劉洋"], ["臺北", "高雄", "臺中", "臺南"]),
+    "cp1251": ("имя,город\n", ["Иван", "Ольга", "Пётр", "Анна"], ["Москва", "Казань", "Тверь", "Омск"]),
+    "cp1253": ("όνομα,πόλη\n", ["Γιώργος", "Μαρία", "Νίκος"], ["Αθήνα", "Πάτρα", "Βόλος", "Χανιά"]),
+    "cp1252": ("prénom,°C\n", ["Hélène", "João", "Åsa", "Nicolò"], ["5 €", "6 µm", "São Paulo", "Besançon"]),
+}
+
+
+@pytest.mark.parametrize("encoding", SCRIPTS)
+def test_the_script_tells_the_encoding_and_that_is_said(encoding: str, tmp_path: Path) -> None:
+    names, first, second = SCRIPTS[encoding]
+    choose = random.Random(0)
+    rows = [(choose.choice(first), choose.choice(second)) for _ in range(60)]
+    text = names + "".join(f"{a},{b}\n" for a, b in rows)
+    with pytest.warns(
+        AevbWarning, match=rf"t\.csv is not in UTF-8; it is read as {encoding}\. Where letters are wrong"
+    ):
+        found = table(tmp_path, text.encode(encoding))
+    assert [*found] == names.strip().split(",")
+    assert [*zip(*found.values(), strict=True)] == rows
 
 
 def test_a_compressed_file(tmp_path: Path) -> None:

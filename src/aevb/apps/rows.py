@@ -181,8 +181,9 @@ def new_rows(asked: Asked, source: str) -> Found:
 
     run = asked.run
     where = run.recipe.source()
-    new = read_unsplit(source, asked.data_dir, Fit(where.size or None, where.crop or None))
-    reader = Reader(tuple(run.meta["shape"]), run.values(asked.data_dir), where.axes, f"run {run.path.name}")
+    values = run.values(asked.data_dir)
+    new = read_unsplit(source, asked.data_dir, Fit(where.size or None, where.crop or None), values.schema)
+    reader = Reader(tuple(run.meta["shape"]), values, where.axes, f"run {run.path.name}")
     split = reader.split(new)
     labels = labels_of(run, new, asked.given)
     split = split if labels is None else replace(split, labels=labels)

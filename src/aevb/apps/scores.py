@@ -93,7 +93,8 @@ def draw_why(found: Found, scores: Compared, asked: Scoring, out: Path | None) -
     split = rows_with(found.split, lowest)
     with show.counting("why"):
         heat = surprise(found.run.model(asked.device), split, WHY_SAMPLES, seed=asked.seed)
-    names = [f"{found.column} {found.names[i]}" for i in lowest.tolist()]
+    own = [str(found.names[i]) for i in lowest.tolist()]
+    names = own if found.column == "file" else [f"{found.column} {name}" for name in own]
     figure = surprise_maps(split[torch.arange(len(split))], heat, names, "The rows of lowest log p(x)")
     outputs.save_figure(found.run, None if out is None else out.with_suffix(""), "surprise", figure)
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 PATIENCE = 1.0  # seconds of a pass before it is told
 WIDE = 160  # columns of what is no terminal: a file or a pipe need not be narrow
 TERMINAL = sys.stdout is not None and sys.stdout.isatty()  # None: closed
-out = Console(highlight=False, soft_wrap=True, markup=False, width=None if TERMINAL else WIDE)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False, width=None if TERMINAL else WIDE)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 @dataclass

@@ -10,15 +10,16 @@ from torch import Tensor
 
 from aevb.apps import streaming
 from aevb.apps.rows import Asked, Found
-from aevb.data.columns import CODED, Schema
+from aevb.data.columns import CODED, Column, Schema
 from aevb.data.parts import ROWS, Parts
 from aevb.data.room import room
-from aevb.use.cards import TYPICAL, Card, Tallies, dealt
+from aevb.use.cards import TYPICAL, Card, Tallies, Write, dealt
 from aevb.use.cluster import Clusters
 
 if TYPE_CHECKING:
     from aevb.use.cluster import Grouping
 
+LONG = 30 * 86_400  # seconds
 NEW = "(not in training)"  # what the code behind all levels stands for
 
 
@@ -31,10 +32,33 @@ def clustered(asked: Asked, parts: Parts, by: Grouping, device: str) -> tuple[Cl
     return done.clusters(order, by), done.cards(order)
 
 
-def words_of(schema: Schema) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """The names of the modelled columns, and the words of their codes."""
-    levels = [(*column.levels, NEW) if column.kind in CODED else () for column in schema.model]
-    return [column.name for column in schema.model], levels
+def words_of(schema: Schema) -> tuple[list[str], list[tuple[Any, ...]], list[Write | None]]:
+    """The names of the modelled columns, the words of their codes, and how dates and times are written."""
+    import pyarrow as pa
+
+    from aevb.data.writing import TIMED, levels_as
+
+    def levels(column: Column) -> tuple[Any, ...]:
+        if column.kind not in CODED:
+            return ()
+        timed = column.dtype.startswith(TIMED)
+        return (*(levels_as(column, pa.string()).to_pylist() if timed else column.levels), NEW)
+
+    names = [column.name for column in schema.model]
+    return names, [levels(column) for column in schema.model], [writer(column) for column in schema.model]
+
+
+def writer(column: Column) -> Write | None:
+    """How the numbers of a column are written, if they are dates or times: those of a long time by the day."""
+    from aevb.data.dates import written
+    from aevb.data.writing import TIMED, of_time_as_text
+
+    if column.kind == "datetime":
+        form = "%Y-%m-%d" if (column.high or 0) - (column.low or 0) > LONG else "%Y-%m-%d %H:%M"
+        return lambda number: str(written(np.array([number]), form)[0])
+    if column.dtype.startswith(TIMED):
+        return lambda number: str(of_time_as_text(column, np.array([round(number)]))[0])
+    return None
 
 
 class ClusteredParts:

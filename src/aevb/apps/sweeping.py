@@ -79,12 +79,14 @@ def sweep(
     from aevb.runs.grid import alternatives, seeds_of
 
     several = alternatives(set_ or [])
-    of_data = [f"{k}={v[0]}" for k, v in several.items() if k.startswith("data.") and len(v) == 1]
+    of_data = [f"{k}={v[0]}" for k, v in several.items() if k.startswith("data.")]
     wanted = seeds_of(seeds)
     actions.check_folder(out)
     plan = plans.choose(source, recipe, data_dir, of_data).changed({}, epochs, samples)
     found = _swept(plan, several, wanted, (out, jobs, actions.device_named(device)), json_)
     _tell(found, figures, json_)
+    if not any(trial.status == "complete" for trial in found.trials):
+        raise typer.Exit(1)
 
 
 def _swept(
@@ -102,7 +104,9 @@ def _swept(
     try:
         with show.warnings_told(), show.training_progress(quiet) as report:
             how_to: dict[str, Any] = {"out": out, "jobs": jobs, "device": device, "show": report, "tell": _note}
-            return train_all(plan.recipe, plan.data, several, seeds=seeds, **how_to)
+            again = any(key.startswith("data.") and len(values) > 1 for key, values in several.items())
+            data = plan.recipe.source().source if again else plan.data
+            return train_all(plan.recipe, data, several, seeds=seeds, **how_to)
     except (KeyboardInterrupt, Terminated) as error:
         show.err.print("Interrupted. The same command resumes the sweep.")
         raise typer.Exit(exit_code(error)) from None

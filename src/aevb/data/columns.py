@@ -66,6 +66,7 @@ class Column:
         multiple: what leaves the model is rounded to multiples of this number, such as 3600 seconds; 0: it is not.
         bins: of the likelihood "quantiles".
         spikes: numbers that many rows share, in order: what leaves the model this near to one (`NEAR`) is that one.
+        decimal: the mark before the fraction of numbers in a text file, "." or ","; "" where it is not known.
         least: a lower bound of the scale of a normal or Student's t, in model numbers: no column gains density by
             shrinking its noise.
     """
@@ -90,6 +91,7 @@ class Column:
     exposure: str = ""
     multiple: float = 0.0
     sums: bool = False
+    decimal: str = ""
 
     @property
     def modelled(self) -> bool:

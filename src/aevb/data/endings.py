@@ -15,8 +15,13 @@ ENDINGS = (*TEXT, *PARQUET, ".h5ad")
 def is_table(path: Path) -> bool:
     """Whether a path stands for a table: a file by its ending, a folder where it holds Parquet files."""
     if path.is_dir():
-        return any(file.suffix.lower() in PARQUET for file in path.rglob("*"))
+        return any(file.suffix.lower() in PARQUET and visible(file, path) for file in path.rglob("*"))
     return ending_of(path) in ENDINGS
+
+
+def visible(file: Path, folder: Path) -> bool:
+    """Whether no part of a file's path in a folder begins with "." or "_", as hidden and temporary ones do."""
+    return file.is_file() and not any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
 
 
 def ending_of(path: Path) -> str:

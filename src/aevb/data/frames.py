@@ -6,7 +6,7 @@ Stored is one float64 for each modelled column and row, NaN where it is missing.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import narwhals.stable.v2 as nw
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from aevb.data.cells import DATE, NUMBER, WORD, Cells, cells_of, less
@@ -59,9 +60,9 @@ def refuse_beyond(column: Column, numbers: Numbers, cells: Cells, frame: Frame) 
     """Raise DataError where a number is infinite as the model reads it, in float32; maps of columns are monotone."""
     import torch
 
-    if not len(numbers):
+    if np.isnan(numbers).all():  # dates that mean none
         return
-    ends = [int(numbers.argmin()), int(numbers.argmax())]
+    ends = [int(np.nanargmin(numbers)), int(np.nanargmax(numbers))]
     wrong = ~column.numbers(torch.from_numpy(numbers[ends])).float().isfinite()
     if wrong.any():
         one = ends[int(wrong.nonzero()[0])]
@@ -241,17 +242,19 @@ def filled(schema: Schema, frame: Frame, stored: Numbers) -> Frame:
     for place, column in enumerate(schema.model):
         if column.sums:
             continue
-        holes = ~seen_in(frame, column.name)
+        holes = ~seen_in(frame, column.name, NEVER if column.kind == "datetime" else ())
         if holes.any():
             new = array_like(column, np.where(holes, stored[:, place], np.nan), frame)
             table = table.with_columns(patched(table[column.name], holes, new))
     return replace(frame, table=table)
 
 
-def seen_in(frame: Frame, name: str) -> NDArray[np.bool_]:
-    """Which cells of a column are there."""
+def seen_in(frame: Frame, name: str, never: Iterable[str] = ()) -> NDArray[np.bool_]:
+    """Which cells of a column are there; words of `never` are not."""
     array = frame.arrow(name)
     seen = np.asarray(array.is_valid().to_numpy(zero_copy_only=False), bool)
+    if never and is_text(array.type):
+        seen &= ~np.asarray(pc.is_in(array, value_set=pa.array(sorted(never), array.type)), bool)
     if pa.types.is_floating(array.type):
         seen &= ~np.isnan(np.asarray(array.fill_null(np.nan).to_numpy(zero_copy_only=False), np.float64))
     return seen

@@ -6,14 +6,18 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
+from aevb.data.dates import NEVER
+
+PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)*|[.,]\d+)([eE][+-]?\d+)?%?")
 MISSING = frozenset(  # what stands in a file for a value that is not there
     (
         *("", "NA", "N/A", "n/a", "N.A.", "n.a.", "na", "NaN", "nan", "NAN", "-nan", "-NaN", "NULL", "Null", "null"),
         *("None", "?", "-", "--", ".", "..", "<NA>", "#N/A", "#N/A N/A", "#NA", "NaT", "#NULL!", "#DIV/0!", "#VALUE!"),
-        *("#REF!", "#NUM!", "#NAME?", "1.#QNAN", "1.#IND"),
+        *("#REF!", "#NUM!", "#NAME?", "1.#QNAN", "1.#IND", *NEVER),
     )
 )
 DOUBTFUL = frozenset(("-", ".", "None", "NA", "na", "null", "--", ".."))  # that may be a level of its own as well
@@ -81,7 +85,8 @@ def names_columns(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool:
     if not any(first) or "?" in first:
         return False
     if numbers := [value for value in first if NUMBER.fullmatch(value)]:
-        return bool(rest) and counting(numbers) and (above_fractions(first, rest) or not recurring(first, rest))
+        counted = counting(numbers) and (above_fractions(first, rest) or not recurring(first, rest))
+        return bool(rest) and (counted or unlike(first, rest))
     return not rest or numbers_follow(rest, len(first)) or not recurring(first, rest)
 
 
@@ -102,6 +107,31 @@ def above_fractions(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool
     """Whether a whole number stands above a column in which all numbers are written with a fraction."""
     below = ([row[i] for row in rest if i < len(row)] for i, value in enumerate(first) if value.isdigit())
     return any(numeric(values) and not any(value.strip().isdigit() for value in values) for values in below)
+
+
+def unlike(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool:
+    """Whether whole numbers in a line with words, such as sample,400,410,420, name the columns: none is like those
+    below it, and two or more rise or a word stands above numbers; or they are three or more years in order."""
+    places = [i for i, value in enumerate(first) if NUMBER.fullmatch(value)]
+    words = [i for i, value in enumerate(first) if value and i not in places]
+    if not words or not all(first[i].isdigit() for i in places):
+        return False
+    below = {i: [row[i].strip() for row in rest if i < len(row)] for i in (*places, *words)}
+    whole = [int(first[i]) for i in places]
+    rising = all(a < b for a, b in pairwise(whole))
+    if len(whole) > 2 and rising and all(1900 <= year < 2100 for year in whole):
+        return not recurring([first[i] for i in words], [[row[i] for i in words if i < len(row)] for row in rest])
+    titled = any(first[i] not in MISSING and numeric(below[i]) for i in words)
+    return (titled or (len(whole) > 1 and rising)) and all(outside(int(first[i]), below[i]) for i in places)
+
+
+def outside(number: int, values: Sequence[str]) -> bool:
+    """Whether a whole number is none of a column of three or more: far from all of them, or all have fractions."""
+    found = [float(value) for value in values if PLAIN_NUMBER.fullmatch(value)]
+    if not numeric(values) or len(found) < 3:
+        return False
+    low, high = min(found), max(found)
+    return max(low - number, number - high) > high - low or not any(value.isdigit() for value in values)
 
 
 def numeric(values: Sequence[str]) -> bool:

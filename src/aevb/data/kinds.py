@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from aevb.data.cells import DATE, NUMBER, OTHER, WORD, Array, Cells, beyond, cells_of
-from aevb.data.columns import EXPOSURE, KINDS, UNMODELLED, Column, Schema
+from aevb.data.columns import CODED, EXPOSURE, KINDS, UNMODELLED, Column, Schema
 from aevb.data.dates import NEVER
 from aevb.data.exposures import TOTAL, aligned, alike, linked, parted, refuse_unexposed, with_total
 from aevb.data.guesses import NUMBER as WRITTEN_NUMBER
@@ -82,6 +82,8 @@ def _column(frame: Frame, name: str, columns: Mapping[str, str], rows: Array | N
     if fault := unfit(cells, kind):
         raise DataError(f"{frame.name}: column {name!r} cannot be {kind}: {fault}.")
     column = measured(cells, kind, why, cells.of(rows))
+    if cells.form == NUMBER and kind not in CODED:
+        column = replace(column, decimal=frame.decimals.get(name, ""))
     known = kind == "count" and (asked == kind or why == TOLD) and column.modelled
     return replace(column, likelihood=suited_count(cells.of(rows).floats)) if known else column
 

@@ -23,9 +23,10 @@ from aevb.data.damage import reading
 from aevb.data.dates import read
 from aevb.data.endings import PACKED, PARQUET, TEXT, ending_of, is_table
 from aevb.data.npfiles import arrays_in
-from aevb.data.tables import Frame, batches, frame_of
+from aevb.data.rules import rules_of
+from aevb.data.tables import Frame, batches, frame_of, parquet_in
 from aevb.data.text import refuse_twice
-from aevb.data.typed import decimal_commas
+from aevb.data.typed import Style
 from aevb.data.typing_of_parts import Tally
 from aevb.data.writing import form_of
 
@@ -119,8 +120,8 @@ def text(path: Path, schema: Schema) -> Parts | None:
         return None
     if form is None or tallies is None:
         return None
-    commas = decimal_commas(tally.way for tally in tallies)
-    meanings = [tally.meaning(commas) for tally in tallies]
+    style = Style.of([tally.readings for tally in tallies], form.between)
+    meanings = [tally.meaning(style) for tally in tallies]
 
     def tables() -> Iterator[Any]:
         for columns in form.parts():
@@ -133,7 +134,7 @@ def text(path: Path, schema: Schema) -> Parts | None:
 def tallied(form: text_parts.Form, schema: Schema) -> list[Tally] | None:
     """What is known of each column after all parts; None where dates are not written as they were in training."""
     dates = {c.name: c for c in schema.model if c.kind == "datetime"}
-    tallies = [Tally(form.between) for _ in form.names]
+    tallies = [Tally(rule) for rule in rules_of(schema, form.names)]
     for columns in form.parts():
         for name, tally, words in zip(form.names, tallies, columns, strict=True):
             there = tally.add(words)
@@ -157,8 +158,7 @@ def all_written_alike(schema: Schema, names: Sequence[str], tables: Callable[[Se
 
 def parquet(path: Path, schema: Schema) -> Parts | None:
     with reading(path, "a Parquet file" if path.is_file() else "a folder of Parquet files"):
-        files = [path] if path.is_file() else sorted(file for e in PARQUET for file in path.rglob(f"*{e}"))
-        found = pyarrow.dataset.dataset(files, format="parquet")
+        found = parquet_in(path)
         names, rows = found.schema.names, found.count_rows()
     refuse_twice(path, names)
     if rows <= rows_of(len(names)):

@@ -18,9 +18,11 @@ import pyarrow.dataset
 import pyarrow.parquet
 
 from aevb.data.addresses import reaching
+from aevb.data.columns import Schema
 from aevb.data.damage import reading
-from aevb.data.endings import PARQUET, ending_of
+from aevb.data.endings import PARQUET, ending_of, visible
 from aevb.data.room import fits, refuse_above_disk, scratch
+from aevb.data.rules import rules_of
 from aevb.data.text import read_words, refuse_twice
 from aevb.data.typed import all_typed, said
 from aevb.data.walk import passed
@@ -48,6 +50,7 @@ class Frame:
         back: gives `table`, or one like it, the form in which it came.
         start: the number of its first row in the source, where it is a part of one.
         matrix: whether it is an array, whose columns are alike.
+        decimals: the mark before the fraction in columns of numbers of a text file, where it is known.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Frame:
     back: Callable[[Table], Any] = native
     start: int = 0
     matrix: bool = False
+    decimals: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -95,8 +99,12 @@ def types_in(column: Any) -> str:
 
 
 @reaching
-def read_frame(source: str | Path) -> Frame:
+def read_frame(source: str | Path, schema: Schema | None = None) -> Frame:
     """The table in a file: CSV or other text, Parquet (a file, or a folder of such), .npy, .npz or .h5ad.
+
+    Args:
+        source: the file.
+        schema: of a trained model: words of a text file then mean what they meant in training.
 
     Raises:
         DataError: there is none, or it cannot be read; the sentence names the file, and the line or column.
@@ -114,14 +122,16 @@ def read_frame(source: str | Path) -> Frame:
 
         table, kinds, notes = read_counts(path)
         return Frame(str(path), _arrow(table), notes, kinds)
-    return _text(path)
+    return _text(path, schema)
 
 
-def _text(path: Path) -> Frame:
+def _text(path: Path, schema: Schema | None) -> Frame:
     words = read_words(path)
-    columns = all_typed(words.columns, words.separator)
+    rules = () if schema is None else rules_of(schema, words.names)
+    columns = all_typed(words.columns, words.separator, rules)
     table = pa.table([column.values for column in columns], names=list(words.names))
-    return Frame(str(path), _arrow(table), (*words.notes, *said(columns)))
+    decimals = {name: column.decimal for name, column in zip(words.names, columns, strict=True) if column.decimal}
+    return Frame(str(path), _arrow(table), (*words.notes, *said(columns)), decimals=decimals)
 
 
 def _parquet(path: Path) -> Frame:
@@ -131,12 +141,33 @@ def _parquet(path: Path) -> Frame:
             size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
             table = file.read() if fits(size) else in_a_map(pyarrow.dataset.dataset(path, format="parquet"), path)
         else:
-            files = sorted(file for ending in PARQUET for file in path.rglob(f"*{ending}"))
-            found = pyarrow.dataset.dataset(files or path, format="parquet")
-            small = fits(sum(file.stat().st_size for file in files) * PACKED)
+            found = parquet_in(path)
+            small = fits(sum(Path(file).stat().st_size for file in found.files) * PACKED)
             table = found.to_table() if small else in_a_map(found, path)
     notes = (f"{len(table.column_names)} columns of a Parquet table.",)
     return replace(_of_arrow(table, str(path)), notes=notes, back=native)
+
+
+def parquet_in(path: Path) -> Any:
+    """The Parquet file at a path, or all in a folder, as one data set with the columns of all.
+
+    Names such as year=2020 of folders are a column year. Files and folders whose names begin with "." or "_" are left
+    out, as pyarrow leaves them out. Types that differ become the one that holds both, such as floats of whole numbers.
+    Raises DataError where two files cannot be joined.
+    """
+    if path.is_file():
+        return pyarrow.dataset.dataset(path, format="parquet")
+    files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in PARQUET and visible(file, path)]
+    if not files:
+        return pyarrow.dataset.dataset(path, format="parquet")
+    how = {"format": "parquet", "partitioning": "hive", "partition_base_dir": str(path)}
+    schema = pyarrow.dataset.dataset([str(file) for file in files], **how).schema
+    for file in files:
+        try:
+            schema = pa.unify_schemas([schema, pyarrow.parquet.read_schema(file)], promote_options="permissive")
+        except pa.ArrowTypeError as fault:
+            raise DataError(f"{path}: {file.relative_to(path)} does not fit the files before it: {fault}.") from fault
+    return pyarrow.dataset.dataset([str(file) for file in files], schema=schema, **how)
 
 
 def batches(found: Any, columns: Sequence[str] | None = None, rows: int = ROWS) -> Iterator[Any]:
@@ -229,9 +260,13 @@ def in_form(column: Any, kind: Any) -> Any:
 
 
 def _of_pandas(data: Any, name: str) -> Frame:
-    """With names that are strings; those of the frame come back with it."""
+    """With names that are strings, and intervals that are words; those of the frame come back with it."""
     names = [str(c) for c in data.columns]
     refuse_twice(name, names)
+    if intervals := _intervals(data):
+        frame = _of_pandas(_renamed(data, {c: {i: str(i) for i in each} for c, each in intervals.items()}), name)
+        own = {c: {str(i): i for i in each} for c, each in intervals.items()}
+        return replace(frame, back=lambda table: _renamed(frame.back(table), own))
     if all(isinstance(c, str) for c in data.columns):
         return Frame(name, nw.from_native(data, eager_only=True))
     labels = dict(zip(names, data.columns, strict=True))
@@ -241,6 +276,21 @@ def _of_pandas(data: Any, name: str) -> Frame:
         return out.set_axis(data.columns if list(out.columns) == names else [labels.get(c, c) for c in out], axis=1)
 
     return Frame(name, nw.from_native(data.set_axis(names, axis=1), eager_only=True), back=back)
+
+
+def _intervals(data: Any) -> dict[Any, list[Any]]:
+    """The levels of columns of pandas, such as `pd.cut` makes, which are intervals."""
+    kinds: dict[Any, Any] = {c: getattr(dtype, "categories", None) for c, dtype in data.dtypes.items()}
+    return {c: list(levels) for c, levels in kinds.items() if str(getattr(levels, "dtype", "")).startswith("interval")}
+
+
+def _renamed(data: Any, levels: Mapping[Any, Mapping[Any, Any]]) -> Any:
+    """With other names for the levels of some columns."""
+    out = data.copy(deep=False)
+    for column, names in levels.items():
+        if column in out.columns:
+            out[column] = out[column].cat.rename_categories(names)
+    return out
 
 
 def _of_dict(data: Mapping[Any, Any], name: str) -> Frame:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from aevb.data.damage import reading
+from aevb.data.encodings import encoding_of
 from aevb.data.guesses import header, rows_in, separator
 from aevb.errors import DataError
 
@@ -28,24 +29,6 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
     ".bz2": bz2.decompress,
     ".xz": lzma.decompress,
 }
-MARKS = {  # that a file begins with, the longest first
-    b"\xff\xfe\0\0": "utf-32",
-    b"\0\0\xfe\xff": "utf-32",
-    b"\xef\xbb\xbf": "utf-8-sig",
-    b"\xff\xfe": "utf-16",
-    b"\xfe\xff": "utf-16",
-}
-OTHERS = {  # how a file of another kind begins
-    b"PK\x03\x04": "a .zip archive or an Excel workbook",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"PAR1": "a Parquet file",
-    b"\x89PNG": "a picture",
-    b"\x89HDF": "an HDF5 file",
-    b"\x93NUMPY": "a NumPy array",
-    b"%PDF": "a PDF",
-    b"\x1f\x8b": "a gzipped file",
-}
-CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 Notes = tuple[str, ...]
 SAMPLE = 2**18  # bytes that are looked at to recognise the form
 WHOLE = 3  # lines that are looked at in any case, however long they are
@@ -73,9 +56,10 @@ def read_words(path: Path) -> Words:
     content, notes = decoded(path)
     if not content.strip():
         raise DataError(f"{path} is empty: a table needs a header line and rows.")
-    content, notes = trimmed(content, notes)
+    tabs = path.suffix.lower() in (".tsv", ".tab")
+    content, notes = trimmed(content, notes, tabs)
     sample = first_lines(content)
-    between = separator(sample, path.suffix.lower() in (".tsv", ".tab"))
+    between = separator(sample, tabs)
     refuse_open(path, content, between)
     records = list(islice(rows_in(sample, between, skipinitialspace=True), LOOKED_AT))
     columns = parsed(path, content, between, records)
@@ -122,62 +106,46 @@ def decoded(path: Path) -> tuple[bytes, tuple[str, ...]]:
         content = path.read_bytes()
         if unpack := PACKED.get(path.suffix.lower()):
             content = unpack(content)
-    encoding = encoding_of(path, content)
+    encoding = encoding_of(path, lambda: (content,))
     if encoding != "utf-8":
         with reading(path, f"text in {encoding}"):
             content = content.decode(encoding).encode()
     if b"\r" in content:
         content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    plain = encoding in ("utf-8", "utf-8-sig")
-    return content, () if plain else (f"The text is read as {encoding}.",)
+    return content, () if encoding in ("utf-8", "utf-8-sig") else (f"The text is read as {encoding}.",)
 
 
-def encoding_of(path: Path, content: bytes) -> str:
-    """The encoding; DataError where this is no text."""
-    if known := encoding_at(path, content[:SAMPLE]):
-        return known
-    for name in ("utf-8", "cp1252"):
-        try:
-            content.decode(name)
-        except UnicodeDecodeError:
-            continue
-        return name
-    return "latin-1"
+def trimmed(content: bytes, notes: Notes, tabs: bool = False) -> tuple[bytes, Notes]:
+    """With empty lines, so that lines can be counted, for Excel's line «sep=;» and lines of comments at the top.
 
-
-def encoding_at(path: Path, start: bytes) -> str:
-    """The encoding that the start of a file tells, or "".  DataError where this is no text."""
-    for begins, kind in OTHERS.items():
-        if start.startswith(begins):
-            raise DataError(f"{path} is {kind}, not a text file: save the table as CSV or Parquet.")
-    for mark, name in MARKS.items():
-        if start.startswith(mark):
-            return name
-    if wide := without_mark(start):
-        return wide
-    if len(CONTROL.findall(start)) * 1000 > len(start) or b"\0" in start:
-        raise DataError(f"{path} is a binary file, not a text file: save the table as CSV or Parquet.")
-    return ""
-
-
-def without_mark(start: bytes) -> str:
-    """UTF-16 without a mark, in which nearly every other byte of most texts is 0; "" for other text."""
-    even, odd = start[::2].count(0), start[1::2].count(0)
-    few, many = sorted((even, odd))
-    if few * 20 >= many or many * 4 <= len(start) // 2:
-        return ""
-    return "utf-16-le" if odd > even else "utf-16-be"
-
-
-def trimmed(content: bytes, notes: Notes) -> tuple[bytes, Notes]:
-    """With empty lines, so that lines can be counted, for Excel's line «sep=;» and lines of comments at the top."""
+    A last line such as «#chrom start end», whose words name the columns of the rows below, loses its mark alone.
+    """
     lines = content.split(b"\n", 50)
     heads = 0
     while heads < len(lines) - 1 and (lines[heads].startswith(b"#") or (not heads and lines[0][:4] == b"sep=")):
         heads += 1
     if not heads:
         return content, notes
-    return b"\n" * heads + b"\n".join(lines[heads:]), (*notes, f"Lines of comments at the top are not read ({heads}).")
+    below = b"\n".join(lines[heads:])
+    if name_columns(lines[heads - 1], below, tabs):
+        heads -= 1
+        mark = b" " if lines[heads][1:2].isalnum() else b"#"  # «#,name» names the first column
+        below = b"\n".join([mark + lines[heads][1:], below])
+    said = (f"Lines of comments at the top are not read ({heads}).",) if heads else ()
+    return b"\n" * heads + below, (*notes, *said)
+
+
+def name_columns(comment: bytes, below: bytes, tabs: bool) -> bool:
+    """Whether a line after a # has a name for each column of rows, which have no names of their own."""
+    if not comment.startswith(b"#") or not below.strip():
+        return False
+    sample = first_lines(below)
+    between = separator(sample, tabs)
+    if not between:
+        return False
+    first, *rest = rows_in([f"{comment.decode(errors='replace')}\n", *sample], between, skipinitialspace=True)
+    names = [first[0].removeprefix("#").strip() or "#", *first[1:]]
+    return len(first) == len(rest[0]) and header(rest) is None and header([names, *rest]) is not None
 
 
 def first_lines(content: bytes) -> list[str]:
@@ -188,7 +156,7 @@ def first_lines(content: bytes) -> list[str]:
         end = content.find(b"\n", end) + 1 or len(content)
     end = max(end, content.rfind(b"\n", start, SAMPLE) + 1) if len(content) > SAMPLE else len(content)
     lines = content[start:end].decode(errors="replace").split("\n")  # str.splitlines would split cells at U+2028, too
-    return [line for line in lines if line.strip()]
+    return [f"{line}\n" for line in lines if line.strip()]  # a cell in quotes may have several
 
 
 def parsed(path: Path, content: bytes, between: str, records: Sequence[Sequence[str]]) -> list[Any]:

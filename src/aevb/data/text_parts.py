@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import codecs
 import gzip
 import io
 import lzma
@@ -21,9 +20,10 @@ import pyarrow as pa
 import pyarrow.csv
 
 from aevb.data.damage import reading
+from aevb.data.encodings import encoding_of
 from aevb.data.guesses import header, rows_in, separator
 from aevb.data.room import refuse_above_disk, scratch
-from aevb.data.text import LOOKED_AT, SAMPLE, encoding_at, first_lines, refuse_twice, trim, trimmed
+from aevb.data.text import LOOKED_AT, SAMPLE, first_lines, refuse_twice, trim, trimmed
 from aevb.errors import DataError
 
 OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -121,9 +121,10 @@ def form_of(path: Path) -> Form | None:
     copy = utf8(path)
     with mmap.mmap(copy.fileno(), 0, access=mmap.ACCESS_READ) as content:
         head = content[: 4 * SAMPLE]
-        below = trimmed(head, ())[0]
+        tabs = path.suffix.lower() in (".tsv", ".tab")
+        below = trimmed(head, (), tabs)[0]
         sample = first_lines(below)
-        between = separator(sample, path.suffix.lower() in (".tsv", ".tab"))
+        between = separator(sample, tabs)
         records = list(islice(rows_in(sample, between, skipinitialspace=True), LOOKED_AT))
         widths = Counter(map(len, records[1:] or records))
         width = len(records[0]) if len(records[0]) in widths else widths.most_common(1)[0][0]
@@ -164,18 +165,11 @@ def utf8(path: Path) -> Any:
 
 def encoding_in(path: Path) -> str:
     """The encoding of a file, found without keeping it.  DataError where this is no text."""
-    with reading(path, "a table"), opened(path) as file:
-        start = file.read(SAMPLE)
-    return encoding_at(path, start) or next((name for name in ("utf-8", "cp1252") if decodes(path, name)), "latin-1")
 
-
-def decodes(path: Path, encoding: str) -> bool:
-    decoder = codecs.getincrementaldecoder(encoding)()
-    with reading(path, "a table"), opened(path) as file:
-        try:
+    def pieces() -> Iterator[bytes]:
+        with opened(path) as file:
             while piece := file.read(PIECE):
-                decoder.decode(piece)
-            decoder.decode(b"", True)
-        except UnicodeDecodeError:
-            return False
-    return True
+                yield piece
+
+    with reading(path, "a table"):
+        return encoding_of(path, pieces)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,15 @@ import pyarrow.compute as pc
 from aevb.data.guesses import DOUBTFUL, MISSING
 
 SOME = 1000  # words, on which a pattern is tried first
-SIGN, BLANK, CURRENCY = "[+\u2212-]?", "[ \u00a0\u202f]?", "[$€£¥]"
+SIGN, BLANK = "[+\u2212-]?", "[ \u00a0\u202f]?"
+CODES = "EUR|USD|GBP|CHF|JPY|CNY|KRW|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|BRL|MXN|ZAR|TRY|RUB"
+CURRENCY = f"(?:[$€£¥₩₹₽₺₫₪₴฿₦원円元]|{CODES})"
 MARK = "[\u00a0\u202f\u2009'\u2019]"  # no-break and thin blanks and apostrophes, between thousands
-POINT = rf"([0-9]{{1,3}}((,[0-9]{{3}})+|({MARK}[0-9]{{3}})+)|[0-9]+)(\.[0-9]+)?"  # 1,234.5
-COMMA = rf"([0-9]{{1,3}}((\.[0-9]{{3}})+|({MARK}[0-9]{{3}})+)|[0-9]+)(,[0-9]+)?"  # 1.234,5
+POINT = rf"([1-9][0-9]{{0,2}}((,[0-9]{{3}})+|({MARK}[0-9]{{3}})+)|[0-9]+)(\.[0-9]+)?"  # 1,234.5
+COMMA = rf"([1-9][0-9]{{0,2}}((\.[0-9]{{3}})+|({MARK}[0-9]{{3}})+)|[0-9]+)(,[0-9]+)?"  # 1.234,5
 WHOLE = r"^[+-]?(0|[1-9][0-9]*)$"  # a leading zero makes a code, as in 00123
 CODE = r"^0[0-9]+$"
+DIGITS = r"^[+-]?[0-9]+$"
 POINTS = r"^[+-]?(0|[1-9][0-9]{0,2}(\.[0-9]{3})*)$"  # 1.234, in a file with decimal commas
 PLAIN = r"[0-9]+(\.[0-9]+)?"
 EXPONENT = "([eE][+-]?[0-9]+)?"
@@ -62,24 +65,114 @@ def with_commas(pattern: str, how: str) -> Way:
 CUT = f"{MARK}|{BLANK}(%|{CURRENCY}){BLANK}"
 NUMBERS = rf"^{SIGN}NUMBER{EXPONENT}$", ""
 PERCENT = rf"^{SIGN}NUMBER{BLANK}%$", "percent signs"
-MONEY = (  # $1,234.50
-    rf"^(\({CURRENCY}{BLANK}NUMBER\)|{CURRENCY}{BLANK}{SIGN}NUMBER|{SIGN}{CURRENCY}{BLANK}NUMBER)$",
+MONEY = (  # $1,234.50, and 20 beside it
+    rf"^(\({CURRENCY}{BLANK}NUMBER\)|{CURRENCY}{BLANK}{SIGN}NUMBER|{SIGN}{CURRENCY}{BLANK}NUMBER|{SIGN}NUMBER)$",
     "a currency",
 )
-PRICE = rf"^(\(NUMBER{BLANK}{CURRENCY}\)|{SIGN}NUMBER{BLANK}{CURRENCY})$", "a currency"  # 1.234,50 €
+PRICE = rf"^(\(NUMBER{BLANK}{CURRENCY}\)|{SIGN}NUMBER{BLANK}{CURRENCY}|{SIGN}NUMBER)$", "a currency"  # 1.234,50 €
 LOSSES = rf"^(\(NUMBER\)|{SIGN}NUMBER)$", "losses in parentheses"  # (1,234)
 SHARE, LOSS_OR_GAIN = (Way(pattern.replace("NUMBER", PLAIN), how, CUT) for pattern, how in (PERCENT, LOSSES))
+PLAINLY = Way(FLOAT)
 GROUPED = Way(POINTS, "points between thousands", "", ".", ",")  # if another column of the file has decimal commas
 
 
-def ways(between: str) -> tuple[Way, ...]:
-    """How numbers may be written, by what separates the columns; the first that fits all words counts."""
-    order = 1 if between == "," else -1
+def ways(commas: bool = False) -> tuple[Way, ...]:
+    """How numbers may be written; the first that fits all words counts. `commas`: 1,234 is 1.234 rather than 1234."""
+    order = -1 if commas else 1
     plain, percent, price, losses = (
         (with_points(*each), with_commas(*each))[::order] for each in (NUMBERS, PERCENT, PRICE, LOSSES)
     )
     money = with_points(*MONEY), with_commas(*MONEY)  # a currency stands before where commas are between thousands
-    return (Way(FLOAT), *plain, SHARE, *percent, *money, *price, LOSS_OR_GAIN, *losses)
+    return (PLAINLY, *plain, SHARE, *percent, *money, *price, LOSS_OR_GAIN, *losses)
+
+
+@dataclass(frozen=True)
+class Readings:
+    """In which ways all words of a column can be read as numbers.
+
+    Attributes:
+        ways: those, none of words that are no numbers.
+        whole: whether all are digits alone, which no way reads otherwise.
+    """
+
+    ways: frozenset[Way] = frozenset()
+    whole: bool = False
+
+    @property
+    def decimal(self) -> str:
+        """The decimal mark, where the words leave no doubt of it; else ""."""
+        marks = {way.decimal for way in self.ways}
+        return marks.pop() if len(marks) == 1 and not self.whole else ""
+
+    def first(self, commas: bool) -> Way | None:
+        """The first way that fits."""
+        return next((way for way in ways(commas) if way in self.ways), None)
+
+
+@dataclass(frozen=True)
+class Style:
+    """How the numbers of a file are written.
+
+    Attributes:
+        commas: whether 1,234 is 1.234; groups: whether 1.234 is 1234, as beside decimal commas.
+        mark: the decimal mark, where a column tells it; else "".
+    """
+
+    commas: bool
+    groups: bool
+    mark: str
+
+    @classmethod
+    def of(cls, columns: Sequence[Readings], between: str) -> Style:
+        """As the columns tell that can be read in one way alone; if none can, or they differ, by the separator."""
+        sure = {column.decimal for column in columns} - {""}
+        commas = "," in sure if len(sure) == 1 else between == ";"
+        found = [column.first(commas) for column in columns]
+        groups = "." not in sure and any(way is not None and way.decimal == "," for way in found)
+        points = "." in sure or any(way is not None and way.thousands == "," for way in found)
+        return cls(commas, groups, "," if groups else "." if points else "")
+
+    def way(self, column: Readings) -> Way | None:
+        """How the numbers of a column are written; None of words."""
+        if self.groups and not column.whole and {PLAINLY, GROUPED} <= column.ways:
+            return GROUPED
+        return column.first(self.commas)
+
+    def decimal(self, column: Readings) -> str:
+        """The decimal mark of a column of numbers: its own, or where it has whole numbers alone that of the file."""
+        way = self.way(column)
+        return "" if way is None else self.mark if column.whole else way.decimal
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a column is read that a model knows from training.
+
+    Attributes:
+        words: whether its words stay words, whatever they look like.
+        levels: words that are there, though they may mark what is missing.
+        keeps: whether every word but "" is there.
+        decimal: the decimal mark, if known; else "".
+    """
+
+    words: bool = False
+    levels: frozenset[str] = frozenset()
+    keeps: bool = False
+    decimal: str = ""
+
+    @property
+    def marks(self) -> frozenset[str]:
+        """The words that mark what is missing."""
+        return frozenset(("",)) if self.keeps else MISSING - self.levels
+
+    def way(self, column: Readings, style: Style) -> Way | None:
+        """How its numbers are written: with the mark of training, where all can be read so."""
+        if self.words:
+            return None
+        if not self.decimal or column.whole:
+            return style.way(column)
+        alike = (w for w in (*ways(self.decimal == ","), GROUPED) if w in column.ways and w.decimal == self.decimal)
+        return next(alike, style.way(column))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,54 +182,50 @@ class Typed:
     values: Any
     marks: Counter[str]
     way: Way | None = None
+    decimal: str = ""
 
     @property
     def written(self) -> str:
         return "" if self.way is None else self.way.how
 
 
-def typed(words: Any, between: str) -> Typed:
-    """An array of strings as int64, uint64 or float64 where all that is there is a number; else as it is."""
-    marks: dict[str, int] = {}
-    absent = pc.is_in(words, value_set=pa.array(list(MISSING), pa.string()))
-    if pc.any(absent).as_py():
-        marks = {s["values"]: s["counts"] for s in pc.value_counts(words.filter(absent)).to_pylist()}
+def marked(words: Any, rule: Rule | None) -> tuple[Any, Counter[str]]:
+    """An array of words without those that mark what is missing, and how often each of these stood there."""
+    missing = MISSING if rule is None else rule.marks
+    absent = pc.is_in(words, value_set=pa.array(sorted(missing), pa.string()))
+    if not pc.any(absent).as_py():
+        return words, Counter()
+    marks = {s["values"]: s["counts"] for s in pc.value_counts(words.filter(absent)).to_pylist()}
+    if rule is None and not DOUBTFUL.isdisjoint(marks):
         others = pc.count_distinct(words.filter(pc.invert(absent))).as_py()
-        if others == 1 and not DOUBTFUL.isdisjoint(marks):  # a level where it would leave one value alone
+        if others == 1:  # a level where it would leave one value alone
             marks = {word: n for word, n in marks.items() if word not in DOUBTFUL}
             absent = pc.is_in(words, value_set=pa.array(list(marks), pa.string()))
-        words = pc.if_else(absent, pa.scalar(None, pa.string()), words)
-    way = way_of(words, between)
-    return Typed(words if way is None else numbers_in(words, way), Counter(marks), way)
+    return pc.if_else(absent, pa.scalar(None, pa.string()), words), Counter(marks)
 
 
-def all_typed(columns: Sequence[Any], between: str) -> list[Typed]:
-    """The columns of a file, each with its type. Where one has decimal commas, a point stands between thousands."""
-    found = [typed(words, between) for words in columns]
-    if not decimal_commas(column.way for column in found):
-        return found
-    return [grouped(column, words) for column, words in zip(found, columns, strict=True)]
+def all_typed(columns: Sequence[Any], between: str, rules: Sequence[Rule | None] = ()) -> list[Typed]:
+    """The columns of a file as int64, uint64 or float64 where all that is there is a number; else as they are."""
+    rules = rules or [None] * len(columns)
+    cells = [marked(words, rule) for words, rule in zip(columns, rules, strict=True)]
+    read = [Readings() if rule and rule.words else readings(w) for (w, _), rule in zip(cells, rules, strict=True)]
+    style = Style.of(read, between)
+    found = []
+    for (words, marks), column, rule in zip(cells, read, rules, strict=True):
+        way = rule.way(column, style) if rule else style.way(column)
+        values = words if way is None else numbers_in(words, way)
+        found.append(Typed(values, marks, way, style.decimal(column)))
+    return found
 
 
-def decimal_commas(found: Iterable[Way | None]) -> bool:
-    """Whether a column of a file has decimal commas."""
-    return any(way is not None and way.decimal == "," for way in found)
-
-
-def grouped(column: Typed, words: Any) -> Typed:
-    """A column of numbers such as 1.234 as whole numbers."""
-    there = words.filter(pc.invert(pc.is_in(words, value_set=pa.array(list(column.marks), pa.string()))))
-    if column.written or not pa.types.is_floating(column.values.type) or not fits(there, POINTS):
-        return column
-    plain = pc.if_else(column.values.is_null(), pa.scalar(None, pa.string()), words)
-    return Typed(numbers_in(plain, GROUPED), column.marks, GROUPED)
-
-
-def way_of(words: Any, between: str) -> Way | None:
-    """How the numbers in a column are written; None where some word is none."""
+def readings(words: Any) -> Readings:
+    """In which ways all words can be read that are there."""
     if words.null_count == len(words) or pc.any(coded(words)).as_py():
-        return None
-    return next((way for way in ways(between) if fits(words, way.pattern)), None)
+        return Readings()
+    if fits(words, FLOAT):
+        whole = fits(words, DIGITS)
+        return Readings(frozenset((PLAINLY, GROUPED) if not whole and fits(words, POINTS) else (PLAINLY,)), whole)
+    return Readings(frozenset(way for way in ways() if way is not PLAINLY and fits(words, way.pattern)))
 
 
 def numbers_in(words: Any, way: Way) -> Any:
@@ -165,13 +254,18 @@ def unsigned(words: Any) -> Any:
 
 
 def whole(words: Any) -> Any:
-    """int64 or uint64; words where neither holds them."""
+    """int64 or uint64; where neither holds them float64, or words if most are so long: names of something."""
     for kind in (pa.int64(), pa.uint64()):
         try:
             return pc.cast(words, kind)
         except pa.ArrowInvalid:
             continue
-    return words
+    return words if 2 * long_in(words) > len(words) - words.null_count else pc.cast(words, pa.float64())
+
+
+def long_in(words: Any) -> int:
+    """How many words have so many digits that no type of whole numbers holds them."""
+    return int(pc.sum(pc.greater(pc.utf8_length(words), 19)).as_py() or 0)
 
 
 def said(columns: Sequence[Typed]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike
 from aevb.data.addresses import reaching
 from aevb.data.arrays import PARTS, Y_NAMES, as_int64, numbers, only, part_names, pick
 from aevb.data.classes import label_name
+from aevb.data.columns import Schema
 from aevb.data.damage import reading
 from aevb.data.dataset import Dataset, Split
 from aevb.data.endings import is_table
@@ -56,18 +57,20 @@ class Unsplit:
 
 
 @reaching
-def read_unsplit(source: str, data_dir: str | Path | None = None, fit: Fit = Fit()) -> Unsplit:
+def read_unsplit(
+    source: str, data_dir: str | Path | None = None, fit: Fit = Fit(), schema: Schema | None = None
+) -> Unsplit:
     """All rows of a table, an array, a folder or .zip of pictures, one picture, or a data set known by name.
 
     The parts of a data set that is split already follow one another: train, validation, test. Pictures are in the
-    order of their names, and brought to one size by `fit`.
+    order of their names, and brought to one size by `fit`. Words of a text file are read by the `schema` of a model.
     Raises DataError as `load_data` does.
     """
     path = Path(source).expanduser()
     if source not in SOURCES and (path.is_dir() or path.is_file()):
         kind = path.suffix.lower()
         if is_table(path):
-            return _table(path)
+            return _table(path, schema)
         if path.is_dir() or kind == ".zip":
             return _pictures(path, fit)
         if kind in suffixes():
@@ -80,10 +83,10 @@ def read_unsplit(source: str, data_dir: str | Path | None = None, fit: Fit = Fit
     return _whole(data, source)
 
 
-def _table(path: Path) -> Unsplit:
+def _table(path: Path, schema: Schema | None) -> Unsplit:
     from aevb.data.tables import read_frame
 
-    frame = read_frame(path)
+    frame = read_frame(path, schema)
     try:
         x = numbers_of(frame)
     except DataError:

@@ -25,6 +25,7 @@ NAMES = {  # narwhals' name of a type → Arrow's
     "Categorical": pa.dictionary(pa.int32(), pa.string()), "Enum": pa.dictionary(pa.int32(), pa.string(), ordered=True),
 }  # fmt: skip
 TRUTHS = ("true", "false")
+TIMED = ("Duration", "Time", "Date")  # types of which a number is one of seconds
 LARGEST = 2.0**63 - 2.0**10  # units of time; beyond, int64 overflows
 
 
@@ -62,9 +63,14 @@ def array_of(column: Column, numbers: Numbers, kind: Any) -> Any:
         numbers = start + (numbers / (2 * np.pi) % 1) * period
     if pa.types.is_temporal(kind):
         return of_time(numbers, kind)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+    if is_words(kind):
         return pa.array(words_of(column, numbers), kind)
     return of_numbers(column, numbers, kind)
+
+
+def is_words(kind: Any) -> bool:
+    """Whether a type is one of text."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def array_named(column: Column, numbers: Numbers) -> Any:
@@ -83,7 +89,7 @@ def unmodelled(column: Column, rows: Numbers, kind: Any) -> Any:
     """Of rows 0, 1, ...: a running number of an id, the value of a constant, 1 as a weight; missing of all else."""
     n = len(rows)
     if column.kind == "constant" and column.levels:
-        return cast(values_of(list(column.levels) * n), kind)
+        return levels_as(column, kind).take(pa.array(np.zeros(n, np.int64)))
     if column.kind == "id":
         return cast(pa.array(rows.astype(np.int64) + 1), kind)
     if column.kind == "weight":
@@ -104,11 +110,21 @@ def cast(array: Any, kind: Any) -> Any:
 def of_levels(column: Column, numbers: Numbers, kind: Any) -> Any:
     missing = np.isnan(numbers)
     codes = pa.array(np.where(missing, 0, numbers).astype(np.int64), mask=missing)
-    return levels_as(list(column.levels), kind).take(codes)
+    return levels_as(column, kind).take(codes)
 
 
-def levels_as(levels: list[Any], kind: Any) -> Any:
-    """Levels as an Arrow array of a type: of whole numbers the nearest; missing where a level has no value of it."""
+def levels_as(column: Column, kind: Any) -> Any:
+    """Levels as an Arrow array of a type: of whole numbers the nearest; missing where a level has no value of it.
+
+    Those of times and spans are seconds.
+    """
+    levels = list(column.levels)
+    if column.dtype.startswith(TIMED) and all(isinstance(level, int | float) for level in levels):
+        seconds = np.array(levels, np.float64)
+        if pa.types.is_temporal(kind):
+            return of_time(seconds, kind)
+        if is_words(kind):
+            return pa.array(words_of(column, seconds), kind)
     numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind)
     if numeric and truths(levels):
         levels = [str(level).lower() == TRUTHS[0] for level in levels]
@@ -156,7 +172,7 @@ def words_of(column: Column, numbers: Numbers) -> list[str | None]:
     """Dates or numbers as text."""
     if form := form_of(column):
         return written(numbers, form)
-    if column.dtype.startswith(("Duration", "Time")):
+    if column.dtype.startswith(TIMED):
         return of_time_as_text(column, numbers)
     decimals = column.decimals
     if column.origin:
@@ -167,8 +183,9 @@ def words_of(column: Column, numbers: Numbers) -> list[str | None]:
 
 
 def of_time_as_text(column: Column, numbers: Numbers) -> list[str | None]:
-    """Spans of time, or times of a day, as Python writes them."""
-    kind = pa.time64("us") if column.dtype.startswith("Time") else pa.duration("us")
+    """Spans of time, times of a day, or dates, as Python writes them."""
+    kinds = {"Time": pa.time64("us"), "Duration": pa.duration("us"), "Date": pa.date32()}
+    kind = kinds.get(column.dtype.partition("(")[0], pa.timestamp("us"))
     return [None if value is None else str(value) for value in of_time(numbers, kind).to_pylist()]
 
 
@@ -208,7 +225,10 @@ def series_like(array: Any, series: Any, index: Any = None) -> Any:
 
         scale = getattr(native.dtype, "scale", None)
         array = array if scale is None else narrowed(array, native.dtype.precision, scale)
-        return pl.Series(series.name, pl.from_arrow(array)).cast(native.dtype)
+        kind = native.dtype
+        if isinstance(kind, pl.Enum):
+            kind = pl.Enum([*kind.categories, *levels_beyond(array, kind.categories.to_list())])
+        return pl.Series(series.name, pl.from_arrow(array)).cast(kind)
     return arrow_like(array, native)
 
 
@@ -223,12 +243,22 @@ def leveled(array: Any, levels: Any, ordered: bool) -> Any:
     return pa.DictionaryArray.from_arrays(pc.index_in(array, value_set=levels), levels, ordered=ordered)
 
 
+def levels_beyond(array: Any, known: Sequence[Any]) -> list[Any]:
+    """The values of an array that are none of the known levels."""
+    return [value for value in pc.unique(array.drop_null()).to_pylist() if value not in known]
+
+
 def pandas_like(array: Any, native: Any, index: Any) -> Any:
     """Of the type of the series; of the nearest type that can miss values where that cannot."""
     import pandas as pd
 
     values = pd.Series(array.to_pandas(integer_object_nulls=True), name=native.name)
     values = values if index is None else values.set_axis(index)
+    if isinstance(native.dtype, pd.CategoricalDtype):
+        known = native.dtype.categories
+        more = levels_beyond(array, known.tolist())
+        kind = pd.CategoricalDtype([*known, *more], native.dtype.ordered) if more else native.dtype
+        return values.astype(kind)
     if array.null_count and native.dtype.kind in "iub" and isinstance(native.dtype, np.dtype):
         return values.astype(
             "boolean" if native.dtype.kind == "b" else native.dtype.name.replace("i", "I").replace("u", "U")
@@ -255,11 +285,13 @@ def patched(series: Any, holes: NDArray[np.bool_], array: Any) -> Any:
     library, native = series.implementation, series.to_native()
     new = series_like(array, series, getattr(native, "index", None))
     if library.is_pandas_like():
-        out = native.where(~holes, new)
+        own = native.astype(new.dtype) if str(native.dtype) == "category" else native  # it may have more levels
+        out = own.where(~holes, new)
     elif library.is_polars():
         import polars as pl
 
-        out = native.zip_with(pl.Series(~holes), new)
+        own = native.cast(new.dtype) if isinstance(native.dtype, pl.Enum) else native
+        out = own.zip_with(pl.Series(~holes), new)
     else:
         both = pa.chunked_array([*native.chunks, *new.chunks]).unify_dictionaries()
         index = np.arange(len(holes)) + np.where(holes, len(holes), 0)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from aevb.figures.style import as_tiles, common_limits, image_grid, sheet, stack, styled
 
+LETTER = 6.5  # pixels of a letter below a picture
 MOST = 0.995  # share of the numbers whose surprise is below full red
 
 
@@ -31,7 +32,9 @@ def surprise_maps(x: Tensor, surprise: Tensor, names: Sequence[str] = (), title:
     red = torch.cat([torch.ones_like(tiles), 1 - tiles, 1 - tiles], 1)
     grids = [image_grid(part.expand(-1, 3, -1, -1), len(x), 4) for part in (shown, red)]
     wide = shown.shape[3] + 4
-    below = [(wide * i + wide / 2, name) for i, name in enumerate(names)]
+    most = max(int(wide / LETTER), 4)
+    cut = [name if len(name) <= most else f"…{name[1 - most :]}" for name in names]
+    below = [(wide * i + wide / 2, name) for i, name in enumerate(cut)]
     caption = f"Red: −log p of a pixel given the others, {low:.2g} (white) to {high:.2g} nats"
     return sheet(stack(grids, 0, 8), title, caption, below=below)
 

@@ -18,7 +18,7 @@ import torch
 
 from aevb.data.dataset import Dataset
 from aevb.data.room import fits
-from aevb.errors import AevbError, AevbWarning, RunError
+from aevb.errors import AevbError, AevbWarning, RecipeError, RunError
 from aevb.evaluation.estimate import UNDEFINED, Estimate, with_errors
 from aevb.runs.begin import read_alike
 from aevb.runs.build import build_model, build_objective, check_recipe
@@ -186,6 +186,8 @@ def sweep(
     chosen = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     base, first = given(chosen, data)
     cells = grid(base, first.name, settings or {}, seeds if isinstance(seeds, range) else list(seeds))
+    if isinstance(data, Dataset):
+        _refuse_other_data(settings or {})
     folder = Path(out) if out else runs_root()
     work = Work(folder, device, jobs, show, tell or (lambda text: None))
     groups = list(work.read(cells, first if isinstance(data, Dataset) else data))  # mistakes come before the first run
@@ -195,6 +197,15 @@ def sweep(
     found = Sweep(name, folder, [work.trial(cell) for cell in cells], work.notes)
     write_text(folder / f"{name}.csv", found.csv())
     return found
+
+
+def _refuse_other_data(settings: Mapping[str, Sequence[Any]]) -> None:
+    """Raise a RecipeError where data that are read already would have to be read in several ways."""
+    wrong = [key for key, values in settings.items() if key.startswith("data.") and len(values) > 1]
+    if wrong and wrong != ["data.missing"]:
+        raise RecipeError(
+            f"{wrong[0]} has several values, but these data are read already. Give their source, such as a path."
+        )
 
 
 def _name(cells: Sequence[Cell], settings: Mapping[str, Sequence[Any]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from aevb.notation import short
 from aevb.use.cluster import Clusters
 
 TYPICAL = 8  # rows that a card names
+Write = Callable[[float], str]
 HOLE = "(missing)"  # the value of a trait that is the share of holes
 
 
@@ -26,6 +27,7 @@ class Trait:
         rest: the mean of the other rows, or the share of `value` among them.
         difference: of the means, in standard deviations of all rows; or of the shares of `value`.
         share: of `value` in the cluster; None of a mean.
+        words: a mean and that of the rest as they are written, such as dates; None of numbers.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Trait:
     rest: float
     difference: float
     share: float | None = None
+    words: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ def cards(
     rows: NDArray[Any] | None = None,
     names: Sequence[str] = (),
     levels: Sequence[Sequence[Any]] = (),
+    write: Sequence[Write | None] = (),
     typical: int = TYPICAL,
 ) -> list[Card]:
     """A card for each cluster that has rows.
@@ -65,9 +69,10 @@ def cards(
         rows: the numbers of a table (N, F), NaN where missing, in the units that the cards speak of; None of images.
         names: of the F columns.
         levels: what the codes 0, 1, ... of a column mean, for those that are categories; empty for numbers.
+        write: how the numbers of a column are written, for those that are dates or times; None for numbers.
         typical: rows named on a card.
     """
-    tallies = None if rows is None else Tallies(found.p.shape[1], rows.shape[1], names, levels)
+    tallies = None if rows is None else Tallies(found.p.shape[1], rows.shape[1], names, levels, write)
     if rows is not None and tallies is not None:
         tallies.add(rows, found.assigned.numpy())
     sizes = found.sizes.tolist()
@@ -96,7 +101,7 @@ class Tallies:
     Moments of parts are joined as in Chan, Golub & LeVeque (1983, doi 10.1080/00031305.1983.10483115).
 
     Args:
-        clusters, columns: C and F; names, levels: of the columns, as of `cards`.
+        clusters, columns: C and F; names, levels, write: of the columns, as of `cards`.
 
     Attributes:
         rows: of each cluster, (C,); known: cells that are there, mean: theirs, squares: the sum of their squared
@@ -104,8 +109,14 @@ class Tallies:
     """
 
     def __init__(
-        self, clusters: int, columns: int, names: Sequence[str] = (), levels: Sequence[Sequence[Any]] = ()
+        self,
+        clusters: int,
+        columns: int,
+        names: Sequence[str] = (),
+        levels: Sequence[Sequence[Any]] = (),
+        write: Sequence[Write | None] = (),
     ) -> None:
+        self.write = write or [None] * columns
         self.names, self.levels = names or [f"column {j}" for j in range(columns)], levels or [()] * columns
         self.rows = np.zeros(clusters, np.int64)
         self.known, self.mean, self.squares = (np.zeros((clusters, columns)) for _ in range(3))
@@ -126,7 +137,7 @@ class Tallies:
 
     def ordered(self, order: NDArray[np.int64]) -> Tallies:
         """The same of the clusters in another order."""
-        made = Tallies(0, len(self.names), self.names, self.levels)
+        made = Tallies(0, len(self.names), self.names, self.levels, self.write)
         made.low, made.high, made.rows = self.low, self.high, self.rows[order]
         made.known, made.mean, made.squares = self.known[order], self.mean[order], self.squares[order]
         made.counts = [counts[order] for counts in self.counts]
@@ -160,7 +171,9 @@ class Tallies:
         sd = float(((self.squares[:, j] + n * (mean - grand) ** 2).sum() / n.sum()) ** 0.5)
         rest = float((others * mean).sum() / others.sum()) if others.any() else float("nan")
         differs = others.any() and self.low[j] < self.high[j] and sd > 0
-        return Trait(self.names[j], own, rest, (own - rest) / sd if differs else 0.0)
+        written = self.write[j]
+        words = None if written is None else (written(own), "" if math.isnan(rest) else written(rest))
+        return Trait(self.names[j], own, rest, (own - rest) / sd if differs else 0.0, words=words)
 
     def _frequent(self, c: int, j: int) -> Trait:
         """The most frequent level, and its shares in the cluster and among the others."""
@@ -181,7 +194,8 @@ class Tallies:
 def label(trait: Trait) -> str:
     """«age 47 (rest 38)», or «job = farmer 60% (rest 3%)»; without the rest, where there are no other rows."""
     if trait.share is None:
-        own, rest = f"{clipped(trait.name)} {short(trait.value)}", short(trait.rest)
+        value, rest = trait.words or (short(trait.value), short(trait.rest))
+        own = f"{clipped(trait.name)} {value}"
     else:
         own, rest = f"{clipped(trait.name)} = {clipped(str(trait.value))} {trait.share:.0%}", f"{trait.rest:.0%}"
     return own if math.isnan(trait.rest) else f"{own} (rest {rest})"
