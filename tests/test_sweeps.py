@@ -33,9 +33,9 @@ from aevb.runs.files import busy
 from aevb.runs.fit import Progress, fit
 from aevb.runs.grid import alternatives, grid, seeds_of
 from aevb.runs.recipe import Recipe
-from aevb.runs.store import Run
 from aevb.runs.sources import given
 from aevb.runs.stacks import Place, fit_stacked
+from aevb.runs.store import Run
 from aevb.runs.sweeps import Summary, Trial, _sent, sweep
 from aevb.runs.workers import each
 
