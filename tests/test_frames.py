@@ -321,6 +321,13 @@ def test_what_is_none_of_its_kind_is_named(changes: dict[str, Any], words: str) 
         stored(trained(), frame_of(new(**changes)))
 
 
+def test_the_word_that_is_no_date_of_the_trained_form_is_named() -> None:
+    days = [f"{day:02}/{month:02}/2020" for day in (1, 14, 28) for month in (1, 5, 12)]
+    schema = look(frame_of({"when": days, "x": np.arange(9.0)}))
+    with pytest.raises(DataError, match=r"holds '12/25/2020', but dates in training"):
+        stored(schema, frame_of({"when": ["13/04/2020", "12/25/2020"], "x": [1.0, 2.0]}))
+
+
 def test_a_row_without_values_is_kept() -> None:
     data = {name: [*values[:1], None] for name, values in new().items()}
     schema = trained()

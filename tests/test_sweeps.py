@@ -279,6 +279,13 @@ def test_the_command_line_sweeps_settings_of_data(tmp_path: Path) -> None:
     assert not torch.equal(one.dataset().test.stored, two.dataset().test.stored)
 
 
+def test_a_table_of_other_settings_is_replaced_and_that_is_said(tmp_path: Path) -> None:
+    told: list[str] = []
+    for values, said in (([2], 0), ([2], 0), ([3], 1)):
+        sweep(SMALL, "digits", {"latent": values}, seeds=[0], out=tmp_path, tell=told.append)
+        assert sum("replaces the table" in text for text in told) == said
+
+
 def test_a_sweep_of_which_no_run_is_complete_is_an_error(tmp_path: Path) -> None:
     line = ["sweep", "digits", "--set", "training.optimizer.lr=10000,0.001", "--seeds", "0:1", "--samples", "300"]
     line += ["--out", str(tmp_path), "--no-figures", "--set", "evaluation.importance_samples=5"]

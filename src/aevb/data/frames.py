@@ -177,7 +177,8 @@ def seconds_in(column: Column, cells: Cells, where: str) -> tuple[Numbers, list[
         raise DataError(f"{where}: column {column.name!r} is of the type {cells.dtype}, but held dates in training.")
     words, notes = list(map(str, cells.levels)), []
     each = read(words, form_of(column) or "%Y-%m-%d")
-    if np.isnan(each).any() and (dates := cells.dates) is not None:
+    dates = cells.dates if np.isnan(each).any() else None
+    if dates is not None and not (np.isnan(dates.seconds) & [word not in NEVER for word in words]).any():
         each = dates.seconds
         if dates.other:
             notes = [f"dates such as {words[0]} are read as {dates.form}; {dates.other} would fit as well."]

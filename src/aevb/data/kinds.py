@@ -65,7 +65,7 @@ def look(frame: Frame, columns: Mapping[str, str] = {}, rows: Array | None = Non
     return Schema(tuple(linked(column, asked, found, numbers) for column in [*found, *sums]))
 
 
-@np.errstate(over="ignore")  # of a scale that is infinite `robust` makes 1
+@np.errstate(over="ignore", invalid="ignore")  # of a scale that is infinite `robust` makes 1
 def _column(frame: Frame, name: str, columns: Mapping[str, str], rows: Array | None) -> Column:
     asked = columns.get(name, "")
     try:

@@ -195,8 +195,18 @@ def sweep(
         work.train(group, rows)
     name = _name(cells, settings or {})
     found = Sweep(name, folder, [work.trial(cell) for cell in cells], work.notes)
-    write_text(folder / f"{name}.csv", found.csv())
+    place, text = folder / f"{name}.csv", found.csv()
+    if place.is_file() and _points(place.read_text(encoding="utf-8")) != _points(text):
+        work.note(f"{place}: replaces the table of a sweep over other settings.")
+    write_text(place, text)
     return found
+
+
+def _points(text: str) -> list[tuple[str, ...]]:
+    """The settings in a table, with their names, a line for each."""
+    lines = list(csv.reader(io.StringIO(text)))
+    settings = lines[0].index("seeds") if lines and "seeds" in lines[0] else 0
+    return [tuple(line[:settings]) for line in lines]
 
 
 def _refuse_other_data(settings: Mapping[str, Sequence[Any]]) -> None:

@@ -195,6 +195,8 @@ class TableEstimator(BaseEstimator):  # type: ignore[misc]
             ValueError: it has other columns than in `fit`, or too few rows.
             DataError: a frame names two columns alike, or has a single row to fit.
         """
+        if hasattr(X, "collect_schema") and hasattr(X, "collect"):  # polars, lazy
+            X = X.collect()
         if hasattr(X, "columns") or hasattr(X, "column_names"):
             refuse_twice("the table", list(map(str, X.column_names if hasattr(X, "column_names") else X.columns)))
             validate_data(self, X, reset=reset, skip_check_array=True)
