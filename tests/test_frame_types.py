@@ -80,6 +80,25 @@ def test_few_or_equal_times_and_spans_are_levels_in_their_own_unit(unit: str) ->
     assert np.isnan(seen).any()
 
 
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Seoul", "Europe/Berlin", "UTC"])
+def test_days_in_a_zone_are_filled_with_midnights_of_its_clocks(zone: str) -> None:
+    """Across the changes of the clocks, and back exactly where cells are there."""
+    when = pd.Series(pd.date_range("2019-01-01", periods=900, freq="D", tz=zone)).mask(np.arange(900) % 7 == 3)
+    frame = frame_of(pd.DataFrame({"w": when, "x": np.random.default_rng(0).normal(size=900)}))
+    schema = look(frame)
+    assert schema.columns[0].multiple == 86_400
+    numbers, _ = stored(schema, frame)
+    far = np.where(np.isnan(numbers[:, :1]), np.random.default_rng(1).normal(size=(900, 1)), np.nan)
+    x = torch.from_numpy(np.where(np.isnan(far), schema.columns[0].numbers(torch.from_numpy(numbers[:, :1])), far))
+    back = schema.columns[0].inverse(x).numpy()
+    np.testing.assert_array_equal(back[when.notna(), 0], numbers[when.notna(), 0])
+    out = filled(schema, frame, np.hstack([back, numbers[:, 1:]])).native.w
+    assert (out.dt.hour == 0).all()
+    assert out.dtype == when.dtype
+    made_up = made(schema, np.hstack([back, numbers[:, 1:]])).native["w"]
+    assert made_up.type == pa.timestamp("us", zone)
+
+
 def test_intervals_of_pandas_are_levels_and_come_back() -> None:
     whole = pd.cut(X, 3)
     holes = I % 7 == 3

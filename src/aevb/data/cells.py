@@ -113,8 +113,13 @@ def cells_of(frame: Frame, name: str) -> Cells:
 
 
 def dtype_of(frame: Frame, name: str) -> str:
-    """narwhals' name of a column's type, without the list of levels, which may be long."""
-    return str(frame.table[name].dtype).partition("(categories")[0]
+    """narwhals' name of a column's type, without the list of levels, which may be long.
+
+    It has none for pandas' dates in zones such as America/New_York, with a low line.
+    """
+    found = str(frame.table[name].dtype).partition("(categories")[0]
+    kind = frame.arrow(name).type if found == "Unknown" else pa.null()
+    return f"Datetime(time_unit={kind.unit!r}, time_zone={kind.tz!r})" if pa.types.is_timestamp(kind) else found
 
 
 def finite(frame: Frame, cells: Cells) -> Cells:

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aevb.data.dates import from_local, to_local, zone_of
+
 KINDS = {  # what a column can be, and what that means
     "real": "numbers of either sign",
     "positive": "numbers above zero, whose logarithm is modelled",
@@ -127,7 +129,11 @@ class Column:
         return self._snapped(s) if self.spikes else s
 
     def _to_multiples(self, s: Tensor) -> Tensor:
-        """The nearest multiples; of positive numbers none is 0."""
+        """The nearest multiples; of positive numbers none is 0. Those of dates are by the clocks of their zone."""
+        if zone := zone_of(self.dtype):
+            local = torch.from_numpy(to_local(s.cpu().numpy().ravel(), zone))
+            nearest = torch.round(local / self.multiple) * self.multiple
+            return torch.from_numpy(from_local(nearest.numpy(), zone)).to(s.device).reshape(s.shape)
         s = torch.round(s / self.multiple) * self.multiple
         return s.clamp(min=self.multiple) if self.map == "log" else s
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,6 +138,43 @@ def span(word: str) -> float:
     days, minus, hours, minutes, rest = found.groups(default="0")
     seconds = 3600 * int(hours) + 60 * int(minutes) + float(rest)
     return 86_400 * int(days) + (-seconds if minus == "-" else seconds)
+
+
+def zone_of(dtype: str) -> str:
+    """The time zone in narwhals' name of a type, such as Europe/Berlin; "" where it has none, or UTC."""
+    found = re.search(r"time_zone='([^']+)'", dtype)
+    return found[1] if found and found[1] != "UTC" else ""
+
+
+def to_local(seconds: NDArray[np.float64], zone: str) -> NDArray[np.float64]:
+    """Seconds since 1970 (UTC) as those that the clocks of a zone show; NaN stays."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return _shown(pc.local_timestamp(_stamps(seconds, pa.timestamp("us", zone))), seconds)
+
+
+def from_local(seconds: NDArray[np.float64], zone: str) -> NDArray[np.float64]:
+    """The inverse; of an hour that comes twice the first, of one that clocks skip its beginning."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    local = _stamps(seconds, pa.timestamp("us"))
+    return _shown(pc.assume_timezone(local, zone, ambiguous="earliest", nonexistent="latest"), seconds)
+
+
+def _stamps(seconds: NDArray[np.float64], kind: Any) -> Any:
+    import pyarrow as pa
+
+    ticks = np.round(np.clip(np.nan_to_num(seconds), *CALENDAR) * 1e6).astype(np.int64)
+    return pa.array(ticks).cast(kind)
+
+
+def _shown(stamps: Any, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    import pyarrow as pa
+
+    ticks = stamps.cast(pa.timestamp("us", stamps.type.tz)).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    return np.where(np.isnan(seconds), np.nan, ticks / 1e6)
 
 
 def iso(word: str, form: str) -> datetime | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from aevb.data.cells import DATE, NUMBER, WORD, Cells
 from aevb.data.columns import CODED, EXPOSURE, UNMODELLED, Column, step_of
+from aevb.data.dates import to_local, zone_of
 from aevb.parts import LEVELS
 
 NORMAL_IQR = 1.349  # of a standard normal
@@ -119,7 +120,8 @@ def suited_map(column: Column, x: Numbers, cells: Cells) -> Column:
 def noted(column: Column, x: Numbers, cells: Cells) -> Column:
     """With the smallest and the largest number, decimals, and the form of dates that stand as text."""
     decimals = decimals_of(x.astype(np.float32) if cells.dtype == "Float32" else x)
-    multiple = 0.0 if decimals is None or cells.origin else multiple_of(x, decimals)
+    zone = zone_of(cells.dtype)
+    multiple = 0.0 if decimals is None or cells.origin else multiple_of(to_local(x, zone) if zone else x, decimals)
     column = replace(column, decimals=decimals, multiple=multiple, origin=cells.origin)
     column = replace(column, low=float(x.min()), high=float(x.max()))
     dates = cells.dates if cells.form == WORD else None
