@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aevb.figures.style import as_tiles, common_limits, image_grid, sheet, stack, styled
 
-LETTER = 6.5  # pixels of a letter below a picture
+LETTER = 10.5  # pixels of a letter below a picture
 MOST = 0.995  # share of the numbers whose surprise is below full red
 
 
