@@ -8,8 +8,9 @@ validation and end.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -253,7 +254,8 @@ class Stack:
     def _compare(self, read: Sequence[tuple[Batch, list[Tensor]]], number: int, places: Iterable[int]) -> None:
         """Hold the numbers of step `number` against those of the models at these places by themselves."""
         try:
-            loss, _, gradients = self._together(read, [number] * len(self.members))
+            with quietly():
+                loss, _, gradients = self._together(read, [number] * len(self.members))
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
             raise Unstackable(f"vmap does not support them ({_line(error)})") from error
         for i in places:
@@ -270,7 +272,8 @@ class Stack:
         models = [cast(nn.Module, m.learner.best_known) for m in due]
         weights = _stacked([model.state_dict() for model in models])
         try:
-            reconstruction, kl = vmap(partial(_bound_of, due[0].course), randomness="same")(weights)
+            with quietly():
+                reconstruction, kl = vmap(partial(_bound_of, due[0].course), randomness="same")(weights)
         except (RuntimeError, ValueError, TypeError, NotImplementedError, AevbError):
             self.validates = False  # each by itself
             return
@@ -282,6 +285,14 @@ class Stack:
         assert held is not None
         known = self.bounds.pop(member, None)
         return validation_bound(learner, held, monitor) if known is None else scored(known, learner, held, monitor)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without PyTorch's warning, which comes once, of how vmap lays out numbers that are searched for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r".*searchsorted\(\): input value tensor is non-contiguous")
+        yield
 
 
 def refuse(learners: Sequence[Learner]) -> None:
