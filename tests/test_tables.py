@@ -75,9 +75,9 @@ def test_means_and_errors_over_seeds() -> None:
     ]
     line = summary(rows)
     assert line["nll"] == pytest.approx(mean((1, 4, 9)), abs=0.01)
-    assert line["nll_se_seeds"] == pytest.approx(stdev((1, 4, 9)) / math.sqrt(3), abs=0.01)
+    assert line["nll_sd_seeds"] == pytest.approx(stdev((1, 4, 9)), abs=0.01)
     assert (line["nll_se_test_points"], line["minutes"], line["seeds"]) == (0.3, 2.0, 3)
-    assert "nll_se_seeds" not in summary(rows[:1])
+    assert "nll_sd_seeds" not in summary(rows[:1])
 
 
 def test_a_table_compares_what_was_trained_as_far() -> None:
@@ -101,7 +101,7 @@ def test_a_table_compares_what_was_trained_as_far() -> None:
     assert [line["seeds"] for line in table] == [2, 1]
     assert table[0]["share of the published schedule"] == 0.1
     assert (
-        "better: -log p(x) 82.00 nats (± 0.20 over test points, ± 1.00 over 2 seeds) after 50,000 samples, 10.0%"
+        "better: -log p(x) 82.00 nats (± 0.20 over test points, sd 1.41 over 2 seeds) after 50,000 samples, 10.0%"
         in said[0]
     )
     assert "published 80.00 (a paper)" in said[0]

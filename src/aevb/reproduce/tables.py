@@ -152,11 +152,12 @@ def lines(entry: Entry, each: Iterable[Followed]) -> Iterator[Line]:
 
 
 def summary(there: Sequence[Row]) -> Line:
-    """Means over seeds; errors over seeds where there are several, else over test points (`nll_se`)."""
+    """Means over seeds; the standard error over test points, and the standard deviation over seeds if there are
+    several."""
     line: Line = {"seeds": len(there), "nll": round(mean(row["nll"] for row in there), 2)}
     line["nll_se_test_points"] = round(max(row["nll_se"] for row in there), 2)
     if len(there) > 1:
-        line["nll_se_seeds"] = round(stdev(row["nll"] for row in there) / math.sqrt(len(there)), 2)
+        line["nll_sd_seeds"] = round(stdev(row["nll"] for row in there), 2)
     line |= {"negative_elbo": round(mean(row["negative_elbo"] for row in there), 2)}
     line |= {"active_units": round(mean(row["active_units"] for row in there), 1)}
     return {**line, "minutes": round(mean(row["seconds"] for row in there) / 60, 1)}
@@ -175,7 +176,8 @@ def findings(table: Sequence[Line]) -> list[str]:
 
 def _reached(line: Line) -> str:
     error = f"± {line['nll_se_test_points']:.2f} over test points"
-    error += f", ± {line['nll_se_seeds']:.2f} over {line['seeds']} seeds" if "nll_se_seeds" in line else ", one seed"
+    known = "nll_sd_seeds" in line
+    error += f", sd {line['nll_sd_seeds']:.2f} over {line['seeds']} seeds" if known else ", one seed"
     paper = f"; published {line['published']:.2f} ({line['published in']})" if line["published"] else ""
     return (
         f"{line['model']}: -log p(x) {line['nll']:.2f} nats ({error}) after {line['samples']:,} samples, "
