@@ -205,6 +205,7 @@ def test_a_folder_of_parquet_is_read_without_hidden_files(tmp_path: Path) -> Non
     assert len(read_frame(place)) == 3 * 120
     (tmp_path / "pictures" / ".cache").mkdir(parents=True)
     pa.parquet.write_table(rows_of(), tmp_path / "pictures" / ".cache" / "p.parquet")
+    (tmp_path / "pictures" / "a.png").write_bytes(b"a picture")
     assert not is_table(tmp_path / "pictures")
 
 
@@ -232,10 +233,26 @@ def test_files_of_a_folder_are_joined_by_the_columns_and_types_of_all(
     assert frame["new"].to_pylist() == [None] * n + list(range(n))
 
 
-def test_files_that_do_not_fit_are_named(tmp_path: Path) -> None:
-    place = folder_of_parquet(tmp_path / "d", {"a.parquet": rows_of(z=[1] * 120), "b.parquet": rows_of(z=["x"] * 120)})
-    with pytest.raises(DataError, match=r"b\.parquet does not fit the files before it: .*z has incompatible types"):
+def test_of_types_that_do_not_join_the_first_counts(tmp_path: Path) -> None:
+    words = rows_of(z=["x"] * 120)
+    coded = words.set_column(1, "z", words["z"].dictionary_encode())
+    place = folder_of_parquet(tmp_path / "d", {"a.parquet": words, "b.parquet": coded})
+    assert read_frame(place).table.to_arrow()["z"].to_pylist() == ["x"] * 240
+    place = folder_of_parquet(tmp_path / "e", {"a.parquet": rows_of(z=[1] * 120), "b.parquet": words})
+    with pytest.raises(DataError, match="e cannot be read as a folder of Parquet files"):
         read_frame(place)
+
+
+def test_a_column_of_the_files_counts_before_the_name_of_their_folder(tmp_path: Path) -> None:
+    files = {f"year={y}/a.parquet": rows_of(year=[float(y)] * 120) for y in (2020, 2021)}
+    frame = read_frame(folder_of_parquet(tmp_path / "d", files)).table.to_arrow()
+    assert frame["year"].to_pylist() == [2020.0] * 120 + [2021.0] * 120
+
+
+def test_a_folder_of_hidden_files_alone_is_read(tmp_path: Path) -> None:
+    place = folder_of_parquet(tmp_path / "d", {"_part.parquet": rows_of()})
+    assert is_table(place)
+    assert len(read_frame(place)) == 120
 
 
 def test_a_hash_by_parts_is_that_of_the_whole() -> None:

@@ -268,6 +268,7 @@ KNOWN = {  # what a model was trained on, what it reads then, and what that mean
         "1,500\t8.604\n",
         {"a": [1500], "x": [8.604]},
     ),
+    "floats of levels": ("a,x\n1,1.5\n2,2\nb,3\n1,4.5\n", "1,1\n2,7\n", {"a": ["1", "2"]}),
     "words that are not modelled": (
         "a,x\n" + "".join(f"note {i} of many words on {i * i},{i / 4}\n" for i in range(40)) + "NA,3\n",
         "NA,1\n-,2\n",
@@ -292,6 +293,35 @@ def test_a_new_text_is_read_as_that_of_training(case: str, monkeypatch: pytest.M
             found = parts.parts_of(tmp_path / "new.csv", old)
             assert found is not None
             assert whole_of(list(found.frames())).to_pydict() == whole
+
+
+OTHER = {  # what a model was trained on, and a file of another style
+    "a file in another style": (
+        "a;b\n2,551;4,83\n1,125;7,25\n3,5;1,5\n0,875;2\n",
+        "a,b\n2.551,4.83\n1.125,7.25\n",
+        {"a": [2.551, 1.125], "b": [4.83, 7.25]},
+    ),
+    "whole numbers in another style": (
+        "a,n\n2.125,1234\n1.5,77\n3.5,9\n2.5,4\n",
+        "a;n\n1,5;1.234\n2,5;5.678\n",
+        {"a": [1.5, 2.5], "n": [1234, 5678]},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OTHER)
+def test_a_style_that_a_new_text_shows_counts_before_that_of_training(
+    case: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before, now, columns = OTHER[case]
+    (tmp_path / "old.csv").write_text(before)
+    (tmp_path / "new.csv").write_text(now)
+    old = look(read_frame(tmp_path / "old.csv"))
+    assert read_frame(tmp_path / "new.csv", old).table.to_dict(as_series=False) == columns
+    in_parts(monkeypatch, 1)
+    found = parts.parts_of(tmp_path / "new.csv", old)
+    assert found is not None
+    assert whole_of(list(found.frames())).to_pydict() == columns
 
 
 LINES = ["id;größe;n", *(f'{i};{i},5;"a {i};\n{"x" * i}"' for i in range(20)), "?;NA;", "7;1.234,5;é"]

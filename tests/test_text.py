@@ -61,9 +61,30 @@ READS = {  # a file → its columns
     "thin blanks, quotes": ("a;b\n1\u202f234\u00a0567;1'234,5\n5;2,25\n", {"a": [1234567, 5], "b": [1234.5, 2.25]}),
     "a true minus": ("a,b\n\u22121.5,1\n2,\u22123\n", {"a": [-1.5, 2.0], "b": [1, -3]}),
     "currencies": (
-        'a,b,c\n"₩83,902","1,050.5 EUR",$5\n₩900,3 EUR,1730\n',
+        'a,b,c\n"₩83,902","1,050.5 ₽",$5\n₩900,3 ₽,1730\n',
         {"a": [83902, 900], "b": [1050.5, 3.0], "c": [5, 1730]},
     ),
+    "codes like currencies": ("a,b\nEUR1,x\nUSD2,y\n", {"a": ["EUR1", "USD2"], "b": ["x", "y"]}),
+    "points beside sure points": (
+        "a;v;n\n1,5;2.1;1.234\n2,5;3.4;5.678\n",
+        {"a": [1.5, 2.5], "v": [2.1, 3.4], "n": [1234, 5678]},
+    ),
+    "exponents tell no mark": ("a;b\n1E5;1,234\n3E4;2,345\n", {"a": [1e5, 3e4], "b": [1.234, 2.345]}),
+    "rows of years": (
+        "Alice,1950,1972\nBob,1940,1970\nCarl,1960,1980\nDora,1955,1977\n",
+        {"x0": ["Alice", "Bob", "Carl", "Dora"], "x1": [1950, 1940, 1960, 1955], "x2": [1972, 1970, 1980, 1977]},
+    ),
+    "rows of three years": (
+        "Al,1950,1972,2010\nBo,1940,1970,2001\nCy,1960,1980,2015\n",
+        {"x0": ["Al", "Bo", "Cy"], "x1": [1950, 1940, 1960], "x2": [1972, 1970, 1980], "x3": [2010, 2001, 2015]},
+    ),
+    "the largest row first": (
+        "Tokyo,37000,52000\nBonn,300,400\nJena,110,150\nKiel,240,250\n",
+        {"x0": ["Tokyo", "Bonn", "Jena", "Kiel"], "x1": [37000, 300, 110, 240], "x2": [52000, 400, 150, 250]},
+    ),
+    "names by NumPy": ("# x,y\n1.5,2\n2.5,3\n", {"x": [1.5, 2.5], "y": [2, 3]}),
+    "names by NumPy, blanks": ("# x y\n1.5 2\n2.5 3\n", {"x": [1.5, 2.5], "y": [2, 3]}),
+    "a comment above numbers": ("# made by foo, version 3\n1.5,2\n2.5,3\n", {"x0": [1.5, 2.5], "x1": [2, 3]}),
     "no numbers": ("a,b\n--5,$\n5,$5\n", {"a": ["--5", "5"], "b": ["$", "$5"]}),
     "signs, exponents": ("a,b\n+1,1e-5\n2,.5\n", {"a": [1, 2], "b": [1e-5, 0.5]}),
     "leading zeros are codes": ("zip,v\n01234,1\n99999,2\n", {"zip": ["01234", "99999"], "v": [1, 2]}),
@@ -170,6 +191,12 @@ def test_the_script_tells_the_encoding_and_that_is_said(encoding: str, tmp_path:
         found = table(tmp_path, text.encode(encoding))
     assert [*found] == names.strip().split(",")
     assert [*zip(*found.values(), strict=True)] == rows
+
+
+@pytest.mark.parametrize("words", ["ÉÈÀ", "CRÉÉE", "ÄÖÜ", "•••", "«éé", "5\xa0\xa0€", "°C", "µm ±½"])
+def test_latin_letters_and_signs_are_western(words: str, tmp_path: Path) -> None:
+    found = table(tmp_path, f"a,b\n{words},1\n{words},2\n".encode("cp1252"))
+    assert found == {"a": [words] * 2, "b": [1, 2]}
 
 
 def test_a_compressed_file(tmp_path: Path) -> None:

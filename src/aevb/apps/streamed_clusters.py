@@ -50,14 +50,21 @@ def words_of(schema: Schema) -> tuple[list[str], list[tuple[Any, ...]], list[Wri
 
 def writer(column: Column) -> Write | None:
     """How the numbers of a column are written, if they are dates or times: those of a long time by the day."""
-    from aevb.data.dates import written
+    from aevb.data.dates import to_local, written, zone_of
     from aevb.data.writing import TIMED, of_time_as_text
 
     if column.kind == "datetime":
         form = "%Y-%m-%d" if (column.high or 0) - (column.low or 0) > LONG else "%Y-%m-%d %H:%M"
-        return lambda number: str(written(np.array([number]), form)[0])
-    if column.dtype.startswith(TIMED):
-        return lambda number: str(of_time_as_text(column, np.array([round(number)]))[0])
+        zone = zone_of(column.dtype)
+
+        def date(number: float) -> str:
+            seconds = np.array([number])
+            return str(written(to_local(seconds, zone) if zone else seconds, form)[0])
+
+        return date
+    if column.dtype.startswith(TIMED) and column.kind != "angle":
+        whole = (column.high or 0) - (column.low or 0) > 60  # seconds
+        return lambda number: str(of_time_as_text(column, np.array([round(number) if whole else number]))[0])
     return None
 
 

@@ -68,6 +68,7 @@ class Column:
         multiple: what leaves the model is rounded to multiples of this number, such as 3600 seconds; 0: it is not.
         bins: of the likelihood "quantiles".
         spikes: numbers that many rows share, in order: what leaves the model this near to one (`NEAR`) is that one.
+        clocks: whether `multiple` is by the clocks of a date's time zone, such as their midnights.
         decimal: the mark before the fraction of numbers in a text file, "." or ","; "" where it is not known.
         least: a lower bound of the scale of a normal or Student's t, in model numbers: no column gains density by
             shrinking its noise.
@@ -94,6 +95,7 @@ class Column:
     multiple: float = 0.0
     sums: bool = False
     decimal: str = ""
+    clocks: bool = False
 
     @property
     def modelled(self) -> bool:
@@ -129,8 +131,9 @@ class Column:
         return self._snapped(s) if self.spikes else s
 
     def _to_multiples(self, s: Tensor) -> Tensor:
-        """The nearest multiples; of positive numbers none is 0. Those of dates are by the clocks of their zone."""
-        if zone := zone_of(self.dtype):
+        """The nearest multiples; of positive numbers none is 0."""
+        if self.clocks:
+            zone = zone_of(self.dtype)
             local = torch.from_numpy(to_local(s.cpu().numpy().ravel(), zone))
             nearest = torch.round(local / self.multiple) * self.multiple
             return torch.from_numpy(from_local(nearest.numpy(), zone)).to(s.device).reshape(s.shape)

@@ -46,6 +46,8 @@ class Split:
         wide = WIDE.get(self.values.kind, ())
         if self.stored.dtype not in (torch.uint8, torch.float32, *wide):
             raise DataError(f"stored rows must be uint8 or float32, not {self.stored.dtype}: convert them first")
+        if self.known and self.known.rows is not self.stored:
+            object.__setattr__(self, "known", None)
         if not self.values.dtype:
             named = replace(self.values, dtype=str(self.stored.dtype).removeprefix("torch."))
             object.__setattr__(self, "values", named)

@@ -29,9 +29,9 @@ OTHERS = {  # how a file of another kind begins
 }
 CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 GUESSED = ("cp1252", "cp949", "cp932", "euc_jp", "gb18030", "big5", "cp1251", "cp1253", "cp1255", "cp1256", "koi8_r")
-WORD = re.compile(
-    rb"[\x80-\xff]{3}"
-)  # of another script than the Latin one, in which such bytes are letters among others
+WORD = re.compile(rb"[\x80-\xff]{4,}")  # of another script than the Latin one, in nearly all texts
+LINE = re.compile(rb"[^\n\r]*[\x80-\xff][^\n\r]*")
+SHARE = 0.25  # of the bytes that are not ASCII stand in such words
 START = 2**18  # bytes that are looked at
 
 
@@ -88,23 +88,22 @@ def decodes(pieces: Iterable[bytes], encoding: str) -> bool:
 
 
 def telling(pieces: Iterable[bytes]) -> bytes:
-    """The first lines that are not in ASCII alone."""
-    found, size, rest = [], 0, b""
+    """The first lines that are not in ASCII alone, or parts of them."""
+    found, size = [], 0
     for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            if size < START and not line.isascii():
-                found.append(line)
-                size += len(line)
-        if size >= START:
-            break
-    return b"\n".join(found if rest.isascii() else [*found, rest])
+        for line in LINE.finditer(piece):
+            found.append(line[0][:START])
+            size += len(found[-1])
+            if size >= START:
+                return b"\n".join(found)
+    return b"\n".join(found)
 
 
 def guesses(text: bytes) -> Iterator[str]:
     """Encodings of text that is no UTF-8, the most probable first; the last takes any bytes."""
     from charset_normalizer import from_bytes
 
-    if WORD.search(text) and (best := from_bytes(text, cp_isolation=list(GUESSED), enable_fallback=False).best()):
+    words, beyond = sum(len(word) for word in WORD.findall(text)), sum(byte > 127 for byte in text)
+    if words > SHARE * beyond and (best := from_bytes(text, cp_isolation=list(GUESSED), enable_fallback=False).best()):
         yield best.encoding
     yield from ("cp1252", "latin-1")

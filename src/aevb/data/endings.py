@@ -15,7 +15,9 @@ ENDINGS = (*TEXT, *PARQUET, ".h5ad")
 def is_table(path: Path) -> bool:
     """Whether a path stands for a table: a file by its ending, a folder where it holds Parquet files."""
     if path.is_dir():
-        return any(file.suffix.lower() in PARQUET and visible(file, path) for file in path.rglob("*"))
+        files = [file for file in path.rglob("*") if file.is_file()]
+        seen = [file for file in files if visible(file, path)]
+        return any(file.suffix.lower() in PARQUET for file in seen or files)
     return ending_of(path) in ENDINGS
 
 

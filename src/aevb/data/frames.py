@@ -6,6 +6,7 @@ Stored is one float64 for each modelled column and row, NaN where it is missing.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -28,6 +29,7 @@ from aevb.data.writing import TRUTHS, array_named, array_of, form_of, patched, s
 from aevb.errors import DataError
 
 Numbers = NDArray[np.float64]
+WHOLE = re.compile(r"([+-]?\d+)\.0+")  # as pandas writes whole numbers of a column with holes
 
 
 def stored(schema: Schema, frame: Frame) -> tuple[Numbers, list[str]]:
@@ -219,7 +221,10 @@ def shown(number: float) -> str:
 
 
 def code_of(value: Any, codes: Mapping[Any, float]) -> float:
-    return next((codes[key] for key in keys(value) if key in codes), math.nan)
+    found = next((codes[key] for key in keys(value) if key in codes), math.nan)
+    if math.isnan(found) and isinstance(value, str) and (whole := WHOLE.fullmatch(value.strip())):
+        return codes.get(whole[1], math.nan)
+    return found
 
 
 def keys(level: Any) -> tuple[Any, ...]:

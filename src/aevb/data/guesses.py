@@ -110,19 +110,32 @@ def above_fractions(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool
 
 
 def unlike(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool:
-    """Whether whole numbers in a line with words, such as sample,400,410,420, name the columns: none is like those
-    below it, and two or more rise or a word stands above numbers; or they are three or more years in order."""
+    """Whether whole numbers in a line with words, such as sample,400,410,420, name the columns.
+
+    They do where they are three or more years in order, and the rows below are none. They do where none is like the
+    numbers of its column, and a word stands above numbers, or three or more have equal steps, or fractions follow.
+    """
     places = [i for i, value in enumerate(first) if NUMBER.fullmatch(value)]
     words = [i for i, value in enumerate(first) if value and i not in places]
     if not words or not all(first[i].isdigit() for i in places):
         return False
     below = {i: [row[i].strip() for row in rest if i < len(row)] for i in (*places, *words)}
     whole = [int(first[i]) for i in places]
-    rising = all(a < b for a, b in pairwise(whole))
-    if len(whole) > 2 and rising and all(1900 <= year < 2100 for year in whole):
-        return not recurring([first[i] for i in words], [[row[i] for i in words if i < len(row)] for row in rest])
+    if years(whole):
+        also = sum(years([int(row[i]) for i in places if i < len(row) and row[i].strip().isdigit()]) for row in rest)
+        there = [[row[i] for i in words if i < len(row)] for row in rest]
+        return 2 * also < len(rest) and not recurring([first[i] for i in words], there)
     titled = any(first[i] not in MISSING and numeric(below[i]) for i in words)
-    return (titled or (len(whole) > 1 and rising)) and all(outside(int(first[i]), below[i]) for i in places)
+    steps = {b - a for a, b in pairwise(whole)}
+    even = len(whole) > 2 and len(steps) == 1 and min(steps) > 0
+    fractions = len(whole) > 1 and min(steps) > 0 and not any(v.isdigit() for i in places for v in below[i])
+    return (titled or even or fractions) and all(outside(int(first[i]), below[i]) for i in places)
+
+
+def years(numbers: Sequence[int]) -> bool:
+    """Whether these are three or more years in order."""
+    rising = all(a < b for a, b in pairwise(numbers))
+    return len(numbers) > 2 and rising and all(1900 <= number < 2100 for number in numbers)
 
 
 def outside(number: int, values: Sequence[str]) -> bool:

@@ -120,9 +120,11 @@ def suited_map(column: Column, x: Numbers, cells: Cells) -> Column:
 def noted(column: Column, x: Numbers, cells: Cells) -> Column:
     """With the smallest and the largest number, decimals, and the form of dates that stand as text."""
     decimals = decimals_of(x.astype(np.float32) if cells.dtype == "Float32" else x)
-    zone = zone_of(cells.dtype)
-    multiple = 0.0 if decimals is None or cells.origin else multiple_of(to_local(x, zone) if zone else x, decimals)
+    multiple = 0.0 if decimals is None or cells.origin else multiple_of(x, decimals)
     column = replace(column, decimals=decimals, multiple=multiple, origin=cells.origin)
+    if decimals is not None and (zone := zone_of(cells.dtype)):
+        local = multiple_of(to_local(x, zone), decimals)
+        column = replace(column, multiple=local, clocks=True) if local > multiple else column
     column = replace(column, low=float(x.min()), high=float(x.max()))
     dates = cells.dates if cells.form == WORD else None
     return column if dates is None else replace(column, dtype=f"{cells.dtype}(format={dates.form!r})")

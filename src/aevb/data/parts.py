@@ -120,7 +120,7 @@ def text(path: Path, schema: Schema) -> Parts | None:
         return None
     if form is None or tallies is None:
         return None
-    style = Style.of([tally.readings for tally in tallies], form.between)
+    style = Style.of([tally.readings for tally in tallies], form.between, [tally.rule for tally in tallies])
     meanings = [tally.meaning(style) for tally in tallies]
 
     def tables() -> Iterator[Any]:

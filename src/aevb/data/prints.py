@@ -16,8 +16,8 @@ from aevb.data.walk import passed
 class Hasher:
     """Hashes of rows (N, *X) that pass by part by part, in their order.
 
-    One is of the rows as aevb 0.1 stored them, uint8 or float32, under the name `sha256`; where they are stored in
-    another type, `exact` is of their exact numbers.
+    `sha256` is of the rows as aevb 0.1 stored them, uint8 or float32. Where they have another type, `exact` is of their
+    exact numbers.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
@@ -39,7 +39,7 @@ class Known:
     """Fingerprints that a pass over rows has found already.
 
     Attributes:
-        rows, writes: whose they are, and how often they had been written to.
+        rows, writes: whose they are, and how often PyTorch had written to them.
     """
 
     prints: dict[str, str]
@@ -51,7 +51,7 @@ class Known:
         return cls(hasher.prints(), rows, writes(rows))
 
     def of(self, stored: Tensor) -> bool:
-        """Whether they are those of these rows, and nobody has written to them since."""
+        """Whether they are those of these rows, and PyTorch has not written to them since."""
         return stored is self.rows and self.writes is not None and writes(stored) == self.writes
 
 

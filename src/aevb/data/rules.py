@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from aevb.data.columns import CODED, Column, Schema
 from aevb.data.typed import Rule
 
-TIMED = ("String", "Time", "Duration", "Date")  # types of dates and times, which are read from words
-
 
 def rules_of(schema: Schema, names: Sequence[str]) -> list[Rule | None]:
     """One for each column of a file; None of columns that are not known."""
@@ -24,6 +22,4 @@ def rule_of(column: Column) -> Rule | None:
     if column.kind in CODED:
         levels = frozenset(level for level in column.levels if isinstance(level, str))
         return Rule(words=True, levels=levels) if levels else Rule()
-    if column.kind == "datetime" or column.dtype.startswith(TIMED):
-        return Rule(words=True)
-    return Rule(decimal=column.decimal)
+    return Rule(words=True) if column.kind == "datetime" else Rule(decimal=column.decimal)

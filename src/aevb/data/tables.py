@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -151,23 +152,38 @@ def _parquet(path: Path) -> Frame:
 def parquet_in(path: Path) -> Any:
     """The Parquet file at a path, or all in a folder, as one data set with the columns of all.
 
-    Names such as year=2020 of folders are a column year. Files and folders whose names begin with "." or "_" are left
-    out, as pyarrow leaves them out. Types that differ become the one that holds both, such as floats of whole numbers.
-    Raises DataError where two files cannot be joined.
+    Folders such as year=2020 are a column year, if no file has one. Files and folders whose names begin with "." or "_"
+    are left out where there are others, as pyarrow leaves them out. Of types that differ it is the one that holds both,
+    such as floats of whole numbers, or else that of the first file.
     """
     if path.is_file():
         return pyarrow.dataset.dataset(path, format="parquet")
-    files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in PARQUET and visible(file, path)]
+    found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in PARQUET and file.is_file()]
+    files = [str(file) for file in found if visible(file, path)] or list(map(str, found))
     if not files:
         return pyarrow.dataset.dataset(path, format="parquet")
-    how = {"format": "parquet", "partitioning": "hive", "partition_base_dir": str(path)}
-    schema = pyarrow.dataset.dataset([str(file) for file in files], **how).schema
+    how: dict[str, Any] = {"format": "parquet", "partitioning": "hive", "partition_base_dir": str(path)}
+    fields = {name for file in files for name in pyarrow.parquet.read_schema(file).names}
+    in_names = {part.partition("=")[0] for file in files for part in Path(file).relative_to(path).parts[:-1]}
+    if not in_names.isdisjoint(fields):
+        how = {"format": "parquet"}
+    schema = pyarrow.dataset.dataset(files, **how).schema
     for file in files:
-        try:
-            schema = pa.unify_schemas([schema, pyarrow.parquet.read_schema(file)], promote_options="permissive")
-        except pa.ArrowTypeError as fault:
-            raise DataError(f"{path}: {file.relative_to(path)} does not fit the files before it: {fault}.") from fault
-    return pyarrow.dataset.dataset([str(file) for file in files], schema=schema, **how)
+        schema = _both(schema, pyarrow.parquet.read_schema(file))
+    return pyarrow.dataset.dataset(files, schema=schema, **how)
+
+
+def _both(schema: Any, other: Any) -> Any:
+    """The fields of two schemas; of a field with two types the one that holds both, or else the first."""
+    for new in other:
+        place = schema.get_field_index(new.name)
+        if place < 0:
+            schema = schema.append(new)
+            continue
+        with suppress(pa.ArrowTypeError, pa.ArrowInvalid):
+            each = [pa.schema([one]) for one in (schema.field(place), new)]
+            schema = schema.set(place, pa.unify_schemas(each, promote_options="permissive").field(0))
+    return schema
 
 
 def batches(found: Any, columns: Sequence[str] | None = None, rows: int = ROWS) -> Iterator[Any]:

@@ -129,7 +129,7 @@ def trimmed(content: bytes, notes: Notes, tabs: bool = False) -> tuple[bytes, No
     below = b"\n".join(lines[heads:])
     if name_columns(lines[heads - 1], below, tabs):
         heads -= 1
-        mark = b" " if lines[heads][1:2].isalnum() else b"#"  # «#,name» names the first column
+        mark = b"#" if re.match(rb"# *[,;|\t]", lines[heads]) else b" "  # «#,name» names the first column
         below = b"\n".join([mark + lines[heads][1:], below])
     said = (f"Lines of comments at the top are not read ({heads}).",) if heads else ()
     return b"\n" * heads + below, (*notes, *said)
@@ -144,8 +144,10 @@ def name_columns(comment: bytes, below: bytes, tabs: bool) -> bool:
     if not between:
         return False
     first, *rest = rows_in([f"{comment.decode(errors='replace')}\n", *sample], between, skipinitialspace=True)
-    names = [first[0].removeprefix("#").strip() or "#", *first[1:]]
-    return len(first) == len(rest[0]) and header(rest) is None and header([names, *rest]) is not None
+    names = [first[0].removeprefix("#").strip(), *map(str.strip, first[1:])]
+    names = names[1:] if between == " " and not names[0] else [names[0] or "#", *names[1:]]
+    single = len(names) == len(rest[0]) and all(len(name.split()) == 1 for name in names)
+    return single and header(rest) is None and header([names, *rest]) is not None
 
 
 def first_lines(content: bytes) -> list[str]:

@@ -14,14 +14,13 @@ from aevb.data.guesses import DOUBTFUL, MISSING
 
 SOME = 1000  # words, on which a pattern is tried first
 SIGN, BLANK = "[+\u2212-]?", "[ \u00a0\u202f]?"
-CODES = "EUR|USD|GBP|CHF|JPY|CNY|KRW|INR|AUD|CAD|NZD|SEK|NOK|DKK|PLN|CZK|HUF|BRL|MXN|ZAR|TRY|RUB"
-CURRENCY = f"(?:[$€£¥₩₹₽₺₫₪₴฿₦원円元]|{CODES})"
+CURRENCY = "[$€£¥₩₹₽₺₫₪₴฿₦원円元]"
 MARK = "[\u00a0\u202f\u2009'\u2019]"  # no-break and thin blanks and apostrophes, between thousands
 POINT = rf"([1-9][0-9]{{0,2}}((,[0-9]{{3}})+|({MARK}[0-9]{{3}})+)|[0-9]+)(\.[0-9]+)?"  # 1,234.5
 COMMA = rf"([1-9][0-9]{{0,2}}((\.[0-9]{{3}})+|({MARK}[0-9]{{3}})+)|[0-9]+)(,[0-9]+)?"  # 1.234,5
 WHOLE = r"^[+-]?(0|[1-9][0-9]*)$"  # a leading zero makes a code, as in 00123
 CODE = r"^0[0-9]+$"
-DIGITS = r"^[+-]?[0-9]+$"
+DIGITS = r"^[+-]?[0-9]+([eE][+-]?[0-9]+)?$"
 POINTS = r"^[+-]?(0|[1-9][0-9]{0,2}(\.[0-9]{3})*)$"  # 1.234, in a file with decimal commas
 PLAIN = r"[0-9]+(\.[0-9]+)?"
 EXPONENT = "([eE][+-]?[0-9]+)?"
@@ -92,7 +91,7 @@ class Readings:
 
     Attributes:
         ways: those, none of words that are no numbers.
-        whole: whether all are digits alone, which no way reads otherwise.
+        whole: whether all are whole numbers without marks, which no way reads otherwise.
     """
 
     ways: frozenset[Way] = frozenset()
@@ -116,21 +115,30 @@ class Style:
     Attributes:
         commas: whether 1,234 is 1.234; groups: whether 1.234 is 1234, as beside decimal commas.
         mark: the decimal mark, where a column tells it; else "".
+        sure: the decimal marks of columns that can be read in one way alone.
+        between: what separates the columns.
     """
 
     commas: bool
     groups: bool
     mark: str
+    sure: frozenset[str]
+    between: str
 
     @classmethod
-    def of(cls, columns: Sequence[Readings], between: str) -> Style:
-        """As the columns tell that can be read in one way alone; if none can, or they differ, by the separator."""
-        sure = {column.decimal for column in columns} - {""}
-        commas = "," in sure if len(sure) == 1 else between == ";"
+    def of(cls, columns: Sequence[Readings], between: str, rules: Sequence[Rule | None] = ()) -> Style:
+        """As the columns tell that can be read in one way alone; if none can, or they differ, by the separator.
+
+        Models of aevb 0.2 know no marks: their tables with tabs, bars and blanks had decimal commas.
+        """
+        sure = frozenset(column.decimal for column in columns) - {""}
+        known = [rule for rule in rules if rule is not None]
+        old = bool(known) and not any(rule.decimal for rule in known)
+        commas = "," in sure if len(sure) == 1 else between != "," if old else between == ";"
         found = [column.first(commas) for column in columns]
-        groups = "." not in sure and any(way is not None and way.decimal == "," for way in found)
+        groups = any(way is not None and way.decimal == "," for way in found)
         points = "." in sure or any(way is not None and way.thousands == "," for way in found)
-        return cls(commas, groups, "," if groups else "." if points else "")
+        return cls(commas, groups, "," if groups else "." if points else "", sure, between)
 
     def way(self, column: Readings) -> Way | None:
         """How the numbers of a column are written; None of words."""
@@ -166,12 +174,14 @@ class Rule:
         return frozenset(("",)) if self.keeps else MISSING - self.levels
 
     def way(self, column: Readings, style: Style) -> Way | None:
-        """How its numbers are written: with the mark of training, where all can be read so."""
+        """How its numbers are written: with the mark of training, where all can be read so, and no other column is sure
+        of another mark."""
         if self.words:
             return None
-        if not self.decimal or column.whole:
+        if not self.decimal or column.whole or style.sure - {self.decimal}:
             return style.way(column)
-        alike = (w for w in (*ways(self.decimal == ","), GROUPED) if w in column.ways and w.decimal == self.decimal)
+        possible = (*ways(self.decimal == ","), *((GROUPED,) if style.between == ";" else ()))
+        alike = (way for way in possible if way in column.ways and way.decimal == self.decimal)
         return next(alike, style.way(column))
 
 
@@ -209,7 +219,7 @@ def all_typed(columns: Sequence[Any], between: str, rules: Sequence[Rule | None]
     rules = rules or [None] * len(columns)
     cells = [marked(words, rule) for words, rule in zip(columns, rules, strict=True)]
     read = [Readings() if rule and rule.words else readings(w) for (w, _), rule in zip(cells, rules, strict=True)]
-    style = Style.of(read, between)
+    style = Style.of(read, between, rules)
     found = []
     for (words, marks), column, rule in zip(cells, read, rules, strict=True):
         way = rule.way(column, style) if rule else style.way(column)
@@ -254,7 +264,7 @@ def unsigned(words: Any) -> Any:
 
 
 def whole(words: Any) -> Any:
-    """int64 or uint64; where neither holds them float64, or words if most are so long: names of something."""
+    """int64 or uint64; where neither holds them float64, or words if most have more than 19 digits: these are names."""
     for kind in (pa.int64(), pa.uint64()):
         try:
             return pc.cast(words, kind)
