@@ -288,7 +288,8 @@ VAMP_TABLE = experiment(
 FLOW_TABLE = experiment(
     "flows",
     "Flow posteriors against a diagonal normal",
-    "Of Rezende & Mohamed 2015 and Kingma et al. 2016. Two layers of 500 ReLUs in encoder and decoder, 40 latents, batches of 100, Adam with 10⁻³, "
+    "Of Rezende & Mohamed 2015 and Kingma et al. 2016. "
+    "Two layers of 500 ReLUs in encoder and decoder, 40 latents, batches of 100, Adam with 10⁻³, "
     "and the weight of the KL "
     "raised from 0 to 1 over the first ten epochs. The papers' networks are others, so that only the order can be held "
     "against theirs; the share is that of 500,000 updates.",
