@@ -42,6 +42,28 @@ def small(name: str = "small", recipe: str = "aevb", **changes: Any) -> Curve:
     return Curve(name, recipe, "digits", bounds, {**sizes, **changes}, steps=(0.02, 0.1), pilot=2_000)
 
 
+def test_a_curve_saved_before_its_first_mark_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended in an error where several are followed."""
+    curve = replace(small(), first=20_000)
+    monkeypatch.setattr(curves, "SAVE_EVERY", 20)
+    stop = KeyboardInterrupt()
+
+    def tell(name: str, seen: int) -> None:
+        if (tmp_path / curve.name / "state.safetensors").is_file():
+            raise stop
+
+    monkeypatch.setattr(curves.time, "perf_counter", iter(range(10**6)).__next__)  # a second at each look
+    with pytest.raises(KeyboardInterrupt):
+        follow(curve, tmp_path, 20_000, tell)
+    monkeypatch.undo()
+    assert read(curve, tmp_path) is None
+    follow_all([curve], tmp_path, 20_000, 1)
+    found = read(curve, tmp_path)
+    assert found is not None
+    assert [row["samples"] for row in found.rows] == [20_000]
+    assert found.rows[0]["test"] == pytest.approx(follow(curve, tmp_path / "whole", 20_000).rows[0]["test"], rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("where", "value"),
     [  # from a reading of the paper's figures that was made independently of `at`

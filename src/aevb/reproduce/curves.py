@@ -158,7 +158,7 @@ def follow(curve: Curve, place: Path, samples: int, tell: Tell | None = None) ->
     folder, budget = place / curve.name, curve.budget(samples)
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
-        known = read(curve, place)
+        known = _begun(curve, place)
         if known and known.settings["curve"] != _described(curve):
             raise RunError(f"{folder} holds another curve: {known.settings['curve']}. Reproduce into another folder.")
         if known and known.rows and known.rows[-1]["samples"] >= budget:
@@ -334,7 +334,13 @@ def _saved(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def read(curve: Curve, place: Path) -> Followed | None:
-    """What was measured of a curve and how it was trained, whether or not its weights are there; None if nothing is."""
+    """What was measured of a curve and how it was trained, whether or not its weights are there; None if nothing was."""
+    found = _begun(curve, place)
+    return found if found and found.rows else None
+
+
+def _begun(curve: Curve, place: Path) -> Followed | None:
+    """The same of a curve that was begun, perhaps without a measurement yet; None of others."""
     folder = place / curve.name
     _, notes = _saved(folder)
     if notes:
