@@ -334,7 +334,7 @@ def _saved(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def read(curve: Curve, place: Path) -> Followed | None:
-    """What was measured of a curve and how it was trained, whether or not its weights are there; None if nothing was."""
+    """What was measured of a curve, and how it was trained, with or without weights; None if nothing was."""
     found = _begun(curve, place)
     return found if found and found.rows else None
 
