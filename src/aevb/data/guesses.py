@@ -122,7 +122,7 @@ def unlike(first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool:
     below = {i: [row[i].strip() for row in rest if i < len(row)] for i in (*places, *words)}
     whole = [int(first[i]) for i in places]
     if years(whole):
-        also = sum(years([int(row[i]) for i in places if i < len(row) and row[i].strip().isdigit()]) for row in rest)
+        also = sum(years([int(row[i]) for i in places if i < len(row) and row[i].strip().isdecimal()]) for row in rest)
         there = [[row[i] for i in words if i < len(row)] for row in rest]
         return 2 * also < len(rest) and not recurring([first[i] for i in words], there)
     titled = any(first[i] not in MISSING and numeric(below[i]) for i in words)

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -163,13 +164,12 @@ def parquet_in(path: Path) -> Any:
     if not files:
         return pyarrow.dataset.dataset(path, format="parquet")
     how: dict[str, Any] = {"format": "parquet", "partitioning": "hive", "partition_base_dir": str(path)}
-    fields = {name for file in files for name in pyarrow.parquet.read_schema(file).names}
+    schemas = [pyarrow.parquet.read_schema(file) for file in files]
+    fields = {name for each in schemas for name in each.names}
     in_names = {part.partition("=")[0] for file in files for part in Path(file).relative_to(path).parts[:-1]}
     if not in_names.isdisjoint(fields):
         how = {"format": "parquet"}
-    schema = pyarrow.dataset.dataset(files, **how).schema
-    for file in files:
-        schema = _both(schema, pyarrow.parquet.read_schema(file))
+    schema = reduce(_both, schemas, pyarrow.dataset.dataset(files, **how).schema)
     return pyarrow.dataset.dataset(files, schema=schema, **how)
 
 
