@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aevb.data.walk import passed
 
-ROWS, NUMBERS = 4096, 2**17  # at most so many rows, or numbers of them, in float64 at a time
+ROWS, NUMBERS = 4096, 2**16  # at most so many rows, or numbers of them, in float64 at a time
 
 
 @dataclass(frozen=True)
