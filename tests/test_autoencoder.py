@@ -13,7 +13,7 @@ from PIL import Image
 from aevb.data.dataset import Split
 from aevb.models.vae import VAE
 from aevb.reproduce import autoencoder as experiment
-from aevb.reproduce.autoencoder import CLAIMS, Judge, Line, Models, compared, draw, findings
+from aevb.reproduce.autoencoder import CLAIMS, Judge, Line, Models, draw, findings, of_model, references
 from aevb.reproduce.curves import Curve, dataset, follow, trained
 from aevb.reproduce.manifolds import digits, nearest, on_plane, side_by_side
 
@@ -40,7 +40,7 @@ def judge() -> Judge:
 
 @pytest.fixture(scope="module")
 def table(models: Models, judge: Judge) -> list[Line]:
-    return compared(models, judge)
+    return [*(line for key, model in models.items() for line in of_model(*key, model, judge)), *references(judge)]
 
 
 def better_by(table: list[Line], measure: str) -> float:

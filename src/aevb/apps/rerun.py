@@ -48,7 +48,7 @@ def reproduce(
     ] = None,
     seeds: Annotated[
         int,
-        typer.Option(metavar="N", min=1, help="Seeds of each curve of Figures 2 and 3; the tables have three."),
+        typer.Option(metavar="N", min=1, help="Seeds of each curve; full-bayes and the tables have three."),
     ] = 1,
     jobs: Annotated[
         int | None, typer.Option(min=1, help=f"Curves trained at a time.{default('one per processor core')}")

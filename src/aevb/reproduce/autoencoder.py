@@ -34,7 +34,8 @@ from aevb.reproduce.autoencoder_pictures import paths_picture, samples_picture, 
 from aevb.reproduce.curves import Curve, Row, dataset, read, write_table
 from aevb.reproduce.experiment import Experiment
 from aevb.reproduce.figure2 import plain
-from aevb.reproduce.manifolds import AGREE, NEIGHBOURS, model_of, seen
+from aevb.reproduce.manifolds import AGREE, NEIGHBOURS, models_of
+from aevb.reproduce.seeds import rounded, seen, spread
 from aevb.training.learner import Learner
 from aevb.use.encode import encode, posterior_draws
 from aevb.use.interpolate import different_pairs, paths
@@ -73,15 +74,19 @@ CURVES = tuple(kind(latents) for kind in KINDS.values() for latents in LATENTS)
 
 def present(place: Path, out: Path) -> list[str]:
     curves = {(name, d): kind(d) for d in LATENTS for name, kind in KINDS.items()}
-    models = {key: model for key, curve in curves.items() if (model := model_of(curve, place)) is not None}
-    models = {key: m for key, m in models.items() if all((name, key[1]) in models for name in KINDS)}
-    if not models:
+    found = {key: models_of(curve, place) for key, curve in curves.items()}
+    found = {key: each for key, each in found.items() if all(found[name, key[1]] for name in KINDS)}
+    if not found:
         return []
-    judge = Judge.of(dataset("mnist", "grey"))
-    table = compared(models, judge)
-    write_table(out / "autoencoder.csv", [{k: _rounded(v) for k, v in line.items()} for line in table])
-    draw(models, judge, out)
-    return [_trained(curves, models, place), *findings(table)]
+    judge, first = Judge.of(dataset("mnist", "grey")), {key: each[0] for key, each in found.items()}
+    lines = {key: [of_model(*key, model, judge) for model in each] for key, each in found.items()}
+    table = [*(line for each in lines.values() for line in each[0]), *references(judge)]
+    write_table(out / "autoencoder.csv", rounded(table))
+    draw(first, judge, out)
+    over_seeds = [line for each in lines.values() for line in spread(each, ("model", "latents", "codes"))]
+    if over_seeds:
+        write_table(out / "seeds.csv", rounded(over_seeds))
+    return [_trained(curves, first, place), *findings(table), *findings_over_seeds(over_seeds)]
 
 
 # What judges
@@ -131,23 +136,28 @@ def labels_of(rows: Split) -> Tensor:
     return rows.labels
 
 
-def compared(models: Models, judge: Judge) -> list[Line]:
-    """The table: a line for each model, one for its samples at codes from a fitted normal, two for comparison.
+def of_model(name: str, latents: int, model: VAE, judge: Judge) -> list[Line]:
+    """Two lines of the table: for samples at z ~ N(0, I), and at codes from a normal fitted to the train codes.
 
     A column ending in `_se` is the standard error over test images, samples or pairs of the column before it.
     """
-    table: list[Line] = []
-    for (name, latents), model in models.items():
-        line = {"model": name, "latents": latents, "codes": "N(0, I)"}
-        prior = _decoded(model, _prior_draws(model, len(judge.near)))
-        table.append({**line, **about_codes(model, judge), **about_samples(prior, judge), **about_paths(model, judge)})
-        fitted = _decoded(model, fitted_draws(model, judge.data, len(judge.near)))
-        table.append({**line, "codes": "N(m, S)", **about_samples(fitted, judge)})
-    table.append({"model": "train images", **about_samples(judge.data.train[: len(judge.near)], judge)})
+    line = {"model": name, "latents": latents, "codes": "N(0, I)"}
+    prior = _decoded(model, _prior_draws(model, len(judge.near)))
+    fitted = _decoded(model, fitted_draws(model, judge.data, len(judge.near)))
+    return [
+        {**line, **about_codes(model, judge), **about_samples(prior, judge), **about_paths(model, judge)},
+        {**line, "codes": "N(m, S)", **about_samples(fitted, judge)},
+    ]
+
+
+def references(judge: Judge) -> list[Line]:
+    """Two lines for comparison, of no model: train images, and paths on which pixels fade."""
     a, b = (judge.data.test[rows] for rows in _pairs(judge))
     fade = torch.stack([torch.lerp(a, b, t) for t in torch.linspace(0, 1, 11).tolist()], 1)
-    table.append({"model": "cross-fade of pixels", **path_numbers(fade, judge)})
-    return table
+    return [
+        {"model": "train images", **about_samples(judge.data.train[: len(judge.near)], judge)},
+        {"model": "cross-fade of pixels", **path_numbers(fade, judge)},
+    ]
 
 
 # Codes
@@ -264,10 +274,6 @@ def _mean(name: str, x: Tensor) -> Row:
     return {name: float(x.mean()), f"{name}_se": float(x.std()) / math.sqrt(len(x))}
 
 
-def _rounded(value: Any) -> Any:
-    return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
 # What is claimed of a VAE, and what is found
 
 MORE, LESS = 1, -1  # is better
@@ -293,6 +299,24 @@ def findings(table: Sequence[Line]) -> list[str]:
             f"{latents} latents, the VAE's samples at z ~ N(0, I) against the autoencoder's at codes from a normal "
             f"fitted to its train codes: {_claimed(late, vae, SAMPLES)}"
         )
+    return said
+
+
+def findings_over_seeds(table: Sequence[Line]) -> list[str]:
+    """The VAE against the autoencoder with each number of latents, where both have several seeds."""
+    said = []
+    for latents in dict.fromkeys(line["latents"] for line in table):
+        there = [line for line in table if line["latents"] == latents and line["codes"] == "N(0, I)"]
+        if len(there) < len(KINDS):
+            continue
+        point, vae = (next(line for line in there if line["model"] == name) for name in KINDS)
+        words = "; ".join(
+            f"{m.replace('_', ' ')} "
+            + " against ".join(f"{line[m]:.3g} ± {line[f'{m}_sd']:.1g}" for line in (vae, point))
+            for m in ("reconstruction", *(m for signs in CLAIMS.values() for m in signs))
+        )
+        counts = f"{vae['seeds']} and {point['seeds']} seeds, mean ± standard deviation"
+        said.append(f"{latents} latents, {counts}, VAE against autoencoder: {words}.")
     return said
 
 
@@ -373,4 +397,5 @@ AUTOENCODER = Experiment(
     "no fair sample. ± is one standard error; differences of less than two count for neither side.",
     CURVES,
     present,
+    CURVES,
 )

@@ -20,6 +20,7 @@ from aevb.objectives.bounds import ELBO
 from aevb.reproduce import figure2
 from aevb.reproduce.curves import Curve, Row, trained, write_table
 from aevb.reproduce.experiment import Experiment
+from aevb.reproduce.seeds import alike, rounded, spread
 from aevb.training.learner import Learner
 from aevb.training.train import continue_training
 
@@ -32,14 +33,19 @@ Numbers = NDArray[np.float64]
 
 
 def present(place: Path, out: Path) -> list[str]:
-    """Measure the stages of the trained curve, draw and tabulate them."""
-    if not (place / CURVE.name / "state.safetensors").is_file():
+    """Measure the stages of the trained curve, and of its other seeds; draw and tabulate them."""
+    curves = alike(CURVE, place)
+    if not curves:
         return []
-    rows = [row_of(model, CURVE.train(), seen, L) for seen, model in stages(CURVE, place) for L in SAMPLES]
+    each = [[row_of(model, c.train(), n, L) for n, model in stages(c, place) for L in SAMPLES] for c in curves]
+    rows = each[0]
     out.mkdir(parents=True, exist_ok=True)
     write_table(out / "estimators.csv", rows)
     save(drawn(rows), out / "estimators")
-    return findings(rows)
+    over_seeds = rounded(spread(each, ("samples", "L")))
+    if over_seeds:
+        write_table(out / "seeds.csv", over_seeds)
+    return findings(rows) + [_over_seeds(row) for row in over_seeds if row["L"] == 1]
 
 
 def stages(curve: Curve, place: Path) -> Iterator[tuple[int, Model]]:
@@ -121,6 +127,12 @@ def _finding(row: Row) -> str:
     )
 
 
+def _over_seeds(row: Row) -> str:
+    e, bound = (f"{row[f'{p}_ratio']:.4g} ± {row[f'{p}_ratio_sd']:.2g}" for p in ("encoder", "bound"))
+    where = f"{stage(row['samples'])}, {row['seeds']:.0f} seeds, mean ± standard deviation"
+    return f"{where}: the ratio of the variances is {e} for the encoder's gradient and {bound} for the bound's values."
+
+
 def share_of_noise(row: Row, part: str) -> float:
     """The part of the variance of B's minibatch gradient that is due to ε."""
     return row[f"{part}_B"] / (row[f"{part}_B"] + max(row[f"{part}_minibatch"], 0.0))
@@ -178,4 +190,5 @@ ESTIMATORS = Experiment(
     "Told is the variance summed over all parameters of a part, and that of the bound itself.",
     (CURVE,),
     present,
+    (CURVE,),
 )

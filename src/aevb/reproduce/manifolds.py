@@ -19,9 +19,10 @@ from aevb.figures import plots
 from aevb.figures.style import GAP, as_tiles, image_grid, save, sheet, stack, styled
 from aevb.models.inference import Model
 from aevb.models.vae import VAE
-from aevb.reproduce.curves import Curve, dataset, has_weights, read, trained, write_table
+from aevb.reproduce.curves import Curve, dataset, has_weights, trained, write_table
 from aevb.reproduce.experiment import Experiment
 from aevb.reproduce.figure2 import frey, mnist
+from aevb.reproduce.seeds import alike, rounded, seen, spread
 from aevb.use.generate import generate
 
 LATENTS = (2, 5, 10, 20)  # of Figure 5
@@ -40,25 +41,30 @@ def model_of(curve: Curve, place: Path) -> VAE | None:
     return model.eval()
 
 
+def models_of(curve: Curve, place: Path) -> list[VAE]:
+    """Those of all seeds that have seen as many training samples, the curve's own first."""
+    return [model for each in alike(curve, place) if (model := model_of(each, place)) is not None]
+
+
 # Figure 4
 
 
 def present_manifolds(place: Path, out: Path) -> list[str]:
-    found = []
-    for curve, n, say in ((mnist(2), 20, _digits_said), (frey(2), 10, _faces_said)):
-        model = model_of(curve, place)
-        if model is not None:
-            name = {"mnist": "MNIST", "frey": "Frey Face"}[curve.source]
-            title = f"Figure 4: the learned manifold of {name}"
-            save(plots.manifold(model, n, title=title), out / f"figure-4-{curve.source}")
-            found.append(f"{say(on_plane(model, n))} ({seen(curve, place):,} training samples.)")
-    return found
-
-
-def seen(curve: Curve, place: Path) -> int:
-    """Training samples of a curve so far."""
-    followed = read(curve, place)
-    return int(followed.rows[-1]["samples"]) if followed else 0
+    found, over_seeds = [], []
+    planes = (("MNIST", mnist(2), 20, _digits, _digits_said), ("Frey Face", frey(2), 10, _faces, _faces_said))
+    for name, curve, n, measure, say in planes:
+        models = models_of(curve, place)
+        if not models:
+            continue
+        title = f"Figure 4: the learned manifold of {name}"
+        save(plots.manifold(models[0], n, title=title), out / f"figure-4-{curve.source}")
+        line: Row = {"data": name, "points": n * n, "training samples": seen(curve, place)}
+        rows = [line | measure(on_plane(model, n)) for model in models]
+        found.append(f"{say(rows[0])} ({line['training samples']:,} training samples.)")
+        over_seeds += rounded(spread([[row] for row in rows], tuple(line)))
+    if over_seeds:
+        write_table(out / "seeds.csv", over_seeds)
+    return found + [_plane_over_seeds(row) for row in over_seeds]
 
 
 def on_plane(model: Model, n: int) -> Tensor:
@@ -68,24 +74,42 @@ def on_plane(model: Model, n: int) -> Tensor:
         return model.decode(torch.cartesian_prod(ticks, ticks)).mean
 
 
-def _digits_said(images: Tensor) -> str:
-    row = digits(images, dataset("mnist", "grey").train)
+def _digits(images: Tensor) -> Row:
+    return digits(images, dataset("mnist", "grey").train)
+
+
+def _digits_said(row: Row) -> str:
     missing = f"without {row['missing']}" if row["missing"] else "all ten"
     return (
-        f"MNIST, {len(images)} points of the plane: {row['clear']:.0%} are clear digits (at "
+        f"MNIST, {row['points']} points of the plane: {row['clear']:.0%} are clear digits (at "
         f"least nine of the ten nearest "
         f"train images have one label), of {row['classes']} classes ({missing})."
     )
 
 
-def _faces_said(images: Tensor) -> str:
+def _faces(images: Tensor) -> Row:
+    """The median distance of images (N, *X), and of test faces, to the nearest train face."""
     data = dataset("frey", "grey")
-    train, test = data.train[:], data.test[:]
-    ours, theirs = (float(nearest(x, train).median()) for x in (images, test))
+    train = data.train[:]
+    return {
+        name: float(nearest(x, train).median()) for name, x in (("distance", images), ("of test faces", data.test[:]))
+    }
+
+
+def _faces_said(row: Row) -> str:
     return (
-        f"Frey Face, {len(images)} points of the plane: the median distance to the nearest train frame is {ours:.3f} "
-        f"(root mean square per pixel); that of test frames is {theirs:.3f}."
+        f"Frey Face, {row['points']} points of the plane: the median distance to the nearest train frame is "
+        f"{row['distance']:.3f} (root mean square per pixel); that of test frames is {row['of test faces']:.3f}."
     )
+
+
+def _plane_over_seeds(row: Row) -> str:
+    many = (
+        f"{row['data']}, {row['seeds']} seeds, {row['training samples']:,} training samples, mean ± standard deviation"
+    )
+    if "clear" in row:
+        return f"{many}: {row['clear']:.0%} ± {row['clear_sd']:.0%} clear digits, of {row['classes']:.2g} classes."
+    return f"{many}: a distance of {row['distance']:.3f} ± {row['distance_sd']:.3f}."
 
 
 def nearest(x: Tensor, rows: Tensor) -> Tensor:
@@ -119,17 +143,34 @@ def digits(images: Tensor, train: Split) -> Row:
 
 
 def present_samples(place: Path, out: Path) -> list[str]:
-    models = {d: model for d in LATENTS if (model := model_of(mnist(d), place)) is not None}
+    models = {d: found for d in LATENTS if (found := models_of(mnist(d), place))}
     if not models:
         return []
     data = dataset("mnist", "grey")
-    save(side_by_side({f"{d} latents": generate(model, SHOWN) for d, model in models.items()}), out / "figure-5")
-    rows: list[Row] = [{"latents": d, "training samples": seen(mnist(d), place)} for d in models]
-    rows = [row | digits(generate(models[int(row["latents"])], JUDGED, seed=1), data.train) for row in rows]
+    shown = {f"{d} latents": generate(found[0], SHOWN) for d, found in models.items()}
+    save(side_by_side(shown), out / "figure-5")
+    each = {d: [_judged(d, model, place, data.train) for model in found] for d, found in models.items()}
+    rows = [found[0] for found in each.values()]
     rows.append({"latents": "test images", **digits(data.test[:JUDGED], data.train)})
     write_table(out / "figure-5.csv", rows)
     words = "; ".join(_clear_said(row) for row in rows)
-    return [f"Clear digits (nine of the ten nearest train images agree) among {JUDGED:,} random samples: {words}."]
+    said = [f"Clear digits (nine of the ten nearest train images agree) among {JUDGED:,} random samples: {words}."]
+    keys = ("latents", "training samples")
+    over_seeds = rounded([line for found in each.values() for line in spread([[row] for row in found], keys)])
+    if over_seeds:
+        write_table(out / "seeds.csv", over_seeds)
+        words = "; ".join(
+            f"{row['latents']} latents ({row['training samples']:,} training samples, {row['seeds']} seeds) "
+            f"{row['clear']:.1%} ± {row['clear_sd']:.1%}"
+            for row in over_seeds
+        )
+        said.append(f"Over seeds, mean ± standard deviation: {words}.")
+    return said
+
+
+def _judged(latents: int, model: Model, place: Path, train: Split) -> Row:
+    about: Row = {"latents": latents, "training samples": seen(mnist(latents), place)}
+    return about | digits(generate(model, JUDGED, seed=1), train)
 
 
 def _clear_said(row: Row) -> str:
@@ -157,6 +198,7 @@ FIGURE4 = Experiment(
     "by the nearest train images; how near the faces are to train frames.",
     (mnist(2), frey(2)),
     present_manifolds,
+    (mnist(2), frey(2)),
 )
 FIGURE5 = Experiment(
     "figure-5",
@@ -165,4 +207,5 @@ FIGURE5 = Experiment(
     "train images call one digit, and how many digits there are.",
     tuple(map(mnist, LATENTS)),
     present_samples,
+    tuple(map(mnist, LATENTS)),
 )

@@ -73,7 +73,7 @@ def reproduce(
 
     Args:
         panels: of Figure 2, only these: "mnist-3", "frey-10", ...
-        seeds: of the curves of Figures 2 and 3, each with its own pilot. The tables always have three.
+        seeds: of each curve, with a pilot of its own. Full variational Bayes and the tables always have three.
         jobs: curves at a time, one thread each; by default one per processor core.
         device: where they are trained, such as "cuda". Curves that a folder has already keep their own.
     """
