@@ -73,6 +73,32 @@ def test_each_run_is_the_one_that_fit_gives(found: aevb.Sweep, tmp_path: Path) -
     assert not found.notes
 
 
+def test_tables_with_columns_of_all_kinds_are_stacked(tmp_path: Path) -> None:
+    """Counts that are mostly zeros, an exposure, levels of which each has a vector, holes; as `fit` trains each."""
+    g = np.random.default_rng(0)
+    z, days = g.normal(size=120), g.integers(1, 9, 120)
+    table = {
+        "visits": g.poisson(np.exp(z - 2) * days).astype(str),
+        "days": days.astype(str),
+        "size": np.where(g.random(120) < 0.2, "", np.round(9 * z + g.normal(size=120), 1)),
+        "street": [f"street {n}" for n in g.permutation(120) % 40],
+        "angle": np.round(g.random(120) * 6, 2).astype(str),
+        "share": np.round(g.random(120) + 0.5, 2).astype(str),
+        "shop": g.choice(list("abc"), 120),
+    }
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(map(",".join, [table, *zip(*table.values(), strict=True)])))
+    kinds = {"visits": "count:days", "angle": "angle", "share": "weight"}
+    recipe = Recipe.load("table").replace(
+        data__columns=kinds, training__samples=300, training__batch=40, evaluation__importance_samples=5
+    )
+    made = sweep(recipe, str(path), {}, seeds=[0, 1], out=tmp_path / "runs")
+    assert not made.notes
+    own = fit(recipe.replace(training__seed=1), str(path), tmp_path / "own")
+    for name, weight in weights(own).items():
+        assert torch.allclose(weights(made.runs[1])[name], weight, atol=1e-5)
+
+
 def test_the_table_is_the_mean_over_seeds(found: aevb.Sweep) -> None:
     rows = list(csv.DictReader(io.StringIO(found.csv())))
     assert rows == list(csv.DictReader((found.folder / "sweep-digits-beta.csv").open()))
@@ -277,6 +303,20 @@ def test_the_command_line_sweeps_settings_of_data(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     one, two = (Run.open(run["run"]) for run in json.loads(result.stdout)["runs"])
     assert not torch.equal(one.dataset().test.stored, two.dataset().test.stored)
+
+
+def test_the_command_line_sweeps_a_table_with_kinds_of_its_columns(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("n,m\n" + "\n".join(f"{i % 5},{i % 7}" for i in range(100)))
+    line = ["sweep", str(path), "--column", "n=count", "--weights", "m", "--set", "latent=1,2", "--seeds", "0:1"]
+    line += ["--samples", "200", "--out", str(tmp_path / "runs"), "--json", "--no-figures"]
+    result = CliRunner().invoke(app, line)
+    assert result.exit_code == 0, result.output
+    runs = [Run.open(run["run"]) for run in json.loads(result.stdout)["runs"]]
+    assert [run.recipe.settings["latent"] for run in runs] == [1, 2]
+    for run in runs:
+        columns = run.dataset().train.values.columns.columns
+        assert {c.name: c.kind for c in columns} == {"n": "count", "m": "weight"}
 
 
 def test_a_table_of_other_settings_is_replaced_and_that_is_said(tmp_path: Path) -> None:

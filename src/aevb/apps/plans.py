@@ -88,9 +88,14 @@ class Plan:
     @property
     def line(self) -> str:
         """digits (1,197 × 1×8×8), recipe digits, 2 latents."""
+        return self.line_with()
+
+    def line_with(self, latents: Sequence[object] = ()) -> str:
+        """The same with several numbers of latents, of which each is trained."""
         from aevb.runs.build import latents_text
 
-        return line(self.name, (self.rows, self.shape), self.recipe.name, latents_text(self.recipe, self.shape))
+        words = ", ".join(map(str, latents)) or latents_text(self.recipe, self.shape)
+        return line(self.name, (self.rows, self.shape), self.recipe.name, words)
 
 
 def line(name: str, size: tuple[int, Sequence[int]], recipe: str, latents: str) -> str:

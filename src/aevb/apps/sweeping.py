@@ -10,7 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aevb.apps import show
-from aevb.apps.app import ENV_RUNS, OUTPUT, RECIPES, DataDir, Json, Place, default, verb
+from aevb.apps.app import (
+    ENV_RUNS,
+    OUTPUT,
+    RECIPES,
+    Crop,
+    DataDir,
+    Exposure,
+    Json,
+    Kinds,
+    KindsFile,
+    Missing,
+    Place,
+    Side,
+    Weights,
+    default,
+    verb,
+)
 
 if TYPE_CHECKING:
     from aevb.apps.plans import Plan
@@ -22,6 +38,7 @@ TRAINING = "Training"
 @verb(
     "aevb sweep digits --seeds 0:8",
     "aevb sweep digits --set objective.beta=1,2,4 --seeds 0:8",
+    "aevb sweep table.csv --column visits=count --set latent=2,5",
     "aevb sweep mnist --recipe aevb --set latent=2,20 --set training.optimizer.lr=0.01,0.02 --seeds 0,1,2",
 )
 def sweep(
@@ -61,6 +78,13 @@ def sweep(
     ] = 1,
     device: Place = "auto",
     data_dir: DataDir = None,
+    size: Side = None,
+    crop: Crop = None,
+    column: Kinds = None,
+    schema: KindsFile = None,
+    missing: Missing = None,
+    weights: Weights = None,
+    exposure: Exposure = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -82,6 +106,7 @@ def sweep(
     of_data = [f"{k}={v[0]}" for k, v in several.items() if k.startswith("data.")]
     wanted = seeds_of(seeds)
     actions.check_folder(out)
+    of_data += plans.fitted(size, crop, plans.weighed(weights, column, exposure), schema, missing)
     plan = plans.choose(source, recipe, data_dir, of_data).changed({}, epochs, samples)
     found = _swept(plan, several, wanted, (out, jobs, actions.device_named(device)), json_)
     _tell(found, figures, json_)
@@ -100,7 +125,7 @@ def _swept(
     many = len(seeds)
     for values in several.values():
         many *= len(values)
-    show.note(f"{plan.line}, {many:,} run{'s' * (many != 1)}")
+    show.note(f"{plan.line_with(several.get('latent', ()))}, {many:,} run{'s' * (many != 1)}")
     try:
         with show.warnings_told(), show.training_progress(quiet) as report:
             how_to: dict[str, Any] = {"out": out, "jobs": jobs, "device": device, "show": report, "tell": _note}

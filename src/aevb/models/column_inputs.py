@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -92,8 +93,10 @@ class CellFeatures(nn.Module):
         if self.indicators:
             features.append(self._indicated(flat.index_select(1, self.coded)))
         for (column, n), embedding in zip(self.many, self.embeddings, strict=True):
-            codes = flat[:, column]
-            features.append(embedding(torch.where(codes.isnan(), n, codes).long().clamp(0, n)))
+            there = flat[:, column] < n  # NaN is not
+            codes = torch.where(there, flat[:, column], 0.0).long().clamp(min=0)
+            vectors = nn.functional.embedding(codes, cast(Tensor, embedding.weight))  # vmap knows no padding_idx
+            features.append(vectors * there.unsqueeze(1))
         return torch.cat([part.to(x) for part in (*features, flat[:, self.columns :])], 1)
 
     def _indicated(self, codes: Tensor) -> Tensor:

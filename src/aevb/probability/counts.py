@@ -23,6 +23,7 @@ from aevb.notation import product_of
 from aevb.parts import LIKELIHOOD, Offers, Support
 from aevb.probability import distributions as d
 from aevb.probability.families import Factorized, Shape, mean_from_log, scale_from_log
+from aevb.probability.shapes import readable
 
 SERIES_FROM = 8.0  # δ(x) is its series beyond, with an error of 10⁻¹¹
 
@@ -73,7 +74,7 @@ def _where_counted(density: Callable[..., Tensor], x: Tensor, parts: Sequence[Te
     few."""
     part = parts[0]
     same = part.shape == parts[-1].shape and part.shape[part.ndim - x.ndim :] == x.shape
-    if not same or x.is_cuda or torch.compiler.is_compiling() or 2 * x.count_nonzero() > x.numel():
+    if not same or not readable(x) or 2 * x.count_nonzero() > x.numel():
         return density(x, *parts)
     at, lead = x.flatten().nonzero().squeeze(1), part.shape[: part.ndim - x.ndim]
     index = at.expand(*lead, -1)

@@ -1,4 +1,4 @@
-"""Shapes of tensors that are read side by side."""
+"""Shapes of tensors that are read side by side, and whether their numbers may be looked at."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
+
+
+def readable(x: Tensor) -> bool:
+    """Whether what is computed next may depend on the numbers of x.
+
+    Not in a program that is traced, not for several models at once (`torch.vmap`), and not on a GPU, which would be
+    waited for.
+    """
+    return not (x.is_cuda or torch.compiler.is_compiling() or torch._C._functorch.is_batchedtensor(x))
 
 
 def side_by_side(*shapes: Sequence[int]) -> torch.Size:
