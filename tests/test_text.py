@@ -64,6 +64,7 @@ READS = {  # a file → its columns
         'a,b,c\n"₩83,902","1,050.5 ₽",$5\n₩900,3 ₽,1730\n',
         {"a": [83902, 900], "b": [1050.5, 3.0], "c": [5, 1730]},
     ),
+    "several currencies": ('a,b\n$5,"5 €"\n€7,"6 €"\n', {"a": ["$5", "€7"], "b": [5, 6]}),
     "codes like currencies": ("a,b\nEUR1,x\nUSD2,y\n", {"a": ["EUR1", "USD2"], "b": ["x", "y"]}),
     "points beside sure points": (
         "a;v;n\n1,5;2.1;1.234\n2,5;3.4;5.678\n",

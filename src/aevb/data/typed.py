@@ -235,7 +235,14 @@ def readings(words: Any) -> Readings:
     if fits(words, FLOAT):
         whole = fits(words, DIGITS)
         return Readings(frozenset((PLAINLY, GROUPED) if not whole and fits(words, POINTS) else (PLAINLY,)), whole)
-    return Readings(frozenset(way for way in ways() if way is not PLAINLY and fits(words, way.pattern)))
+    found = frozenset(way for way in ways() if way is not PLAINLY and fits(words, way.pattern))
+    return Readings() if found and currencies(words) > 1 else Readings(found)
+
+
+def currencies(words: Any) -> int:
+    """Of how many currencies the words have signs: $5 and €5 are not the same."""
+    signs = pc.extract_regex(words, rf"(?P<sign>{CURRENCY})")
+    return pc.count_distinct(pc.struct_field(signs, "sign")).as_py()  # type: ignore[no-any-return]
 
 
 def numbers_in(words: Any, way: Way) -> Any:
