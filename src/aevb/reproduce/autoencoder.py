@@ -80,10 +80,12 @@ def present(place: Path, out: Path) -> list[str]:
         return []
     judge, first = Judge.of(dataset("mnist", "grey")), {key: each[0] for key, each in found.items()}
     lines = {key: [of_model(*key, model, judge) for model in each] for key, each in found.items()}
+    many = {d: min(len(lines[name, d]) for name in KINDS) for _, d in found}
     table = [*(line for each in lines.values() for line in each[0]), *references(judge)]
     write_table(out / "autoencoder.csv", rounded(table))
     draw(first, judge, out)
-    over_seeds = [line for each in lines.values() for line in spread(each, ("model", "latents", "codes"))]
+    keys = ("model", "latents", "codes")
+    over_seeds = [line for (_, d), each in lines.items() for line in spread(each[: many[d]], keys)]
     if over_seeds:
         write_table(out / "seeds.csv", rounded(over_seeds))
     return [_trained(curves, first, place), *findings(table), *findings_over_seeds(over_seeds)]
@@ -303,21 +305,20 @@ def findings(table: Sequence[Line]) -> list[str]:
 
 
 def findings_over_seeds(table: Sequence[Line]) -> list[str]:
-    """The VAE against the autoencoder with each number of latents, where both have several seeds."""
+    """The claims again, by means over seeds and their standard errors, sd / √n."""
     said = []
     for latents in dict.fromkeys(line["latents"] for line in table):
-        there = [line for line in table if line["latents"] == latents and line["codes"] == "N(0, I)"]
-        if len(there) < len(KINDS):
-            continue
-        point, vae = (next(line for line in there if line["model"] == name) for name in KINDS)
-        words = "; ".join(
-            f"{m.replace('_', ' ')} "
-            + " against ".join(f"{line[m]:.3g} ± {line[f'{m}_sd']:.1g}" for line in (vae, point))
-            for m in ("reconstruction", *(m for signs in CLAIMS.values() for m in signs))
-        )
-        counts = f"{vae['seeds']} and {point['seeds']} seeds, mean ± standard deviation"
-        said.append(f"{latents} latents, {counts}, VAE against autoencoder: {words}.")
+        point, vae = (_of_means(_line(table, name, latents, "N(0, I)")) for name in KINDS)
+        seeds = f"{latents} latents, means of {vae['seeds']} seeds ± their standard error"
+        said += [f"{seeds}, {claim}: {_claimed(point, vae, signs)}" for claim, signs in CLAIMS.items()]
     return said
+
+
+def _of_means(line: Line) -> Line:
+    errors = {
+        name.removesuffix("_sd") + "_se": v / math.sqrt(line["seeds"]) for name, v in line.items() if "_sd" in name
+    }
+    return {**line, **errors}
 
 
 def _levels(point: Line, vae: Line) -> str:
