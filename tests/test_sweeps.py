@@ -292,7 +292,7 @@ def test_settings_of_data_are_swept_by_reading_the_source_for_each(tmp_path: Pat
     for seed, found in enumerate(rows):
         assert torch.equal(found, aevb.load_data(source, seed=seed).test.stored)
     assert not torch.equal(*rows)
-    with pytest.raises(RecipeError, match=r"data\.seed has several values, but these data are read already"):
+    with pytest.raises(RecipeError, match=r"data\.seed is set, but these data are read already"):
         sweep(recipe, aevb.load_data(source), seeds, out=tmp_path / "other")
 
 

@@ -184,6 +184,7 @@ class Dataset:
     description: str = ""
     citation: str = ""
     licence: str = ""
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         for part in ("validation", "test"):
@@ -198,6 +199,11 @@ class Dataset:
     def shape(self) -> torch.Size:
         """*X: the shape of one data point."""
         return self.train.shape
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many rows train, validation and test have."""
+        return len(self.train), len(self.validation), len(self.test)
 
     @property
     def classes(self) -> int:

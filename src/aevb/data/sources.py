@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,19 +97,24 @@ def load_data(
     """
     how, kind = Reading(values, axes, seed), _read_as(source, values, bool(columns))
     if kind == "table":
-        return _without_share(_table(source, how, columns), validation)
+        return _shuffled(_without_share(_table(source, how, columns), validation), seed)
     _check_options(source, kind, axes, size)
     if columns:
         raise DataError(f"{_called(source)}: kinds of columns are for tables, such as .csv. Leave them out.")
     if kind == "published":
-        return _published(SOURCES[source], Store(source, data_dir, download), values, seed, validation)
+        data = _published(SOURCES[source], Store(source, data_dir, download), values, seed, validation)
+        return _shuffled(data, seed)
     try:
         data = _own(Path(source).expanduser(), Fit(size, crop), how) if _is_path(source) else _array(source, how)
     except Holes:
         if values is not None or not _may_have_holes(source):
             raise
         data = _table(source, how, columns)
-    return _without_share(data, validation)
+    return _shuffled(_without_share(data, validation), seed)
+
+
+def _shuffled(data: Dataset, seed: int) -> Dataset:
+    return replace(data, seed=seed)
 
 
 def _may_have_holes(source: Any) -> bool:

@@ -95,8 +95,14 @@ def _within(place: Path, name: str) -> Path | None:
 
 
 def named(recipe: Recipe, data: Dataset) -> tuple[Recipe, bool]:
-    """The recipe with the source of these data, and whether they must be kept beside it, as no source gives them."""
+    """The recipe with the source of these data and the seed of their shuffle, and whether they must be kept beside it,
+    as no source gives them."""
+    if data.seed is not None:
+        recipe = recipe.replace(data__seed=data.seed)
     source = Path(bare(recipe.source().source))
+    published = SOURCES.get(data.name) if str(source) in (".", data.name) else None
+    if published and data.counts != published.counts:  # a part of them, or other splits
+        return recipe.replace(data__source=data.name), True
     if data.name in (source.stem, source.name, recipe.source().source) and there(recipe):
         return recipe, False
     if data.name not in SOURCES:

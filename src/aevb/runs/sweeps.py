@@ -210,12 +210,10 @@ def _points(text: str) -> list[tuple[str, ...]]:
 
 
 def _refuse_other_data(settings: Mapping[str, Sequence[Any]]) -> None:
-    """Raise a RecipeError where data that are read already would have to be read in several ways."""
-    wrong = [key for key, values in settings.items() if key.startswith("data.") and len(values) > 1]
-    if wrong and wrong != ["data.missing"]:
-        raise RecipeError(
-            f"{wrong[0]} has several values, but these data are read already. Give their source, such as a path."
-        )
+    """Raise a RecipeError where data that are read already would have to be read in another way."""
+    wrong = next((key for key in settings if key.startswith("data.") and key != "data.missing"), None)
+    if wrong:
+        raise RecipeError(f"{wrong} is set, but these data are read already. Give their source, such as a path.")
 
 
 def _name(cells: Sequence[Cell], settings: Mapping[str, Sequence[Any]]) -> str:
