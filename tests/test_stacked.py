@@ -188,7 +188,7 @@ def test_a_stop_in_the_middle_of_a_round_saves_the_state_of_a_step() -> None:
 @pytest.mark.parametrize(
     ("layer", "why"),
     [
-        (nn.Dropout(0.5), "random numbers that are neither normal nor uniform"),
+        (nn.Dropout(0.5), "draws by another law"),
         (nn.BatchNorm1d(8), "batch statistics"),
     ],
 )

@@ -29,6 +29,7 @@ from aevb.apps.cli import app
 from aevb.errors import DataError, RecipeError, RunError
 from aevb.evaluation.estimate import Estimate
 from aevb.figures.sweeps import swept
+from aevb.runs import trackers
 from aevb.runs.files import busy
 from aevb.runs.fit import Progress, fit
 from aevb.runs.grid import alternatives, grid, seeds_of
@@ -243,7 +244,8 @@ def test_what_cannot_be_stacked_is_trained_singly_and_said(tmp_path: Path) -> No
     made = sweep(recipe, "digits", {**settings}, seeds=[0, 1], out=tmp_path, tell=told.append)
     assert [t.status for t in made.trials] == ["complete"] * 2
     assert len(told) == 1
-    assert told[0].startswith("2 runs are trained one by one: a part learns without a gradient")
+    assert told[0].startswith("2 runs, such as digits-")
+    assert told[0].endswith("are trained one by one: a part learns without a gradient.")
 
 
 @pytest.mark.slow
@@ -321,8 +323,9 @@ def test_the_command_line_sweeps_a_table_with_kinds_of_its_columns(tmp_path: Pat
 
 def test_a_table_of_other_settings_is_replaced_and_that_is_said(tmp_path: Path) -> None:
     told: list[str] = []
-    for values, said in (([2], 0), ([2], 0), ([3], 1)):
-        sweep(SMALL, "digits", {"latent": values}, seeds=[0], out=tmp_path, tell=told.append)
+    cases = (([2], [0], 0), ([2], [0], 0), ([3], [0], 1), ([3], [0, 1], 1), ([3], [1], 2))
+    for values, seeds, said in cases:
+        sweep(SMALL, "digits", {"latent": values}, seeds=seeds, out=tmp_path, tell=told.append)
         assert sum("replaces the table" in text for text in told) == said
 
 
@@ -332,6 +335,40 @@ def test_a_sweep_of_which_no_run_is_complete_is_an_error(tmp_path: Path) -> None
     assert CliRunner().invoke(app, line).exit_code == 0
     line[3] = "training.optimizer.lr=10000"
     assert CliRunner().invoke(app, line).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "seeds", "words"),
+    [
+        ({"prior": ["standard-normal", {"type": "standard-normal"}]}, [0], "has the value .* twice"),
+        ({"objective.beta": 2}, [0], r"objective\.beta needs a list of values, such as \[2\]"),
+        ({"encoder.activation": "relu"}, [0], r"needs a list of values, such as \['relu'\]"),
+        ({}, 3, "the seeds are a list, such as range"),
+        ({}, [True], "a seed is a whole number"),
+    ],
+)
+def test_values_and_seeds_are_lists_without_repeats(settings: Any, seeds: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=words):
+        sweep(SMALL, "digits", settings, seeds=seeds, out=tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert [cell.seed for cell in grid(SMALL, "digits", {}, np.arange(2))] == [0, 1]
+
+
+def test_a_table_that_has_lost_rows_is_said_to_have_changed(tmp_path: Path) -> None:
+    """Not that its batch, which follows from the rows, has another size."""
+    path, recipe = tmp_path / "t.csv", Recipe.load("table").replace(training__samples=200)
+    for rows in (300, 299):
+        path.write_text("a,b\n" + "\n".join(f"{i % 7},{i % 11 / 10}" for i in range(rows)))
+        with nullcontext() if rows == 300 else pytest.raises(RunError, match="have changed since it was trained"):
+            sweep(recipe, str(path), {}, seeds=[0], out=tmp_path / "runs")
+
+
+def test_a_sweep_is_logged_to_no_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers, "find_spec", lambda name: True)
+    monkeypatch.setitem(trackers.KINDS, "tensorboard", ("", lambda run: pytest.fail("logged")))
+    with trackers.tracking("tensorboard"):
+        made = sweep(SMALL, "digits", {}, seeds=[0], out=tmp_path)
+    assert made.notes == ["a sweep logs to no tracker."]
 
 
 def test_rows_in_memory_are_kept_beside_the_runs(tmp_path: Path) -> None:
@@ -450,4 +487,10 @@ def test_the_command_line_prints_the_table_and_lists_the_runs(tmp_path: Path, mo
         (beta, seed, "complete") for beta in (1, 2) for seed in (0, 1)
     }
     again = json.loads(CliRunner().invoke(app, [*line, "--json", "--quiet"]).output)
-    assert [(row["beta"], row["seeds"]) for row in again["points"]] == [("1", 2), ("2", 2)]
+    assert [(row["objective.beta"], row["seeds"]) for row in again["points"]] == [(1, 2), (2, 2)]
+    for row in again["points"]:
+        found = [run["elbo"] for run in again["runs"] if run["objective.beta"] == row["objective.beta"]]
+        assert row["elbo"] == pytest.approx(statistics.fmean(found))
+        assert row["elbo_sd"] == pytest.approx(statistics.stdev(found))
+    clash = CliRunner().invoke(app, [*line, "--set", "training.samples=300,600"])
+    assert "training.samples is given twice, by an option and by --set" in str(clash.exception)

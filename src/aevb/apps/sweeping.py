@@ -30,7 +30,7 @@ from aevb.apps.app import (
 
 if TYPE_CHECKING:
     from aevb.apps.plans import Plan
-    from aevb.runs.sweeps import Sweep
+    from aevb.runs.sweeps import Sweep, Trial
 
 TRAINING = "Training"
 
@@ -100,13 +100,20 @@ def sweep(
     again skips complete runs, and resumes the others.
     """
     from aevb.apps import actions, plans
+    from aevb.errors import RecipeError
     from aevb.runs.grid import alternatives, seeds_of
 
     several = alternatives(set_ or [])
     of_data = [f"{k}={v[0]}" for k, v in several.items() if k.startswith("data.")]
     wanted = seeds_of(seeds)
     actions.check_folder(out)
-    of_data += plans.fitted(size, crop, plans.weighed(weights, column, exposure), schema, missing)
+    options = plans.fitted(size, crop, plans.weighed(weights, column, exposure), schema, missing)
+    asked = {"training.samples": epochs is not None or samples is not None}
+    asked |= {option.partition("=")[0].strip(): True for option in options}
+    twice = next((key for key, given in asked.items() if given and key in several), None)
+    if twice:
+        raise RecipeError(f"{twice} is given twice, by an option and by --set. Give it once.")
+    of_data += options
     plan = plans.choose(source, recipe, data_dir, of_data).changed({}, epochs, samples)
     found = _swept(plan, several, wanted, (out, jobs, actions.device_named(device)), json_)
     _tell(found, figures, json_)
@@ -143,21 +150,41 @@ def _note(text: str) -> None:
 
 def _tell(found: Sweep, figures: bool, as_json: bool) -> None:
     """The table, and where everything is; with the figure, if asked."""
+    from aevb.runs.store import runs_root
+
     drawn = figures and _draw(found)
     if as_json:
-        trials = [{"run": str(t.path), "seed": t.seed, "status": t.status, **t.settings} for t in found.trials]
-        return show.print_json({"runs": trials, "points": found.rows()})
+        return show.print_json(
+            {"runs": list(map(_as_json, found.trials)), "points": _points(found), "notes": [*found.notes]}
+        )
     lines = found.lines()
     show.out.print()
     show.out.print(
         show.table("mean ± sd over seeds (se over test points), nats", list(lines[0]), [[*r.values()] for r in lines])
     )
     if not show.MANNER.quiet:
-        show.out.print(f"\nruns    {os.path.join(found.folder, '')}: {len(found.trials)}, `aevb runs` lists them")
+        listed = ", `aevb runs` lists them" * (found.folder == runs_root())
+        show.out.print(f"\nruns    {os.path.join(found.folder, '')}: {len(found.trials)}{listed}")
         show.out.print(f"table   {found.folder / found.name}.csv")
         if drawn:
             show.out.print(f"figure  {found.folder / found.name}.png, .svg")
     return None
+
+
+def _as_json(trial: Trial) -> dict[str, Any]:
+    """A run with its settings by their whole keys, and the numbers that it reached."""
+    numbers = {name: part for key, e in trial.numbers.items() for name, part in ((key, float(e)), (f"{key}_se", e.se))}
+    return {"run": str(trial.path), "seed": trial.seed, "status": trial.status, **trial.settings, **numbers}
+
+
+def _points(found: Sweep) -> list[dict[str, Any]]:
+    """The lines of the table, with the settings as those of the runs."""
+    lines = []
+    for settings, numbers in found.points:
+        parts = ((n, s.mean, s.sd, s.se) for n, s in numbers.items())
+        plain = {k: v for n, mean, sd, se in parts for k, v in ((n, mean), (f"{n}_sd", sd), (f"{n}_se", se))}
+        lines.append({**settings, "seeds": max(s.n for s in numbers.values()), **plain})
+    return lines
 
 
 def _draw(found: Sweep) -> bool:

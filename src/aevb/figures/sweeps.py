@@ -18,6 +18,8 @@ from aevb.runs.grid import short_keys, written
 from aevb.runs.sweeps import NUMBERS, Summary, Trial
 
 SPREAD = 0.12  # of the distance of two settings, over which the seeds of one are spread
+APART = 0.4  # of it, over which lines are spread
+MOST = 16  # seeds that are named at an axis
 
 
 @styled
@@ -46,7 +48,7 @@ def sweep(trials: Sequence[Trial], number: str = "elbo", title: str = "") -> Fig
     axes.set_ylabel(f"{NUMBERS[number]}, nats")
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     if keys:
-        _over_settings(axes, known, keys, number)
+        _over_settings(axes, trials, keys, number)
         axes.set_xlabel(names[keys[0]])
     else:
         _by_seed(axes, known, number)
@@ -71,33 +73,45 @@ def _over_settings(axes: Axes, trials: Sequence[Trial], keys: Sequence[str], num
     """A line for each combination of the further settings, over the values of the first."""
     values = list(dict.fromkeys(written(t.settings[keys[0]]) for t in trials))
     places = {value: float(i) for i, value in enumerate(values)}
-    axes.set_xticks(list(places.values()), list(places))
+    axes.set_xticks(list(places.values()), [_short(value, len(values)) for value in values])
+    axes.set_xlim(-0.5, len(values) - 0.5)
     names = short_keys(list(trials[0].settings))
     lines: dict[str, dict[str, list[Estimate]]] = {}
     for t in trials:
-        label = ", ".join(f"{names[key]} = {written(t.settings[key])}" for key in keys[1:])
-        lines.setdefault(label, {}).setdefault(written(t.settings[keys[0]]), []).append(t.numbers[number])
+        label = ", ".join(f"{names[key]} = {_short(written(t.settings[key]))}" for key in keys[1:])
+        there = lines.setdefault(label, {})
+        if number in t.numbers and t.numbers[number].known:  # not of a training that diverged
+            there.setdefault(written(t.settings[keys[0]]), []).append(t.numbers[number])
     for i, (label, found) in enumerate(lines.items()):
-        _line(axes, {places[value]: reached for value, reached in found.items()}, PALETTE[i % len(PALETTE)], label)
+        beside = APART * (i - (len(lines) - 1) / 2) / max(len(lines) - 1, 1)
+        at = {places[value] + beside: reached for value, reached in found.items()}
+        _line(axes, at, PALETTE[i % len(PALETTE)], label, SPREAD / len(lines))
     if len(lines) > 1:
-        axes.legend(loc="best")
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
-def _line(axes: Axes, found: Mapping[float, Sequence[Estimate]], colour: str, label: str) -> None:
+def _short(value: str, many: int = 4) -> str:
+    """A value at an axis, where so many stand."""
+    most = max(96 // many, 6)
+    return value if len(value) <= most else f"{value[: most - 1]}…"
+
+
+def _line(axes: Axes, found: Mapping[float, Sequence[Estimate]], colour: str, label: str, width: float) -> None:
     at = sorted(found)
     of = [Summary.of(found[x]) for x in at]
     spread = [0.0 if math.isnan(s.sd) else s.sd for s in of]
     style: dict[str, Any] = {"color": colour, "linewidth": 1.6, "capsize": 4, "label": label or None}
     axes.errorbar(at, [s.mean for s in of], yerr=spread, **style)
     for x in at:
-        beside = x + SPREAD * np.linspace(-1, 1, len(found[x])) * (len(found[x]) > 1)
+        beside = x + width * np.linspace(-1, 1, len(found[x])) * (len(found[x]) > 1)
         axes.scatter(beside, [float(e) for e in found[x]], s=12, color=colour, alpha=0.6, linewidths=0)
 
 
 def _by_seed(axes: Axes, trials: Sequence[Trial], number: str) -> None:
     found = [t.numbers[number] for t in trials]
     at = list(range(len(found)))
-    axes.set_xticks(at, [str(t.seed) for t in trials])
+    every = math.ceil(len(trials) / MOST)
+    axes.set_xticks(at[::every], [str(t.seed) for t in trials[::every]])
     errors = [0.0 if math.isnan(e.se) else e.se for e in found]
     axes.errorbar(at, [float(e) for e in found], yerr=errors, fmt="o", color=PALETTE[0], capsize=4)
     axes.axhline(float(np.mean(found)), color=GREY, linewidth=1)

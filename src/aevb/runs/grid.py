@@ -6,8 +6,9 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,7 @@ def grid(recipe: Recipe, data: str, settings: Mapping[str, Sequence[Any]], seeds
     """
     for key, values in settings.items():
         _check_values(key, values)
-    _check_many(math.prod(map(len, settings.values())) * len(seeds))
-    _check_seeds(seeds)
+    seeds = _checked_seeds(seeds, math.prod(map(len, settings.values())))
     points = [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
     cells = []
     for point in points:
@@ -61,9 +61,12 @@ def grid(recipe: Recipe, data: str, settings: Mapping[str, Sequence[Any]], seeds
 def _check_values(key: str, values: Sequence[Any]) -> None:
     if key == "training.seed":
         raise RecipeError("sweep: training.seed is set by the seeds: --seeds 0:8.")
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
+        raise RecipeError(f"sweep: {key} needs a list of values, such as [{shown(values)}]; got {shown(values)}.")
     if not len(values):
         raise RecipeError(f"sweep: {key} has no values. Give at least one.")
-    twice = next((v for i, v in enumerate(values) if v in values[:i]), None)
+    words = [written(v) for v in values]
+    twice = next((v for i, v in enumerate(values) if v in values[:i] or words[i] in words[:i]), None)
     if twice is not None:
         raise RecipeError(f"sweep: {key} has the value {shown(twice)} twice. Give it once.")
 
@@ -73,14 +76,20 @@ def _check_many(runs: int) -> None:
         raise RecipeError(f"sweep: {runs:,} runs are more than {MOST:,}. Give fewer values or seeds.")
 
 
-def _check_seeds(seeds: Sequence[int]) -> None:
+def _checked_seeds(seeds: Sequence[int], points: int) -> Sequence[int]:
+    """The seeds, as Python's whole numbers."""
+    if not isinstance(seeds, Iterable):
+        raise RecipeError(f"sweep: the seeds are a list, such as range(3); got {shown(seeds)}.")
+    seeds = seeds if isinstance(seeds, range) else list(seeds)
     if not len(seeds):
         raise RecipeError("sweep: there are no seeds. Give some: --seeds 0:8.")
+    _check_many(points * len(seeds))
     for seed in seeds:
-        if type(seed) is not int or seed < 0:
+        if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
             raise RecipeError(f"sweep: a seed is a whole number of at least 0; got {shown(seed)}.")
     if len(set(seeds)) < len(seeds):
         raise RecipeError("sweep: a seed is given twice. Give each once.")
+    return [int(seed) for seed in seeds]
 
 
 def seeds_of(text: str) -> Sequence[int]:

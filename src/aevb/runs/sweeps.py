@@ -32,6 +32,7 @@ from aevb.runs.recipe import Recipe, parse_toml
 from aevb.runs.sources import given, named, read
 from aevb.runs.stacks import Place, alike, differences, fit_stacked
 from aevb.runs.store import Run, fingerprints, runs_root
+from aevb.runs.trackers import trackers, untracked
 from aevb.runs.workers import each, workers
 from aevb.training.draws import Unstackable
 
@@ -175,38 +176,48 @@ def sweep(
         data: as `fit` takes them.
         settings: values by key, such as {"objective.beta": [1, 2, 4]}.
         out: the folder of the run folders; runs/ if None. NAME.csv is written there, too.
-        jobs: processes at a time, for what is not stacked.
+        jobs: processes at a time, for what is not stacked. In a script, several need `if __name__ == "__main__":`.
         show: called several times a second with where the training stands.
         tell: called with what was trained one by one and why, and with what failed.
 
     Raises:
         RecipeError: a setting that the recipe does not have, values or seeds given twice.
+        ValueError: no jobs.
         RunError: a folder is there already with other settings, or other data.
     """
+    if jobs < 1:
+        raise ValueError(f"sweep: jobs={jobs}. Give at least one.")
     chosen = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe)
     base, first = given(chosen, data)
-    cells = grid(base, first.name, settings or {}, seeds if isinstance(seeds, range) else list(seeds))
+    cells = grid(base, first.name, settings or {}, seeds)
     if isinstance(data, Dataset):
         _refuse_other_data(settings or {})
     folder = Path(out) if out else runs_root()
     work = Work(folder, device, jobs, show, tell or (lambda text: None))
+    if trackers().names:
+        work.note("a sweep logs to no tracker.")
     groups = list(work.read(cells, first if isinstance(data, Dataset) else data))  # mistakes come before the first run
-    for rows, group in groups:
-        work.train(group, rows)
+    with untracked():
+        for rows, group in groups:
+            work.train(group, rows)
     name = _name(cells, settings or {})
     found = Sweep(name, folder, [work.trial(cell) for cell in cells], work.notes)
     place, text = folder / f"{name}.csv", found.csv()
-    if place.is_file() and _points(place.read_text(encoding="utf-8")) != _points(text):
-        work.note(f"{place}: replaces the table of a sweep over other settings.")
+    if place.is_file() and _loses(_points(place.read_text(encoding="utf-8")), _points(text)):
+        work.note(f"{place}: replaces the table of a sweep over other settings, or more seeds.")
     write_text(place, text)
     return found
 
 
-def _points(text: str) -> list[tuple[str, ...]]:
-    """The settings in a table, with their names, a line for each."""
+def _points(text: str) -> dict[tuple[str, ...], int]:
+    """The settings in a table, with their names: a key for each line; and how many seeds it has."""
     lines = list(csv.reader(io.StringIO(text)))
-    settings = lines[0].index("seeds") if lines and "seeds" in lines[0] else 0
-    return [tuple(line[:settings]) for line in lines]
+    at = lines[0].index("seeds") if lines and "seeds" in lines[0] else 0
+    return {(*lines[0][:at], *line[:at]): int(line[at]) if line[at].isdigit() else 0 for line in lines[1:]}
+
+
+def _loses(before: Mapping[tuple[str, ...], int], after: Mapping[tuple[str, ...], int]) -> bool:
+    return any(after.get(point, -1) < seeds for point, seeds in before.items())
 
 
 def _refuse_other_data(settings: Mapping[str, Sequence[Any]]) -> None:
@@ -280,7 +291,7 @@ class Work:
                 parts.setdefault(alike(place.recipe, strictly=True), []).append(place)
             if len(parts) > 1:
                 return [place for part in parts.values() for place in self.stacked(part, data)]
-            self.note(f"{len(group)} runs are trained one by one: {why}.")
+            self.note(f"{len(group)} runs, such as {group[0].path.name}, are trained one by one: {why}.")
             return list(group)
         for path, error in failed.items():
             self.note(f"{path.name}: {error}")
@@ -303,8 +314,8 @@ class Work:
                         warnings.warn(text, AevbWarning, stacklevel=4)
         except BrokenProcessPool as error:
             raise RunError(
-                "A process that trained one of the runs was killed, perhaps since memory is short. Fewer --jobs take "
-                "less of it. The same sweep again resumes."
+                "A process that trained one of the runs ended too early. If memory is short, fewer jobs take less of "
+                "it, and the same sweep again resumes. In a script, call aevb.sweep below if __name__ == '__main__'."
             ) from error
 
     def ended(self, place: Place, error: str) -> None:
@@ -375,7 +386,10 @@ def _agrees(place: Place, data: Dataset, prints: Mapping[str, Any]) -> None:
     run = Run.open(place.path)
     ours = parse_toml(tomli_w.dumps(dict(named(place.recipe, data)[0].settings)), str(place.path))
     labels = {key: ours.get(key) for key in LABELS}
-    for key, asked, there in differences(ours, {**run.recipe.settings, **labels}):
+    found = list(differences(ours, {**run.recipe.settings, **labels}))
+    if not any(key.startswith("data.") for key, *_ in found):
+        run.check_same(prints)  # first, since a batch can follow from the number of rows
+    for key, asked, there in found:
         raise RunError(
             f"{place.path} is a run with {key} = {shown(there)}, and this sweep has {shown(asked)}. "
             "Choose another --out, or move that run."

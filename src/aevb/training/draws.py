@@ -95,5 +95,5 @@ def draws_of(work: Callable[[], object], device: torch.device) -> list[Draw]:
             draw()
         again = torch.rand((), device=device)
     if not torch.equal(after, again):
-        raise Unstackable("it draws random numbers that are neither normal nor uniform, as dropout does")
+        raise Unstackable("it draws by another law than a normal or a uniform one")
     return noted.draws
