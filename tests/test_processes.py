@@ -95,6 +95,58 @@ def test_two_processes_find_the_numbers_of_one(tmp_path: Path) -> None:
         assert theirs == pytest.approx(losses(name, count, **changes), rel=2e-5), name
 
 
+def trained_apart(seed: int, x: Tensor) -> float:
+    """The norm of weights that begin as the seed says, after three steps."""
+    import aevb
+
+    torch.manual_seed(seed)
+    networks = [nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, n)) for n in (4, 6)]
+    networks[1][0] = nn.Linear(2, 9)
+    parts = aevb.Conditional(networks[0], aevb.Normal(2)), aevb.Conditional(networks[1], aevb.Bernoulli(6))
+    model = aevb.VAE(aevb.StandardNormal(2), *parts)
+    for _ in aevb.train(model, aevb.ELBO(), x, aevb.Training(batch=20, samples=60)):
+        pass
+    return float(torch.cat([p.detach().flatten() for p in model.parameters()]).norm())
+
+
+def apart(rank: int, size: int, place: str) -> None:
+    """One of two processes that begin with other weights, then with other data."""
+    import aevb
+
+    torch.set_num_threads(1)
+    x = torch.rand(60, 6, generator=torch.Generator().manual_seed(0)).round()
+    dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=size)
+    found: list[Any] = []
+    try:
+        with sharing(Group(rank, size)):
+            found.append(trained_apart(rank, x))
+            for other in (x.flip(1) if rank else x, x[: 60 - 10 * rank]):
+                with pytest.raises(RunError) as caught:
+                    trained_apart(0, other)
+                found.append(str(caught.value))
+            table = x.double().numpy() + (x.shape[1] - 1) * rank
+            with pytest.raises(RunError) as caught:
+                aevb.fit("gaussian", table, Path(place) / "run")
+            found.append(str(caught.value))
+        (Path(place) / f"{rank}.json").write_text(json.dumps(found))
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def test_processes_begin_with_the_weights_of_the_first_and_refuse_other_data(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(apart, (2, str(tmp_path)), 2)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert first == second
+    x = torch.rand(60, 6, generator=torch.Generator().manual_seed(0)).round()
+    assert first[0] == pytest.approx(trained_apart(0, x), rel=2e-5)
+    assert first[0] != pytest.approx(trained_apart(1, x), rel=1e-3)
+    assert "Process 1 has other train rows than the first one" in first[1]
+    assert "Process 1 has 50 train rows, the first one 60" in first[2]
+    assert "Process 1 has other train rows than the first one" in first[3]
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 4])
 def test_a_point_posterior_keeps_the_loss_over_200_steps(size: int, tmp_path: Path) -> None:

@@ -23,12 +23,14 @@ def joined(verb: Sequence[str]) -> Iterator[None]:
     if os.environ.get("WORLD_SIZE", "1") in ("", "0", "1"):
         yield
         return
-    if [*verb] != ["train"]:
-        raise RunError(f"torchrun is only for `aevb train`. Run it in one process: aevb {' '.join(verb)} ...")
-    from aevb.training.processes import together
+    with _silent(os.environ.get("RANK", "0") != "0"):
+        if [*verb] != ["train"]:
+            one = " ".join(["aevb", *verb, "..."])
+            raise RunError(f"torchrun is only for `aevb train`. Run it in one process: {one}")
+        from aevb.training.processes import together
 
-    with _silent(os.environ.get("RANK", "0") != "0"), together():
-        yield
+        with together():
+            yield
 
 
 @contextmanager

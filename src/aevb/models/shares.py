@@ -74,8 +74,8 @@ def messages() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise RunError(
-            "Another process of this training has ended, so this one cannot continue. Its last checkpoint is saved:"
-            " start all of them again with --resume."
+            "Another process of this training has ended, so this one cannot continue: see its own error. A run's last"
+            " checkpoint is saved: start all processes again with --resume."
         ) from error
 
 

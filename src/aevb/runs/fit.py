@@ -29,7 +29,6 @@ from aevb.runs.recipe import Recipe
 from aevb.runs.sources import given, named
 from aevb.runs.store import Run, created, fingerprints, new_folder
 from aevb.runs.trackers import trackers
-from aevb.training.checkpoint import moving_tensors
 from aevb.training.events import (
     Checkpoint,
     Clock,
@@ -42,7 +41,7 @@ from aevb.training.events import (
     validated,
 )
 from aevb.training.learner import Learner
-from aevb.training.processes import alike, first, largest, told, wait
+from aevb.training.processes import check_same_rows, first, largest, told, wait
 from aevb.training.start import start_at_data
 from aevb.training.train import Step
 
@@ -100,17 +99,11 @@ def fit(
     events = job.events(state, checkpoint_every)
     check_objective(job.learner, job.rows)
     meta, path = facts_of(chosen, data, device), Path(told(str(path)))
-    same_start(job.learner)
+    wait()
     if not first():
         return follow(Run(path, chosen, meta), events, state)
     with created(path, chosen, meta, data if own else None) as run:
         return write_events(run, events, state, job.learner, show)
-
-
-def same_start(learner: Learner) -> None:
-    """Let several processes begin with the numbers of the first one, once all are ready."""
-    alike(moving_tensors(learner).values())
-    wait()
 
 
 def resume(
@@ -147,14 +140,14 @@ def resume(
     if not first():
         state = load_checkpoint(run, job.learner)
         events = job.events(state, checkpoint_every)
-        same_start(job.learner)
+        wait()
         return follow(run, events, state)
     with alone(run.path):
         sweep(run.path)
         sweep_beside(run.path)
         state = load_checkpoint(run, job.learner)
         events = job.events(state, checkpoint_every)
-        same_start(job.learner)
+        wait()
         run.write_recipe()
         run.write_meta(status="training")
         return write_events(run, events, state, job.learner, show)
@@ -224,6 +217,8 @@ class Job:
     @classmethod
     def of(cls, recipe: Recipe, data: Dataset, device: str | torch.device, first: First | None = None) -> Job:
         """The job before its first step, with the weights of `first`, or of the run that the recipe begins with."""
+        if group() is not None:
+            check_same_rows({name: (found["n"], found) for name, found in fingerprints(data).items()})
         training, context, n = recipe.training(), recipe.context(), len(data.train)
         recipe.evaluation()  # a mistake there is reported now, and not after the training
         model = build_model(recipe, data.shape, data.train.values.levels).to(device)

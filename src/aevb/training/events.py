@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -20,6 +20,7 @@ from aevb.models.checks import check_data, split_of
 from aevb.models.compat import check_model
 from aevb.models.inference import Model, fitting
 from aevb.models.rows import by_batch, is_diagonal
+from aevb.models.shares import group
 from aevb.objectives.bounds import Info, PerPoint
 from aevb.parts import Member, Needs
 from aevb.probability.families import single
@@ -387,6 +388,8 @@ class Course:
             yield self.validation(step)
         record = self.state.record(step)
         check_alike(record.numbers["loss"])
+        if group() is not None:  # the loss is of rows that all have gathered
+            check_alike(_length(self.learner.model.parameters()), "weights' lengths")
         yield record
 
     def validation(self, step: Step) -> Validation:
@@ -449,6 +452,11 @@ def _rows_of_validation(learner: Learner, held: Indexable) -> int:
     """As many rows at a time as a training step takes, so that what trains has memory enough; more of small ones."""
     shape = look(held, next(learner.model.parameters()).device)[1].x.shape[1:]
     return min(rows_at_once(shape), max(learner.training_settings.batch, SMALL // shape.numel()))
+
+
+def _length(tensors: Iterable[Tensor]) -> float:
+    """The Euclidean length of all numbers."""
+    return float(torch.stack([t.detach().norm() for t in tensors]).norm())
 
 
 def _end(learner: Learner, state: TrainingState, reason: str) -> End:

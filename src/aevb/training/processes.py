@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
@@ -164,6 +164,17 @@ def told(word: Any) -> Any:
     return words[0]
 
 
+def everyone(word: Any) -> list[Any]:
+    """What each process says, the first one's word first."""
+    members = group()
+    if members is None:
+        return [word]
+    words: list[Any] = [None] * members.size
+    with messages():
+        dist.all_gather_object(words, word)
+    return words
+
+
 @torch.no_grad()
 def alike(tensors: Iterable[Tensor]) -> None:
     """Give all processes the numbers of the first one, in place."""
@@ -174,12 +185,29 @@ def alike(tensors: Iterable[Tensor]) -> None:
             dist.broadcast(v, src=0)
 
 
-def check_alike(number: float) -> None:
+def check_same_rows(prints: Mapping[str, tuple[int, Any]]) -> None:
+    """Raise a `RunError` where processes have read different data.
+
+    Args:
+        prints: of each part of this process's data, how many rows it has, and a fingerprint of them.
+    """
+    ours, *others = everyone(dict(prints))
+    for rank, theirs in enumerate(others, 1):
+        for part, (rows, found) in theirs.items():
+            if (rows, found) != ours[part]:
+                what = f"{rows:,} {part} rows, the first one {ours[part][0]:,}" if rows != ours[part][0] else ""
+                raise RunError(
+                    f"Process {rank} has {what or f'other {part} rows than the first one'}. All processes must read "
+                    "the same data: look for another file under this path."
+                )
+
+
+def check_alike(number: float, what: str = "losses") -> None:
     """Raise a `RunError` where a number that all processes compute, such as the mean loss, has come to differ."""
     most, least = largest(number), -largest(-number)
     if most - least > APART * max(1.0, abs(most)):
         raise RunError(
-            f"The processes no longer train one model: their losses are {least:.6g} to {most:.6g}. "
+            f"The processes no longer train one model: their {what} are {least:.6g} to {most:.6g}. "
             "Start them on machines of one kind, with one version of PyTorch and the same data."
         )
 

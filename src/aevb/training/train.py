@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from aevb.data.batch import Batch, Indexable, take
 from aevb.data.memory import keep_freed_memory
+from aevb.data.prints import print_of
 from aevb.data.randomness import Order, noise_seed, seeded
 from aevb.models.checks import check_data
 from aevb.models.inference import evaluation_mode, fitting
@@ -19,11 +20,13 @@ from aevb.objectives.bounds import Info, Objective, PerPoint
 from aevb.objectives.terms import members_of
 from aevb.training.checkpoint import moving_tensors
 from aevb.training.learner import Learner, Loss, Training
+from aevb.training.processes import alike, check_same_rows
 from aevb.training.recorded import can_read, check_recordable
 
 __all__ = ["Learner", "Step", "Training", "check_training", "continue_training", "steps", "train"]
 
 
+FIRST = 100  # rows that are compared between processes
 Move = Callable[[], tuple[Batch, Info]]  # one step: the minibatch, and what is logged
 
 
@@ -88,6 +91,8 @@ def steps(learner: Learner, data: Indexable, move: Move | None = None) -> Genera
     if len(data) != learner.n:
         raise ValueError(f"The learner was made for {learner.n} rows of data; got {len(data)}. Make another Learner.")
     keep_freed_memory()
+    if group() is not None:
+        begin_alike(learner, data)
     total, size = settings.steps(learner.n), min(settings.batch, learner.n)
     move = move or Alone(learner, data)
     learner.train()
@@ -104,6 +109,15 @@ def steps(learner: Learner, data: Indexable, move: Move | None = None) -> Genera
         learner.eval()
         if learner.read is not None:
             learner.record(None)  # lets go of the rows
+
+
+def begin_alike(learner: Learner, data: Indexable) -> None:
+    """Let several processes begin with the numbers of the first one.  RunError: their first rows differ."""
+    device = next(learner.model.parameters()).device
+    with seeded(0, device):  # some data draw their rows
+        first = take(data, torch.arange(min(FIRST, learner.n), device=device))
+    check_same_rows({"train": (learner.n, print_of(first.x))})
+    alike(moving_tensors(learner).values())
 
 
 class Alone:
