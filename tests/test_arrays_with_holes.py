@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from test_cli import good, mistake
@@ -75,3 +76,19 @@ def test_holes_are_filled_near_the_truth(tmp_path: Path) -> None:
     np.testing.assert_allclose(filled[~holes], given[~holes], rtol=1e-6)
     off, of_mean = (np.abs((x - truth) / truth.std(0))[holes].mean() for x in (filled, np.nanmean(given, 0)))
     assert off < 0.7 * of_mean
+
+
+@pytest.mark.parametrize("kind", ["<f4", "<f8", ">f8", "f2", "longdouble"])
+def test_every_type_is_filled_and_keeps_its_columns(kind: str, tmp_path: Path) -> None:
+    """In memory as part by part: a column that no one fills stays, and so does the type, where Arrow knows it."""
+    more = np.column_stack([HOLES[:N], np.full(N, 7.0), np.full(N, np.nan)]).astype(kind)
+    np.save(tmp_path / "more.npy", more)
+    good("impute", "runs/array", tmp_path / "more.npy", "-o", tmp_path / "filled.parquet")
+    found = pq.read_table(tmp_path / "filled.parquet")
+    assert found.column_names == ["x0", "x1", "x2", "x3", "x4"]
+    assert {str(t) for t in found.schema.types} == {{"<f4": "float", "f2": "halffloat"}.get(kind, "double")}
+    filled = np.column_stack([found[name].to_numpy() for name in found.column_names]).astype(np.float64)
+    there = ~np.isnan(more)
+    np.testing.assert_array_equal(filled[there], more.astype(np.float64)[there])
+    assert not np.isnan(filled[:, :4]).any()
+    assert np.isnan(filled[:, 4]).all()

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from aevb import Recipe, fit, load_data, resume
-from aevb.data import parts
+from aevb.data import parts, tables
 from aevb.data.batch import Batch
 from aevb.data.columns import Schema
 from aevb.data.dataset import Dataset
@@ -85,7 +85,7 @@ DATES = np.datetime64("2020-01-01") + np.arange(400).astype("timedelta64[D]")
 
 
 def parquet(place: Path) -> Path:
-    pyarrow.parquet.write_table(mixed(), place / "table.parquet", row_group_size=90)
+    pq.write_table(mixed(), place / "table.parquet", row_group_size=90)
     return place / "table.parquet"
 
 
@@ -93,7 +93,7 @@ def parquets(place: Path) -> Path:
     (place / "folder").mkdir()
     whole = mixed()
     for i in range(4):
-        pyarrow.parquet.write_table(whole.slice(100 * i, 100), place / "folder" / f"{i}.parquet")
+        pq.write_table(whole.slice(100 * i, 100), place / "folder" / f"{i}.parquet")
     return place / "folder"
 
 
@@ -277,9 +277,26 @@ def test_the_limit_says_where_rows_are_kept(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("AEVB_MEMORY_MB", "0.1")
     assert not isinstance(room((1000, 25), "float32", "here", "rows"), np.memmap)
     assert isinstance(room((1001, 25), "float32", "here", "rows"), np.memmap)
-    monkeypatch.setenv("AEVB_MEMORY_MB", "much")
-    with pytest.raises(DataError, match="AEVB_MEMORY_MB=much: it is a number of megabytes"):
-        room((1, 1), "float32", "here", "rows")
+    for limit in ("much", "-5", "nan"):
+        monkeypatch.setenv("AEVB_MEMORY_MB", limit)
+        with pytest.raises(DataError, match=f"AEVB_MEMORY_MB={limit}: it is a number of megabytes"):
+            room((1, 1), "float32", "here", "rows")
+
+
+def test_a_parquet_file_is_as_large_as_its_numbers_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few different numbers take little room in the file, and as much as others in memory."""
+    table = pa.table({f"c{i}": np.arange(40_000) % 3 / 2 for i in range(8)})
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert (tmp_path / "t.parquet").stat().st_size < table.nbytes / 20
+    spread = []
+    monkeypatch.setattr(tables, "in_a_map", lambda found, path: spread.append(path) or found.to_table())
+    for limit, there in (("2.5", 1), ("2.6", 1)):  # MB
+        monkeypatch.setenv("AEVB_MEMORY_MB", limit)
+        tables.read_frame(tmp_path / "t.parquet")
+        assert len(spread) == there
+    assert tables.width_of(table.schema) == 64
+    kinds = {"s": pa.string(), "d": pa.dictionary(pa.int16(), pa.string()), "b": pa.bool_(), "t": pa.timestamp("us")}
+    assert tables.width_of(pa.schema(kinds)) == 16 + 2 + 1 + 8
 
 
 def test_too_little_disk_is_said_with_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,7 +407,7 @@ def arrays(place: Path, name: str, rows: int) -> Path:
 
 def frames(place: Path, name: str, rows: int) -> Path:
     columns = {f"x{i}": random.standard_normal(12 * rows) for i in range(40)}
-    pyarrow.parquet.write_table(pa.table(columns), place / f"{name}.parquet", row_group_size=20_000)
+    pq.write_table(pa.table(columns), place / f"{name}.parquet", row_group_size=20_000)
     return place / f"{name}.parquet"
 
 

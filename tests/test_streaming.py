@@ -137,6 +137,25 @@ def test_a_filled_text_is_the_same_byte_for_byte(monkeypatch: pytest.MonkeyPatch
     assert a.read_bytes() == b.read_bytes()
 
 
+@pytest.mark.parametrize("case", ["views", "a column of no type"])
+def test_columns_of_other_arrow_types_are_filled(case: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    arrow = pq.read_table("new.parquet")
+    column = arrow["kind"].cast(pa.string()).cast(pa.string_view()) if case == "views" else pa.nulls(len(arrow))
+    name = "kind" if case == "views" else arrow.column_names[2]
+    arrow = arrow.set_column(arrow.schema.get_field_index(name), name, column)
+    pq.write_table(arrow, tmp_path / "other.parquet")
+    whole, pieces = both(monkeypatch, tmp_path, ".parquet", "impute", "runs/table", tmp_path / "other.parquet")
+    found, other = pq.read_table(whole), pq.read_table(pieces)
+    assert found.equals(other)
+    assert found[name].null_count == 0
+    assert found.column_names == arrow.column_names
+
+
+def test_a_table_without_rows_has_its_columns(tmp_path: Path) -> None:
+    pq.write_table(pq.read_table("new.parquet").slice(0, 0), tmp_path / "none.parquet")
+    assert "the data have length 0" in mistake("score", "runs/table", tmp_path / "none.parquet")
+
+
 def test_equal_rows_in_different_parts_get_different_draws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     row = ["", "", "3", "small", "", ""]
     write(Path("equal.csv"), [[str(i), *row[1:]] for i in range(N)])

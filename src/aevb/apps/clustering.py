@@ -118,11 +118,19 @@ def grouping_of(asked: Asked, model: Model, number: int | None, seed: int, place
 def cards_of(found: Found, clusters: Clusters) -> list[Card]:
     """The cards; of a table by the names of its columns, in the units of its numbers and the words of its levels."""
     from aevb.apps.streamed_clusters import words_of
-    from aevb.use.cards import cards
+    from aevb.data.parts import rows_of
+    from aevb.use.cards import TYPICAL, Tallies, cards, dealt
 
     split, schema = found.split, found.split.values.schema
-    rows = split.values.as_given(split.stored) if split.stored.ndim == 2 else None
-    return cards(clusters, rows) if schema is None else cards(clusters, rows, *words_of(schema))
+    if split.stored.ndim != 2:
+        return cards(clusters)
+    tallies = Tallies(clusters.p.shape[1], split.stored.shape[1], *(() if schema is None else words_of(schema)))
+    assigned, step = clusters.assigned.numpy(), rows_of(split.stored.shape[1])
+    for start in range(0, len(assigned), step):
+        rows = split.stored[start : start + step]
+        tallies.add(split.values.as_given(rows), assigned[start : start + step])
+    sizes = clusters.sizes.tolist()
+    return dealt(sizes, [clusters.typical(c, TYPICAL) for c in range(len(sizes))], tallies)
 
 
 def write(out: Path, found: Found, clusters: Clusters, said: bool = True) -> None:

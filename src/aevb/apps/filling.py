@@ -66,7 +66,7 @@ def impute(
     filling = Filling(method, draws, intervals, samples, seed)
     from aevb.apps import streaming
 
-    if parts := streaming.parts_of(asked):
+    if parts := streaming.parts_of(asked, arrays=True):
         return streaming.impute(asked, parts, filling, asked.run.model(place), out)
     found = rows(asked)
     frame = frame_of(found, asked)

@@ -41,12 +41,20 @@ if TYPE_CHECKING:
 NOTES = 20  # that are said of a table at most
 
 
-def parts_of(asked: Asked) -> Parts | None:
-    """The new data part by part; None where they are no long table, or the run is none of a table without classes."""
+def parts_of(asked: Asked, arrays: bool = False) -> Parts | None:
+    """The new data part by part; None where they are no long table, or the run is none of a table without classes.
+
+    Args:
+        arrays: whether a .npy is read so that is short: all its columns, in its own type.
+    """
     if asked.new is None or asked.new in SOURCES or asked.given is not None or asked.run.classes():
         return None
     schema, path = asked.run.values(asked.data_dir).schema, here(asked.new)
-    return long_tables.parts_of(path, schema) if schema is not None and path.exists() else None
+    if schema is None or not path.exists():
+        return None
+    if arrays and path.suffix.lower() == ".npy":
+        return long_tables.array(path, short=True)
+    return long_tables.parts_of(path, schema)
 
 
 def pieces(asked: Asked, parts: Parts, multiple: int = 1) -> Iterator[Found]:

@@ -6,11 +6,10 @@ A text file is read twice: first it is seen which type each column has, then the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -59,7 +58,7 @@ class Parts:
             step = max(rows_of(table.num_columns) // multiple, 1) * multiple
             for at in range(0, len(table), step):
                 part = table.slice(at, step)
-                yield Frame(self.name, nw.from_native(part, eager_only=True), start=start)
+                yield replace(frame_of(part, self.name), start=start)
                 start += len(part)
 
 
@@ -96,10 +95,10 @@ def parts_of(path: Path, schema: Schema) -> Parts | None:
     return text(path, schema) if ending_of(path) in TEXT and is_long(path) else None
 
 
-def array(path: Path) -> Parts | None:
-    """The rows (N, F) of a .npy, with the columns x0, x1, ... of a table."""
+def array(path: Path, short: bool = False) -> Parts | None:
+    """The rows (N, F) of a .npy, with the columns x0, x1, ... of a table; None of few rows, unless `short`."""
     (x,) = arrays_in(path).values()
-    if x.ndim != 2 or len(x) <= rows_of(x.shape[1]):
+    if x.ndim != 2 or not len(x) or (len(x) <= rows_of(x.shape[1]) and not short):
         return None
 
     def tables() -> Iterator[Any]:

@@ -111,12 +111,15 @@ def mapped(folder: Path, shape: Sequence[int], dtype: DTypeLike) -> Array:
 
 
 def limit() -> float:
-    """MB of rows that are kept in memory.  DataError where the variable holds no number."""
+    """MB of rows that are kept in memory.  DataError where the variable holds no such number."""
     said = os.environ.get(VARIABLE, "")
     try:
-        return float(said) if said else LIMIT
-    except ValueError as error:
-        raise DataError(f"{VARIABLE}={said}: it is a number of megabytes, such as {VARIABLE}=1024.") from error
+        found = float(said) if said else LIMIT
+    except ValueError:
+        found = math.nan
+    if not found >= 0:
+        raise DataError(f"{VARIABLE}={said}: it is a number of megabytes, such as {VARIABLE}=1024.")
+    return found
 
 
 def scratch() -> Path:

@@ -32,6 +32,8 @@ from aevb.errors import DataError
 
 Table = nw.DataFrame[Any]
 ROWS = 65_536  # of a batch of Parquet
+WORD = 16  # bytes that are taken for a text, whose length no type tells
+BUFFER = 2**20  # bytes of a column of a Parquet file that are read at a time
 PACKED = 4  # times that a table in memory may be larger than in Parquet
 
 
@@ -140,14 +142,33 @@ def _parquet(path: Path) -> Frame:
     with reading(path, "a Parquet file" if path.is_file() else "a folder of Parquet files"):
         if path.is_file():
             file = pyarrow.parquet.ParquetFile(path)
-            size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
+            groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+            encoded = sum(group.total_byte_size for group in groups)
+            size = max(file.metadata.num_rows * width_of(file.schema_arrow), encoded)
             table = file.read() if fits(size) else in_a_map(pyarrow.dataset.dataset(path, format="parquet"), path)
         else:
             found = parquet_in(path)
-            small = fits(sum(Path(file).stat().st_size for file in found.files) * PACKED)
+            packed = sum(Path(file).stat().st_size for file in found.files)
+            small = fits(max(found.count_rows() * width_of(found.schema), packed * PACKED))
             table = found.to_table() if small else in_a_map(found, path)
     notes = (f"{len(table.column_names)} columns of a Parquet table.",)
     return replace(_of_arrow(table, str(path)), notes=notes, back=native)
+
+
+def width_of(schema: Any) -> int:
+    """Bytes of a row in memory, by the types of its columns."""
+
+    def of(kind: Any) -> int:
+        if pa.types.is_dictionary(kind):
+            return of(kind.index_type)
+        if pa.types.is_struct(kind):
+            return sum(of(kind.field(i).type) for i in range(kind.num_fields))
+        try:
+            return max(int(kind.bit_width) // 8, 1)
+        except ValueError:
+            return WORD
+
+    return sum(of(field.type) for field in schema)
 
 
 def parquet_in(path: Path) -> Any:
@@ -188,7 +209,8 @@ def _both(schema: Any, other: Any) -> Any:
 
 def batches(found: Any, columns: Sequence[str] | None = None, rows: int = ROWS) -> Iterator[Any]:
     """Of a Parquet data set, one group of rows in memory at a time; else Arrow keeps what it has read of the file."""
-    options = pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False)
+    buffered = {"use_buffered_stream": True, "buffer_size": BUFFER}  # else a whole group is read at once
+    options = pyarrow.dataset.ParquetFragmentScanOptions(pre_buffer=False, **buffered)
     one = {"batch_readahead": 1, "use_threads": False, "fragment_scan_options": options}
     for fragment in found.get_fragments():
         for group in fragment.split_by_row_group():
@@ -339,12 +361,18 @@ def _of_array(data: Any, name: str) -> Frame:
         raise DataError(
             f"{name}: a table is needed: a frame, a dict of columns, or an array (N, F); got {_what(data)}."
         )
-    columns = {f"x{i}": _arrow_array(name, f"x{i}", np.ascontiguousarray(column)) for i, column in enumerate(x.T)}
+    known = x.astype(arrow_type(x.dtype), copy=False)
+    columns = {f"x{i}": _arrow_array(name, f"x{i}", np.ascontiguousarray(column)) for i, column in enumerate(known.T)}
 
     def back(table: Table) -> Any:
         return np.stack([column.to_numpy() for column in table.iter_columns()], -1).astype(x.dtype)
 
     return Frame(name, _arrow(pa.table(columns)), back=back, matrix=True)
+
+
+def arrow_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type of NumPy's nearest to one that Arrow knows: of this machine's byte order, float64 of longer ones."""
+    return np.dtype(np.float64) if dtype.kind == "f" and dtype.itemsize > 8 else dtype.newbyteorder("=")
 
 
 def _what(data: Any) -> str:

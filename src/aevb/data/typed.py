@@ -236,13 +236,13 @@ def readings(words: Any) -> Readings:
         whole = fits(words, DIGITS)
         return Readings(frozenset((PLAINLY, GROUPED) if not whole and fits(words, POINTS) else (PLAINLY,)), whole)
     found = frozenset(way for way in ways() if way is not PLAINLY and fits(words, way.pattern))
-    return Readings() if found and currencies(words) > 1 else Readings(found)
+    return Readings() if found and len(currencies(words)) > 1 else Readings(found)
 
 
-def currencies(words: Any) -> int:
-    """Of how many currencies the words have signs: $5 and €5 are not the same."""
+def currencies(words: Any) -> set[str]:
+    """The currencies of which words have signs. Where there are several they are no numbers: $5 is not €5."""
     signs = pc.extract_regex(words, rf"(?P<sign>{CURRENCY})")
-    return pc.count_distinct(pc.struct_field(signs, "sign")).as_py()  # type: ignore[no-any-return]
+    return set(pc.unique(pc.struct_field(signs, "sign")).drop_null().to_pylist())
 
 
 def numbers_in(words: Any, way: Way) -> Any:

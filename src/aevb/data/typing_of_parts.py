@@ -10,7 +10,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aevb.data.guesses import DOUBTFUL, MISSING
-from aevb.data.typed import DIGITS, GROUPED, PLAINLY, WHOLE, Readings, Rule, Style, Way, coded, fits, long_in, ways
+from aevb.data.typed import (
+    DIGITS,
+    GROUPED,
+    PLAINLY,
+    WHOLE,
+    Readings,
+    Rule,
+    Style,
+    Way,
+    coded,
+    currencies,
+    fits,
+    long_in,
+    ways,
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +83,7 @@ class Tally:
         rows: how many were counted in.
         marks: how often each mark of a missing value stood there; others: two of the other words.
         code: whether a word is a number with leading zeros; ways: those in which all words can be read.
-        digits: whether all words are digits alone.
+        digits: whether all words are digits alone; signs: the currencies of which words have signs.
     """
 
     rule: Rule | None = None
@@ -78,6 +92,7 @@ class Tally:
     others: set[str] = field(default_factory=set)
     code: bool = False
     digits: bool = True
+    signs: set[str] = field(default_factory=set)
     ways: dict[Way, Fitting] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -95,6 +110,9 @@ class Tally:
         self.code = self.code or bool(pc.any(coded(there)).as_py())
         self.digits = self.digits and fits(there, DIGITS)
         self.ways = {} if self.code else {way: f for way, f in self.ways.items() if fits(there, way.pattern)}
+        if self.ways and PLAINLY not in self.ways:
+            self.signs |= currencies(there)
+            self.ways = {} if len(self.signs) > 1 else self.ways
         for way, found in self.ways.items():
             found.add(way.plain(there))
         return there

@@ -166,7 +166,7 @@ class Reader:
         from aevb.data.frames import stored
         from aevb.data.tables import frame_of
 
-        frame = new.frame or frame_of(new.x, new.where)
+        frame = frame_of(new.x, new.where) if new.frame is None else new.frame  # one without rows is False
         rows, notes = stored(self.values.columns, frame)
         for note in notes:
             warnings.warn(note, AevbWarning, stacklevel=2)

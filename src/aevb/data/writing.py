@@ -268,6 +268,8 @@ def pandas_like(array: Any, native: Any, index: Any) -> Any:
 
 def arrow_like(array: Any, native: Any) -> Any:
     """Of the type of a chunked array; of one with levels, with its levels in their order."""
+    if pa.types.is_null(native.type):  # nothing tells a type but what is filled in
+        return pa.chunked_array([array])
     if pa.types.is_decimal(native.type):
         array = narrowed(array, native.type.precision, native.type.scale)
     if not pa.types.is_dictionary(native.type):
@@ -293,6 +295,7 @@ def patched(series: Any, holes: NDArray[np.bool_], array: Any) -> Any:
         own = native.cast(new.dtype) if isinstance(native.dtype, pl.Enum) else native
         out = own.zip_with(pl.Series(~holes), new)
     else:
+        native = native.cast(new.type) if pa.types.is_null(native.type) else native
         both = pa.chunked_array([*native.chunks, *new.chunks]).unify_dictionaries()
         index = np.arange(len(holes)) + np.where(holes, len(holes), 0)
         out = both.take(pa.array(index))
