@@ -137,23 +137,38 @@ def test_a_filled_text_is_the_same_byte_for_byte(monkeypatch: pytest.MonkeyPatch
     assert a.read_bytes() == b.read_bytes()
 
 
-@pytest.mark.parametrize("case", ["views", "a column of no type"])
-def test_columns_of_other_arrow_types_are_filled(case: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_columns_of_views_are_filled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     arrow = pq.read_table("new.parquet")
-    column = arrow["kind"].cast(pa.string()).cast(pa.string_view()) if case == "views" else pa.nulls(len(arrow))
-    name = "kind" if case == "views" else arrow.column_names[2]
-    arrow = arrow.set_column(arrow.schema.get_field_index(name), name, column)
-    pq.write_table(arrow, tmp_path / "other.parquet")
-    whole, pieces = both(monkeypatch, tmp_path, ".parquet", "impute", "runs/table", tmp_path / "other.parquet")
-    found, other = pq.read_table(whole), pq.read_table(pieces)
-    assert found.equals(other)
-    assert found[name].null_count == 0
+    words = arrow["kind"].cast(pa.string()).cast(pa.string_view())
+    pq.write_table(arrow.set_column(arrow.schema.get_field_index("kind"), "kind", words), tmp_path / "views.parquet")
+    whole, pieces = both(monkeypatch, tmp_path, ".parquet", "impute", "runs/table", tmp_path / "views.parquet")
+    assert pq.read_table(whole).equals(pq.read_table(pieces))
+    assert pq.read_table(whole)["kind"].null_count == 0
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_a_column_without_a_type_is_filled_as_in_training(
+    at: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As the same column is that is as empty, and has its type: numbers, counts, levels, dates."""
+    arrow = pq.read_table("new.parquet")
+    name, kind = arrow.column_names[at], arrow.schema.field(at).type
+    kind = pa.string() if pa.types.is_dictionary(kind) else kind
+    for file, empty in (("untyped", pa.nulls(len(arrow))), ("typed", pa.nulls(len(arrow), kind))):
+        pq.write_table(arrow.set_column(at, name, empty), tmp_path / f"{file}.parquet")
+    whole, pieces = both(monkeypatch, tmp_path, ".parquet", "impute", "runs/table", tmp_path / "untyped.parquet")
+    good("impute", "runs/table", tmp_path / "typed.parquet", "-o", tmp_path / "filled.parquet")
+    found = pq.read_table(whole)
+    assert found.equals(pq.read_table(pieces))
     assert found.column_names == arrow.column_names
+    assert found[name].to_pylist() == pq.read_table(tmp_path / "filled.parquet")[name].to_pylist()
 
 
 def test_a_table_without_rows_has_its_columns(tmp_path: Path) -> None:
     pq.write_table(pq.read_table("new.parquet").slice(0, 0), tmp_path / "none.parquet")
     assert "the data have length 0" in mistake("score", "runs/table", tmp_path / "none.parquet")
+    np.save(tmp_path / "none.npy", np.empty((0, 6)))
+    assert "x0" in mistake("score", "runs/table", tmp_path / "none.npy")
 
 
 def test_equal_rows_in_different_parts_get_different_draws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

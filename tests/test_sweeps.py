@@ -321,8 +321,17 @@ def test_the_command_line_sweeps_a_table_with_kinds_of_its_columns(tmp_path: Pat
         assert {c.name: c.kind for c in columns} == {"n": "count", "m": "weight"}
 
 
+def test_the_command_line_takes_one_setting_of_data(tmp_path: Path) -> None:
+    line = ["sweep", "digits", "--set", "data.seed=5", "--seeds", "0:1", "--samples", "200", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, [*line, "--json", "--no-figures", "--set", "evaluation.importance_samples=5"])
+    assert result.exit_code == 0, result.output
+    (run,) = json.loads(result.stdout)["runs"]
+    assert torch.equal(Run.open(run["run"]).dataset().test.stored, aevb.load_data("digits", seed=5).test.stored)
+
+
 def test_a_table_of_other_settings_is_replaced_and_that_is_said(tmp_path: Path) -> None:
     told: list[str] = []
+    (tmp_path / "sweep-digits.csv").write_text("latent,seeds,elbo\n2,1,-3\n\n")  # an old table may have blank lines
     cases = (([2], [0], 0), ([2], [0], 0), ([3], [0], 1), ([3], [0, 1], 1), ([3], [1], 2))
     for values, seeds, said in cases:
         sweep(SMALL, "digits", {"latent": values}, seeds=seeds, out=tmp_path, tell=told.append)

@@ -136,7 +136,7 @@ def _swept(
     try:
         with show.warnings_told(), show.training_progress(quiet) as report:
             how_to: dict[str, Any] = {"out": out, "jobs": jobs, "device": device, "show": report, "tell": _note}
-            again = any(key.startswith("data.") and len(values) > 1 for key, values in several.items())
+            again = any(key.startswith("data.") and key != "data.missing" for key in several)
             data = plan.recipe.source().source if again else plan.data
             return train_all(plan.recipe, data, several, seeds=seeds, **how_to)
     except (KeyboardInterrupt, Terminated) as error:

@@ -295,6 +295,8 @@ def array_like(column: Column, numbers: Numbers, like: Frame | None) -> Any:
     if like is None or column.name not in like.table.columns:
         return array_named(column, numbers)
     kind = like.arrow(column.name).type
+    if pa.types.is_null(kind):
+        return array_named(column, numbers)
     return array_of(as_text_in(like, column) if is_text(kind) else column, numbers, kind)
 
 

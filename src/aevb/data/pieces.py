@@ -52,7 +52,7 @@ class Pieces:
     def whole(self, where: object) -> Array:
         """All of it in memory. DataError if that is more than what is free."""
         refuse_above_free(self.size * self.dtype.itemsize, where, "one of its arrays")
-        parts = list(self)
+        parts = list(self) or [np.empty(self.shape, self.dtype)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 

@@ -40,7 +40,7 @@ class Source:
     """A data set known by name: what it is, how to read it, what to do with it by default.
 
     `counts` are the rows of train, validation and test, which `load(store, seed)` gives. `values` is the default
-    meaning of the numbers, and `recipe` the default recipe.
+    meaning of the numbers, and `recipe` the default recipe. `shuffled`: whether the seed makes the splits.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Source:
     load: Callable[[Store, int], Parts]
     class_names: tuple[str, ...] | None = None
     files: tuple[File, ...] = ()
+    shuffled: bool = False
 
 
 @reaching
@@ -103,7 +104,7 @@ def load_data(
         raise DataError(f"{_called(source)}: kinds of columns are for tables, such as .csv. Leave them out.")
     if kind == "published":
         data = _published(SOURCES[source], Store(source, data_dir, download), values, seed, validation)
-        return _shuffled(data, seed)
+        return _shuffled(data, seed) if SOURCES[source].shuffled else data
     try:
         data = _own(Path(source).expanduser(), Fit(size, crop), how) if _is_path(source) else _array(source, how)
     except Holes:
@@ -114,7 +115,7 @@ def load_data(
 
 
 def _shuffled(data: Dataset, seed: int) -> Dataset:
-    return replace(data, seed=seed)
+    return replace(data, seed=int(seed))
 
 
 def _may_have_holes(source: Any) -> bool:
@@ -383,6 +384,7 @@ SOURCES: dict[str, Source] = {
             licence="CC BY 4.0 (UCI Machine Learning Repository)",
             citation="E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI, 1998",
             load=_digits,
+            shuffled=True,
             class_names=TEN,
         ),
         Source(
@@ -426,6 +428,7 @@ SOURCES: dict[str, Source] = {
             licence="none found; research use by custom",
             citation="B. Frey; from S. Roweis's data page, New York University",
             load=_frey,
+            shuffled=True,
             files=(FREY_FILE,),
         ),
         Source(
@@ -441,6 +444,7 @@ SOURCES: dict[str, Source] = {
             citation="Lake, Salakhutdinov, Tenenbaum, Science 350, 2015; this version: Burda, Grosse, Salakhutdinov,"
             " arXiv 1509.00519",
             load=_omniglot,
+            shuffled=True,
             files=(OMNIGLOT_FILE,),
         ),
         Source(
@@ -471,6 +475,7 @@ SOURCES: dict[str, Source] = {
             licence="Apache 2.0, as aevb",
             citation="in the manner of Matthey, Higgins, Hassabis, Lerchner: dSprites, 2017",
             load=_sprites,
+            shuffled=True,
             class_names=SHAPES,
         ),
     )

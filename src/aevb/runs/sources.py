@@ -95,22 +95,26 @@ def _within(place: Path, name: str) -> Path | None:
 
 
 def named(recipe: Recipe, data: Dataset) -> tuple[Recipe, bool]:
-    """The recipe with the source of these data and the seed of their shuffle, and whether they must be kept beside it,
-    as no source gives them."""
-    if data.seed is not None:
-        recipe = recipe.replace(data__seed=data.seed)
-    source = Path(bare(recipe.source().source))
-    published = SOURCES.get(data.name) if str(source) in (".", data.name) else None
-    if published and data.counts != published.counts:  # a part of them, or other splits
+    """The recipe with the source of these data, and whether they must be kept beside it, as no source gives them.
+
+    Where they are to be read again, the recipe has the seed of their shuffle.
+    """
+    source, published = Path(bare(recipe.source().source)), SOURCES.get(data.name)
+    own = data.name in (source.stem, source.name, recipe.source().source) and recipe.source().source not in SOURCES
+    if published and not own and data.counts != published.counts:  # a part of them, or other splits
         return recipe.replace(data__source=data.name), True
-    if data.name in (source.stem, source.name, recipe.source().source) and there(recipe):
-        return recipe, False
-    if data.name not in SOURCES:
+    if (own or data.name == recipe.source().source) and there(recipe):
+        return _shuffled(recipe, data), False
+    if published is None:
         return recipe.replace(data__source=data.name), True
     kind = data.train.values.kind
-    usual = kind == SOURCES[data.name].values.kind
+    usual = kind == published.values.kind
     values = {} if usual or recipe.source().values else {"data__values": kind}
-    return recipe.replace(data__source=data.name, **values), False
+    return _shuffled(recipe.replace(data__source=data.name, **values), data), False
+
+
+def _shuffled(recipe: Recipe, data: Dataset) -> Recipe:
+    return recipe if data.seed is None else recipe.replace(data__seed=data.seed)
 
 
 def there(recipe: Recipe) -> bool:

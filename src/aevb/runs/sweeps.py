@@ -213,7 +213,9 @@ def _points(text: str) -> dict[tuple[str, ...], int]:
     """The settings in a table, with their names: a key for each line; and how many seeds it has."""
     lines = list(csv.reader(io.StringIO(text)))
     at = lines[0].index("seeds") if lines and "seeds" in lines[0] else 0
-    return {(*lines[0][:at], *line[:at]): int(line[at]) if line[at].isdigit() else 0 for line in lines[1:]}
+    return {
+        (*lines[0][:at], *line[:at]): int(line[at]) if line[at].isdigit() else 0 for line in lines[1:] if len(line) > at
+    }
 
 
 def _loses(before: Mapping[tuple[str, ...], int], after: Mapping[tuple[str, ...], int]) -> bool:
@@ -255,7 +257,7 @@ class Work:
             groups.setdefault(repr((cell.recipe.settings["data"], cell.recipe.init)), []).append(cell)
         for group in groups.values():
             rows = read_alike(group[0].recipe, given(group[0].recipe, data)[1])
-            places = [Place(cell.recipe.of(rows), self.folder / cell.name) for cell in group]
+            places = [Place(named(cell.recipe.of(rows), rows)[0], self.folder / cell.name) for cell in group]
             self.data |= {place.path: rows for place in places}
             begun = [place for place in places if (place.path / "recipe.toml").is_file()]
             prints = fingerprints(rows) if begun else {}

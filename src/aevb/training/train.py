@@ -116,7 +116,8 @@ def begin_alike(learner: Learner, data: Indexable) -> None:
     device = next(learner.model.parameters()).device
     with seeded(0, device):  # some data draw their rows
         first = take(data, torch.arange(min(FIRST, learner.n), device=device))
-    check_same_rows({"train": (learner.n, print_of(first.x))})
+    parts = [part.float() for part in (first.x, first.y) if part is not None]
+    check_same_rows({"train": (learner.n, [print_of(part) for part in parts])})
     alike(moving_tensors(learner).values())
 
 
