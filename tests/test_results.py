@@ -119,6 +119,25 @@ def figure_5() -> Iterator[str]:
         yield line(name, samples, f"{with_error({k: percent(v) for k, v in r.items()}, 'clear', 1)} %", r["classes"])
 
 
+def figure_5_seeds() -> Iterator[str]:
+    for r in table("figure-5/seeds.csv"):
+        shares = {k: percent(v) for k, v in r.items()}
+        cells = [count(r["training samples"]), r["seeds"], f"{with_error(shares, 'clear', 1, 'clear_sd')} %"]
+        yield line(f"{r['latents']} latents", *cells, number(r["classes"]))
+
+
+def figure_4_seeds() -> Iterator[str]:
+    names = {"MNIST": "MNIST, clear digits", "Frey Face": "Frey Face, distance to the nearest train face"}
+    for r in table("figure-4/seeds.csv"):
+        shares = {k: percent(v) for k, v in r.items()}
+        value = (
+            f"{with_error(shares, 'clear', 0, 'clear_sd')} %"
+            if r["clear"]
+            else with_error(r, "distance", 3, "distance_sd")
+        )
+        yield line(names[r["data"]], count(r["training samples"]), r["seeds"], value)
+
+
 def percent(text: str) -> str:
     try:
         return str(100 * float(text))
@@ -160,6 +179,15 @@ def estimators() -> Iterator[str]:
             with_error(r, f"{part}_ratio", 3 if float(r[f"{part}_ratio"]) < 100 else 0) for part in ("encoder", "bound")
         ]
         yield line("0" if float(r["samples"]) == 0 else count(r["samples"]), number(r["L"], 0), *cells)
+
+
+def estimators_seeds() -> Iterator[str]:
+    for r in table("estimators/seeds.csv"):
+        cells = [
+            with_error(r, f"{p}_ratio", 3 if float(r[f"{p}_ratio"]) < 100 else 0, f"{p}_ratio_sd")
+            for p in ("encoder", "bound")
+        ]
+        yield line("0" if float(r["samples"]) == 0 else count(r["samples"]), number(r["L"], 0), r["seeds"], *cells)
 
 
 def full_bayes() -> Iterator[str]:
@@ -221,6 +249,7 @@ def test_the_rows_of_a_page_are_those_of_the_measurements(name: str) -> None:
 
 WHOLE = [("figure-2", figure_2_all), ("figure-2", figure_2_seeds), ("figure-3", figure_3_all)]
 WHOLE += [("figure-3", figure_3_seeds), ("autoencoder", autoencoder_seeds)]
+WHOLE += [("figure-4", figure_4_seeds), ("figure-5", figure_5_seeds), ("estimators", estimators_seeds)]
 
 
 @pytest.mark.parametrize(("name", "rows"), WHOLE)

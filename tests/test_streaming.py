@@ -509,7 +509,7 @@ def test_memory_does_not_grow_with_the_rows(ending: str, monkeypatch: pytest.Mon
             (tmp_path / "rows.csv").rename(path)
         else:
             pq.write_table(read_frame(tmp_path / "rows.csv").table.to_arrow(), path, row_group_size=2000)
-        peaks.append(peak_of(path))
+        peaks.append(min(peak_of(path) for _ in range(2)))  # what is imported or cached once is in the first
     assert peaks[1] < 1.5 * peaks[0]
 
 

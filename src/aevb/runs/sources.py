@@ -114,7 +114,7 @@ def named(recipe: Recipe, data: Dataset) -> tuple[Recipe, bool]:
 
 
 def _shuffled(recipe: Recipe, data: Dataset) -> Recipe:
-    return recipe if data.seed is None else recipe.replace(data__seed=data.seed)
+    return recipe if data.seed in (None, recipe.source().seed) else recipe.replace(data__seed=data.seed)
 
 
 def there(recipe: Recipe) -> bool:
