@@ -45,7 +45,7 @@ def parts_of(asked: Asked, arrays: bool = False) -> Parts | None:
     """The new data part by part; None where they are no long table, or the run is none of a table without classes.
 
     Args:
-        arrays: whether a .npy is read so that is short: all its columns, in its own type.
+        arrays: whether a short .npy is read by parts, too, which keeps all its columns and its type.
     """
     if asked.new is None or asked.new in SOURCES or asked.given is not None or asked.run.classes():
         return None

@@ -32,7 +32,7 @@ from aevb.runs.recipe import Recipe, parse_toml
 from aevb.runs.sources import given, named, read
 from aevb.runs.stacks import Place, alike, differences, fit_stacked
 from aevb.runs.store import Run, fingerprints, runs_root
-from aevb.runs.trackers import trackers, untracked
+from aevb.runs.trackers import trackers, tracking
 from aevb.runs.workers import each, workers
 from aevb.training.draws import Unstackable
 
@@ -197,7 +197,7 @@ def sweep(
     if trackers().names:
         work.note("a sweep logs to no tracker.")
     groups = list(work.read(cells, first if isinstance(data, Dataset) else data))  # mistakes come before the first run
-    with untracked():
+    with tracking():
         for rows, group in groups:
             work.train(group, rows)
     name = _name(cells, settings or {})

@@ -218,18 +218,10 @@ def trackers() -> Trackers:
 
 
 @contextmanager
-def untracked() -> Iterator[None]:
-    """Trainings within a block are logged to no tracker."""
-    token = _TRACKERS.set(None)
-    try:
-        yield
-    finally:
-        _TRACKERS.reset(token)
-
-
-@contextmanager
 def tracking(*names: str) -> Iterator[Trackers]:
     """Log to trackers the trainings into run folders that begin within a block: "tensorboard", "wandb", "mlflow".
+
+    Without a name, nothing within the block is logged.
 
     Raises:
         RunError: there is no such tracker, or its package is not installed.
