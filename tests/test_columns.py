@@ -243,6 +243,9 @@ def test_a_missing_cell_is_zero_beside_a_zero_and_an_outlier_is_small() -> None:
     assert features[2, 4:8].tolist() == [1.0, 0.0, 0.0, 0.0]
     torch.testing.assert_close(features[0, 8:], sees.embeddings[0].weight[49])
     assert float(features[2, :2].detach().max()) < 25
+    (sees(x).sum() + sees(unseen).sum()).backward()
+    learns = sees.embeddings[0].weight.grad.abs().sum(1) > 0
+    assert learns.nonzero().flatten().tolist() == [0, 49]  # neither what is missing nor what was never seen
 
 
 def test_features_are_standardized_by_what_is_there() -> None:
